@@ -1,0 +1,82 @@
+# Everything there is to do with this project, from a fresh clone on: each target sets up what it needs first.
+# `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
+
+# Packages of Debian or Ubuntu, each with the command it brings (see tests/setup.sh).
+TEST_PACKAGES :=
+BENCH_PACKAGES := nginx:nginx wrk:wrk
+
+.PHONY: help demo run test test-long check bench lock dist clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Play a story: a stand-in of Amazon Connect, the daemon and twenty agents
+	@$(BIN)/watchdog demo
+
+run: $(VENV)/.demo ## Run the daemon with the WATCHDOG_ variables of this shell
+	@exec $(BIN)/watchdog run
+
+test: check ## Run all checks and all tests but the long ones
+	@tests/setup.sh $(TEST_PACKAGES)
+	@tests/run.sh $(PYTHON) "not long"
+
+test-long: check ## Run all checks and all tests
+	@tests/setup.sh $(TEST_PACKAGES)
+	@tests/run.sh $(PYTHON) "long or not long"
+
+check: $(VENV)/.dev ## Lint, check the format, the types, the layers and the Dockerfile
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
+
+bench: $(VENV)/.dev ## Measure throughput, lag, memory and start-up
+	@tests/setup.sh $(BENCH_PACKAGES)
+	@$(PYTHON) -m tests.benchmarks
+
+# One lock file for each purpose; dev.txt holds the others down, so that all agree on every version.
+LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(LOCK_OPTIONS) pyproject.toml
+
+lock: $(VENV)/.dev ## Pin all requirements anew, with hashes (LOCK_OPTIONS=--upgrade for the newest)
+	$(LOCK) --extra dev --extra valkey --all-build-deps --output-file requirements/dev.txt
+	$(LOCK) --extra sandbox --all-build-deps --constraint requirements/dev.txt --output-file requirements/sandbox.txt
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt
+	$(LOCK) --only-build-deps --all-build-deps --constraint requirements/dev.txt --output-file requirements/build.txt
+
+dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
+	@rm -rf dist build
+	$(PYTHON) -m build --no-isolation --outdir dist
+
+clean: ## Remove everything that the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. The stamps make a second run instant; a changed lock file installs again.
+PROJECT := pyproject.toml watchdog/__init__.py
+
+$(PYTHON):
+	@tests/venv.sh $(VENV)
+
+$(VENV)/.demo: requirements/sandbox.txt $(PROJECT) | $(PYTHON)
+	@echo "Installing the requirements of the daemon and its sandbox into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/sandbox.txt
+	@$(PIP) --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(PROJECT) | $(PYTHON)
+	@echo "Installing the requirements of development into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,156 @@
+"""The project's own files: locked requirements, one version, make targets, what goes into the image and the wheel."""
+
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from watchdog import __version__
+from watchdog.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = ("build", "run", "sandbox", "dev")
+
+
+def lock(name):
+    return (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def pins(name):
+    return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock(name), re.MULTILINE))
+
+
+def normal(requirement):
+    """The name of a requirement as lock files write it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_file_names_no_index_no_url_and_no_path(name):
+    text = lock(name)
+    assert "make lock" in text
+    for word in ("://", "--index", "--extra-index", "--find-links", "--trusted-host", " /", "-e "):
+        assert word not in text
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_requirement_has_a_hash(name):
+    blocks = [block for block in re.split(r"^(?=[^\s#])", lock(name), flags=re.MULTILINE) if not block.startswith("#")]
+    assert blocks
+    assert not [block for block in blocks if not re.match(r"\S+==\S+ (; .*)?\\\n    --hash=sha256:[0-9a-f]{64}", block)]
+
+
+def test_the_lock_files_agree_and_each_contains_the_smaller_one():
+    assert pins("build").items() <= pins("sandbox").items()
+    assert pins("run").items() <= pins("sandbox").items() <= pins("dev").items()
+
+
+def test_every_declared_requirement_is_locked():
+    declared = PROJECT["project"]
+    extras = declared["optional-dependencies"]
+    assert {normal(r) for r in declared["dependencies"]} <= pins("run").keys()
+    assert {normal(r) for r in extras["sandbox"]} <= pins("sandbox").keys()
+    assert {normal(r) for r in extras["valkey"] + extras["dev"]} <= pins("dev").keys()
+    assert set(extras["sandbox"]) <= set(extras["dev"])
+
+
+def test_the_image_and_the_project_name_no_registry():
+    for name in ("Dockerfile", "Makefile", "pyproject.toml", "tests/venv.sh", "tests/setup.sh", ".ci/run"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert not re.findall(
+            r"(?<!no-emit-)(?:index-url|find-links|trusted-host)|[\w-]+\.(?:io|com|org|net)/", text
+        ), name
+    images = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(images) == {"python:3.12-slim-bookworm"}
+
+
+def test_the_version_is_written_in_one_place():
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "watchdog.__version__"}
+    assert __version__ not in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_variables_that_the_image_sets_are_settings():
+    variables = dict(re.findall(r"(WATCHDOG_\w+)=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    settings = Settings.load(variables | {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": "t"})
+    assert (settings.host, settings.port) == ("0.0.0.0", 8080)
+    assert settings.store_path == Path("/data/watchdog.db")
+
+
+def test_every_file_of_the_package_goes_into_the_wheel():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    left_out = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "watchdog").rglob("*")
+        if path.is_file()
+        and path.suffix not in {".py", ".pyc"}
+        and not any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns)
+    ]
+    assert left_out == []
+
+
+def test_make_lists_all_targets_that_it_has():
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(re.findall(r"make ([a-z-]+) ", listed.stdout)) == set(phony[1].split())
+
+
+def test_continuous_integration_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+
+
+@pytest.mark.parametrize(
+    ("tests", "code", "last"),
+    [
+        ({}, 5, "no tests ran"),
+        ({"shared": "pass"}, 0, "1 deselected"),
+        ({"serial": "pass"}, 0, "1 passed"),
+        ({"shared": "pass", "serial": "pass"}, 0, "1 passed, 1 deselected"),
+        ({"shared": "assert 0", "serial": "pass"}, 1, "1 failed"),
+        ({"shared": "pass", "serial": "assert 0"}, 1, "1 failed, 1 deselected"),
+    ],
+)
+def test_a_half_without_tests_passes_and_a_failure_in_either_half_fails(tmp_path, tests, code, last):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    serial\n    long\n")
+    lines = ["import pytest"]
+    for name, body in tests.items():
+        lines += ["@pytest.mark.serial"] if name == "serial" else []
+        lines += [f"def test_{name}(): {body}"]
+    (tmp_path / "test_it.py").write_text("\n".join(lines))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [ROOT / "tests" / "run.sh", sys.executable, "not long"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code
+    assert last in done.stdout.splitlines()[-1]
+
+
+def test_system_packages_that_are_there_need_no_rights_and_missing_ones_are_named(tmp_path):
+    setup = ROOT / "tests" / "setup.sh"
+    assert subprocess.run([setup, "bash:bash", "coreutils:env"], capture_output=True, check=False).returncode == 0
+    bash = subprocess.run(["bash", "-c", "command -v bash"], capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run(
+        [bash, setup, "some-package:some-command", "bash:bash"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "some-package bash" in done.stderr

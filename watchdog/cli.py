@@ -1,0 +1,136 @@
+"""The command line: reads settings, starts what a command names, turns errors into exit codes.
+
+A command imports what it runs, so that `watchdog --version` loads neither the daemon nor boto3. Exit codes: 0 done,
+1 found a fault, 2 bad usage or settings.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Annotated, NoReturn
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from watchdog import __version__
+from watchdog.errors import SettingsError, WatchdogError
+
+EXIT_FAULT = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="watchdog",
+    help="Sets Amazon Connect agents Offline when their last session is gone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its listings of local variables would print secrets
+)
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process and exits with its code."""
+    try:
+        app()
+    except SettingsError as error:
+        _complain(error)
+        sys.exit(EXIT_USAGE)
+    except WatchdogError as error:
+        _complain(error)
+        sys.exit(EXIT_FAULT)
+    sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer hands the flag's value over
+    """Prints the version and ends, if it is wanted."""
+    if wanted:
+        typer.echo(f"watchdog {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _watchdog(
+    version: Annotated[  # noqa: FBT002  # typer makes a flag of it
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Sets Amazon Connect agents Offline when their last session is gone."""
+
+
+@app.command("settings")
+def show_settings(
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of a table.")] = False,  # noqa: FBT002
+) -> None:
+    """Show every variable, its value and where that is from."""
+    from watchdog.settings import Settings
+
+    rows = Settings.load().describe()
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+        return
+    table = Table(title="Environment variables, each with the prefix WATCHDOG_", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("variable and meaning", ratio=1)
+    table.add_column("value", overflow="fold", max_width=24)
+    table.add_column("from", no_wrap=True)
+    for row in rows:
+        changed = row.source != "default" and row.default is not None
+        meaning = f"{row.meaning} Default: {row.default}." if changed else row.meaning
+        name = row.variable.removeprefix("WATCHDOG_")
+        table.add_row(Text.assemble((name, "bold"), "\n", (meaning, "dim")), Text(row.value or "–"), row.source)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def run() -> None:
+    """Run the daemon until SIGTERM."""
+    from watchdog.settings import Settings
+
+    settings = Settings.load()
+    from watchdog.daemon import run as run_daemon
+
+    raise SystemExit(run_daemon(settings))
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port; 0 = any free one.")] = 5005,
+    agents: Annotated[int, typer.Option(min=0, max=10_000, help="How many agents the instance has.")] = 20,
+    instance_id: Annotated[str | None, typer.Option(help="Id of the Connect instance.")] = None,
+) -> None:
+    """Run a stand-in of Amazon Connect."""
+    _need_sandbox()
+    from watchdog.sandbox.server import serve
+
+    serve(host, port, agents, instance_id)
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up when the story is over.")] = False,  # noqa: FBT002
+) -> None:
+    """Play a story: a stand-in of Connect, the daemon, and agents who come and go."""
+    _need_sandbox()
+    from watchdog.sandbox.demo import run_demo
+
+    raise SystemExit(run_demo(keep=keep))
+
+
+def _need_sandbox() -> None:
+    """Ends with what to install unless everything of the extra `sandbox` is there."""
+    missing = [package for package in ("moto", "flask", "flask_cors") if find_spec(package) is None]
+    if missing:
+        typer.echo(
+            f"This command needs {' and '.join(missing)}, not installed here: "
+            'pip install "connect-presence-watchdog[sandbox]"',
+            err=True,
+        )
+        raise typer.Exit(EXIT_USAGE)
+
+
+def _complain(error: WatchdogError) -> None:
+    """Prints an error's text on stderr."""
+    typer.echo(str(error), err=True)

@@ -1,0 +1,324 @@
+"""Every setting: its variable, default, range, meaning, and what does not go together with what.
+
+One field of `Settings` is one environment variable: `session_ttl` is `WATCHDOG_SESSION_TTL`. A new variable is one
+more field: its docstring's first paragraph is the meaning that `watchdog settings` prints, the rest tells reasons;
+`Takes` says in words what it takes. Checks between two variables are validators of the later one.
+
+This is the only module of the package that looks at the process's environment. How raw values are found there is in
+`environment.py`; how one text becomes a value is in `values.py`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ValidationInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from watchdog import values
+from watchdog.environment import PREFIX, Source, quoted, read, variable
+from watchdog.errors import SettingsError
+from watchdog.values import Instance, is_loopback, shown
+
+__all__ = ["Instance", "Row", "Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What a variable takes, in words.
+
+    Attributes:
+        text: Completes "takes …". The range is added from the field's bounds.
+        secret: Its value is never shown, and it may come from a file.
+    """
+
+    text: str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as shown to people; never holds a secret.
+
+    Attributes:
+        variable: Full name of the environment variable.
+        value: Its value; None if there is none.
+        default: Its default; None if there is none.
+        source: Where the value is from.
+        meaning: One sentence, with the unit.
+    """
+
+    variable: str
+    value: str | None
+    default: str | None
+    source: Source
+    meaning: str
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Immutable.
+
+    Made with `Settings.load` from an environment. Made with keyword arguments it reads no environment at all, and
+    raises pydantic's `ValidationError` in place of `SettingsError`. The `repr` holds no secret.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    instances: Annotated[
+        tuple[Instance, ...],
+        BeforeValidator(values.instances),
+        Takes(
+            'instance ids separated by commas, or a JSON list of {"instance_id", "region", "role_arn", "external_id"}'
+        ),
+    ]
+    """Connect instances to watch (required): ids, or JSON with region and role. Others' heartbeats are refused."""
+
+    status: Annotated[
+        str | None, BeforeValidator(values.status), Takes("an agent status's name or id, or to be unset")
+    ] = None
+    """Target status, name or id. Without one: the instance's status of type OFFLINE."""
+
+    session_end_timer: Annotated[float, Ge(0), Le(86_400), Takes("seconds")] = 5
+    """Seconds from the end of an agent's last session to the change of status.
+
+    0 is allowed: a reload then costs the agent the status for a moment. A day is more than any shift.
+    """
+
+    heartbeat_interval: Annotated[float, Ge(0.1), Le(300), Takes("seconds")] = 10
+    """Seconds between heartbeats that clients are told; they add a jitter of 10 %.
+
+    Below 0.1 the buffer (flushed every 0.2 s) would coalesce them anyway. Above 300 common proxies drop idle
+    connections, and detection takes a quarter of an hour.
+    """
+
+    session_ttl: Annotated[float, Ge(0.3), Le(86_400), Takes("seconds")] = 35
+    """Seconds without a heartbeat after which a session ends; at least 3 intervals.
+
+    With three intervals, two heartbeats in a row may be lost on the way before an agent who is there counts as gone.
+    """
+
+    throttled_session_ttl: Annotated[float, Ge(0.3), Le(86_400), Takes("seconds")] = 150
+    """The same for hidden pages whose timers the browser throttles to one a minute; at least SESSION_TTL."""
+
+    max_page_lag: Annotated[float, Ge(1), Le(86_400), Takes("seconds")] = 120
+    """Seconds after which a visible page that has not answered its worker is unusable: its beats do not renew.
+
+    Below 1, an ordinary pause of a busy page would count.
+    """
+
+    dry_run: Annotated[bool, Takes("true or false")] = False
+    """Decide and record everything, write nothing to Connect."""
+
+    resume_grace: Annotated[float, Ge(0), Le(3600), Takes("seconds")] = 30
+    """Seconds that the clock stands still, at most, after time in which no heartbeat could have been heard."""
+
+    connect_rate: Annotated[float, Ge(0.01), Le(1000), Takes("calls a second")] = 2
+    """Quota of the account and region: calls a second of each API of Connect.
+
+    AWS's default is 2. An account whose quota was raised says so here.
+    """
+
+    connect_burst: Annotated[int, Ge(1), Le(10_000), Takes("calls, a whole number")] = 5
+    """Quota of the account and region: calls at once of each API of Connect."""
+
+    connect_share: Annotated[float, Gt(0), Le(1), Takes("a share")] = 0.8
+    """Share of that quota which the daemon takes; the rest is for everything else in the account."""
+
+    store: Annotated[
+        str, BeforeValidator(values.store), Takes("sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    ] = "sqlite:///watchdog.db"
+    """Where the facts are kept: a file of SQLite, relative to the working directory or absolute."""
+
+    host: Annotated[str, BeforeValidator(values.host), Takes("an IP address or a host name")] = "127.0.0.1"
+    """Address to listen on."""
+
+    port: Annotated[int, BeforeValidator(values.port), Ge(0), Le(65_535), Takes("a TCP port")] = 8080
+    """TCP port to listen on; 0 = any free one."""
+
+    auth: Annotated[Literal["token", "none"], BeforeValidator(values.auth), Takes("token, or none (loopback only)")] = (
+        "token"
+    )
+    """How clients prove who they are: a shared token, or not at all (loopback only)."""
+
+    heartbeat_tokens: Annotated[
+        tuple[SecretStr, ...], BeforeValidator(values.secrets), Takes("tokens separated by commas", secret=True)
+    ] = ()
+    """Bearer tokens with which heartbeats are accepted; several, so that they can be rotated."""
+
+    admin_tokens: Annotated[
+        tuple[SecretStr, ...], BeforeValidator(values.secrets), Takes("tokens separated by commas", secret=True)
+    ] = ()
+    """Bearer tokens of the admin interface. Without one it is closed."""
+
+    ticket_secrets: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(values.signing_secrets),
+        Takes("secrets of at least 16 characters separated by commas", secret=True),
+    ] = ()
+    """Secrets of session tickets: the first signs, all verify. Without one: random, kept in the store.
+
+    A ticket lets its holder try secrets at home, at any speed, so a short one is no secret.
+    """
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(values.lower),
+        Takes("debug, info, warning or error"),
+    ] = "info"
+    """Least level of what is logged."""
+
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(values.lower), Takes("json or console")] = "json"
+    """Form of the log: JSON lines, or console for people."""
+
+    deadman_url: Annotated[
+        SecretStr | None, BeforeValidator(values.secret_url), Takes("an http or https URL", secret=True)
+    ] = None
+    """URL that is fetched every minute while all is well, so that silence raises an alarm elsewhere.
+
+    Whoever knows it can keep that alarm quiet: it counts as a secret.
+    """
+
+    history_days: Annotated[int, Ge(1), Le(3650), Takes("days, a whole number")] = 30
+    """Days for which decisions are kept."""
+
+    _sources: Mapping[str, Source] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(  # the signature is pydantic's
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leaves keyword arguments as the only source; `load` fills them from an environment."""
+        return (init_settings,)
+
+    @field_validator("session_ttl", "throttled_session_ttl")
+    @classmethod
+    def _outlasts(cls, value: float, info: ValidationInfo) -> float:
+        name, factor = ("heartbeat_interval", 3) if info.field_name == "session_ttl" else ("session_ttl", 1)
+        least = info.data.get(name, 0) * factor
+        if value < least:
+            times = f"{factor} × " if factor > 1 else ""
+            raise ValueError(f"must be at least {times}{variable(name)} = {least:g}")
+        return value
+
+    @field_validator("auth")
+    @classmethod
+    def _open_on_loopback_only(cls, value: str, info: ValidationInfo) -> str:
+        address = info.data.get("host")
+        if value == "none" and address is not None and not is_loopback(address):
+            raise ValueError(
+                f"anyone who reaches {variable('host')} = {address} could post heartbeats; "
+                f"set {variable('host')}=127.0.0.1 or {variable('auth')}=token"
+            )
+        return value
+
+    @field_validator("heartbeat_tokens")
+    @classmethod
+    def _token_needed(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if not value and info.data.get("auth") == "token":
+            raise ValueError(f"{variable('auth')} is token, which needs at least one")
+        return value
+
+    @field_validator("admin_tokens")
+    @classmethod
+    def _token_for_one_purpose(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if set(value) & set(info.data.get("heartbeat_tokens", ())):
+            raise ValueError(f"a token is in {variable('heartbeat_tokens')} too: every page would be an administrator")
+        return value
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads and validates all settings.
+
+        Args:
+            environ: In place of the process's environment.
+
+        Returns:
+            Settings that are complete and go together.
+
+        Raises:
+            SettingsError: There are faults; it lists all of them.
+        """
+        fields = cls.model_fields
+        reading = read(os.environ if environ is None else environ, {n: _takes(f).secret for n, f in fields.items()})
+        faults = list(reading.faults)
+        try:
+            settings = cls(**reading.values)  # type: ignore[arg-type]  # texts; the validators make values of them
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                if detail["loc"][0] not in reading.unread:
+                    faults.extend(_lines(fields, reading.values, detail))
+        if faults:
+            raise SettingsError(faults)
+        settings._sources = reading.sources
+        return settings
+
+    @property
+    def store_path(self) -> Path:
+        """The file of the SQLite store; relative to the working directory unless it is absolute."""
+        return Path(self.store.removeprefix("sqlite:///"))
+
+    def describe(self) -> tuple[Row, ...]:
+        """Lists every setting in the order of this class, with secrets masked."""
+        return tuple(
+            Row(
+                variable=variable(name),
+                value=shown(getattr(self, name)),
+                default=None if field.is_required() else shown(field.default),
+                source=self._sources.get(name, "environment" if name in self.model_fields_set else "default"),
+                meaning=" ".join((field.description or "").partition("\n\n")[0].split()),
+            )
+            for name, field in type(self).model_fields.items()
+        )
+
+
+def _takes(field: FieldInfo) -> Takes:
+    """Finds the `Takes` of a field."""
+    return next(mark for mark in field.metadata if isinstance(mark, Takes))
+
+
+def _takes_in_words(field: FieldInfo) -> str:
+    """Says what a field takes, with its range: `seconds from 0.3 to 86400`."""
+    words = [_takes(field).text]
+    for mark in field.metadata:
+        match mark:
+            case Ge(ge=low):
+                words.append(f"from {low}")
+            case Gt(gt=low):
+                words.append(f"above {low}")
+            case Le(le=high):
+                words.append(f"to {high}")
+            case _:
+                pass
+    return " ".join(words)
+
+
+def _lines(fields: Mapping[str, FieldInfo], raw: Mapping[str, str], detail: ErrorDetails) -> Iterator[str]:
+    """Yields one line for each fault in what pydantic found wrong with a field."""
+    name = str(detail["loc"][0])
+    field = fields[name]
+    got: Any = raw.get(name)
+    if got is None:
+        got = "nothing" if field.is_required() or _takes(field).secret else f"{shown(field.default)} (its default)"
+    else:
+        got = "***" if _takes(field).secret else quoted(got)
+    reasons = str(detail["ctx"]["error"]).split("\n") if detail["type"] == "value_error" else [""]
+    for reason in reasons:
+        yield "; ".join(filter(None, [f"{variable(name)}: got {got}", reason, f"takes {_takes_in_words(field)}"]))

@@ -1,0 +1,278 @@
+"""From the text of one environment variable to its value, and back to what people may see.
+
+Each function takes whatever pydantic hands it, leaves what is not a text for pydantic to judge, and raises
+`ValueError` with the reason: one line for each fault, no secret. Ranges and defaults are in `settings.py`.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+
+SIGNING_SECRET_LENGTH = 16
+"""Characters of a signing secret at least: 80 bits even if it is written in base 32."""
+
+STATUS_LENGTH = 127
+"""Characters of an agent status's name at most. Source: Connect, CreateAgentStatus, Name."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_INSTANCE_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
+_INSTANCE_ARN = re.compile(r"arn:[^:]*:connect:[^:]*:[^:]*:instance/([A-Za-z0-9-]{1,100})(?:/.*)?")
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*)")
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
+
+
+def _instance_id(value: str) -> str:
+    """Accepts an instance's id, and tells the id to whom gives its ARN."""
+    if arn := _INSTANCE_ARN.fullmatch(value):
+        raise ValueError(f'this is an ARN; give the id after "instance/": {arn[1]}')
+    if not _INSTANCE_ID.fullmatch(value):
+        raise ValueError("an instance id has 1 to 100 letters, digits and hyphens")
+    return value
+
+
+def _matches(pattern: re.Pattern[str], otherwise: str) -> AfterValidator:
+    """Makes a validator that accepts what the pattern matches in full."""
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(otherwise)
+        return value
+
+    return AfterValidator(check)
+
+
+class Instance(BaseModel):
+    """A Connect instance, and how its account is reached. Immutable.
+
+    Attributes:
+        instance_id: Its id: what follows `instance/` in its ARN.
+        region: Its AWS region; None = the one that botocore finds.
+        role_arn: IAM role to assume for it; None = the process's own credentials.
+        external_id: External id for assuming that role; None = without one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    instance_id: Annotated[str, AfterValidator(_instance_id)]
+    region: Annotated[str, _matches(_REGION, "a region looks like us-east-1")] | None = None
+    role_arn: (
+        Annotated[str, _matches(_ROLE_ARN, "a role's ARN looks like arn:aws:iam::123456789012:role/name")] | None
+    ) = None
+    external_id: Annotated[str, StringConstraints(min_length=2, max_length=1224)] | None = None
+
+
+def instances(value: object) -> object:
+    """Reads ids separated by commas, or a JSON list of objects."""
+    if not isinstance(value, str):
+        return _distinct(value)
+    if value.startswith(("[", "{")):
+        try:
+            entries = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"this is not JSON ({error})") from None
+        if not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError("this is not a list of one or more objects")
+    else:
+        entries = [{"instance_id": entry} for entry in _split(value, ",")]
+    return _distinct(_each(_instance, entries))
+
+
+def _instance(entry: dict[str, object]) -> Instance:
+    """Reads one instance; all its faults are in the text of the error, a line each."""
+    try:
+        instance = Instance.model_validate(entry)
+    except ValidationError as error:
+        words = {"missing": "is missing", "extra_forbidden": "is not known here"}
+        faults = [
+            f"{detail['loc'][0]}: {words.get(detail['type'], detail['msg'].removeprefix('Value error, '))}"
+            for detail in error.errors(include_url=False)
+        ]
+        raise ValueError("\n".join(faults)) from None
+    if instance.external_id and not instance.role_arn:
+        raise ValueError("external_id: is of use only together with role_arn")
+    return instance
+
+
+def _distinct(value: object) -> object:
+    """Refuses a sequence in which an instance occurs twice, or none at all."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    ids = [entry.instance_id for entry in value if isinstance(entry, Instance)]
+    twice = [instance_id for instance_id in dict.fromkeys(ids) if ids.count(instance_id) > 1]
+    if twice:
+        raise ValueError("\n".join(f"{instance_id} is there {ids.count(instance_id)} times" for instance_id in twice))
+    if not value:
+        raise ValueError("there is none")
+    return value
+
+
+def _split(text: str, separators: str) -> list[str]:
+    """Splits a list; entries lose the white space around them, and no entry is empty."""
+    entries = [entry.strip() for entry in re.split(f"[{separators}]", text)]
+    if entries == [""]:
+        raise ValueError("it is empty; unset it for the default")
+    empty = [f"entry {number} is empty" for number, entry in enumerate(entries, 1) if not entry]
+    if empty:
+        raise ValueError("\n".join(empty))
+    return entries
+
+
+def _each(function: Callable[[_T], _R], entries: list[_T]) -> list[_R]:
+    """Applies a function to each entry and raises all faults together, each with its entry's number."""
+    results: list[_R] = []
+    faults: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            results.append(function(entry))
+        except ValueError as error:
+            faults.extend(f"entry {number}: {fault}" for fault in str(error).split("\n"))
+    if faults:
+        raise ValueError("\n".join(faults))
+    return results
+
+
+def status(value: object) -> object:
+    """Reads an agent status's name or id."""
+    if not isinstance(value, str):
+        return value
+    if not value:
+        raise ValueError("it is empty; unset it for the status of type OFFLINE")
+    if value.casefold() == "logout":
+        raise ValueError("this version sets a status and cannot sign agents out of Connect")
+    if len(value) > STATUS_LENGTH:
+        raise ValueError(f"no status has a name of more than {STATUS_LENGTH} characters")
+    return value
+
+
+def store(value: object) -> object:
+    """Reads the URL of the store: SQLite, a file."""
+    if not isinstance(value, str):
+        return value
+    if re.match(r"(valkeys?|rediss?)(\+\w+)?://", value):
+        raise ValueError("this version has SQLite only")
+    path = value.removeprefix("sqlite:///")
+    if path == value:
+        raise ValueError("this is no URL of a SQLite file (three slashes before a relative path, four before absolute)")
+    if path in {"", "/", ":memory:"} or path.endswith("/") or "\0" in path:
+        raise ValueError("this names no file")
+    if "?" in path or "#" in path:
+        raise ValueError("options are not taken")
+    return value
+
+
+def host(value: object) -> object:
+    """Reads an address to listen on."""
+    if isinstance(value, str) and not _is_address(value) and not _HOST_NAME.fullmatch(value):
+        raise ValueError("this is neither (no scheme, no port, no brackets)")
+    return value
+
+
+def _is_address(value: str) -> bool:
+    """Tells whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Tells whether only this machine can reach an address: 127.0.0.0/8, ::1 or localhost."""
+    if _is_address(address):
+        return ipaddress.ip_address(address).is_loopback
+    return address.lower() == "localhost"
+
+
+def port(value: object) -> object:
+    """Reads a TCP port; names the cause when it is Kubernetes that has set the variable."""
+    if isinstance(value, str) and _SERVICE_LINK.fullmatch(value):
+        raise ValueError(
+            "Kubernetes sets this for a Service named watchdog: set enableServiceLinks: false in the pod, "
+            "or the variable itself"
+        )
+    return value
+
+
+def auth(value: object) -> object:
+    """Reads how clients are authenticated."""
+    if isinstance(value, str) and value.lower() == "jwt":
+        raise ValueError("this version has no JWT")
+    return lower(value)
+
+
+def lower(value: object) -> object:
+    """Reads a word in any case."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def secrets(value: object) -> object:
+    """Reads secrets separated by commas or line ends; each can stand in an HTTP header."""
+    return _each(_secret, _split(value, ",\n")) if isinstance(value, str) else value
+
+
+def signing_secrets(value: object) -> object:
+    """Reads secrets that sign, which must be hard to guess."""
+    return _each(_signing_secret, _split(value, ",\n")) if isinstance(value, str) else value
+
+
+def _secret(text: str) -> SecretStr:
+    """Accepts a text of visible ASCII characters."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("it has a blank or a character that is not ASCII")
+    return SecretStr(text)
+
+
+def _signing_secret(text: str) -> SecretStr:
+    """Accepts a secret that is long enough."""
+    if len(text) < SIGNING_SECRET_LENGTH:
+        raise ValueError(f"it has less than {SIGNING_SECRET_LENGTH} characters")
+    return _secret(text)
+
+
+def secret_url(value: object) -> object:
+    """Reads an http or https URL that counts as a secret."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("it is not one")
+    return SecretStr(value)
+
+
+def shown(value: object) -> str | None:
+    """Gives a value as people may see it: secrets as `***` and, in a list, their number.
+
+    Returns:
+        One line; None for no value and for an empty list.
+    """
+    match value:
+        case None | ():
+            return None
+        case SecretStr():
+            return "***"
+        case [SecretStr(), *_]:
+            return f"*** ({len(value)})"
+        case [Instance(), *_]:
+            entries = [entry.model_dump(exclude_none=True) for entry in value if isinstance(entry, Instance)]
+            if all(entry.keys() == {"instance_id"} for entry in entries):
+                return ",".join(entry["instance_id"] for entry in entries)
+            return json.dumps(entries)
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
