@@ -1,0 +1,315 @@
+"""The store as plainly as it can be said: dicts, and every question answered by looking at all facts.
+
+The contract suite and the state machine hold the real stores against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from watchdog.core import clock as clocks
+from watchdog.core import quota
+from watchdog.core.clock import Cause, Clock
+from watchdog.core.model import (
+    SET_BY_US,
+    Action,
+    AgentId,
+    AgentState,
+    AgentView,
+    Beat,
+    BeatType,
+    Claim,
+    Due,
+    Epoch,
+    Instant,
+    Intent,
+    Observed,
+    Outcome,
+    Reply,
+    SessionView,
+    Verdict,
+)
+from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NEVER = float("-inf")
+
+
+@dataclass
+class Facts:
+    """What survives the process."""
+
+    clock: Clock | None = None
+    sessions: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    agents: dict[AgentId, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[AgentId, Claim] = field(default_factory=dict)
+    intents: dict[AgentId, Claim] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    token: int = 0
+
+
+class DictStore:
+    """See `watchdog.stores.base.Store`."""
+
+    def __init__(self, rules: StoreRules, facts: Facts | None = None) -> None:
+        self.rules = rules
+        self.facts = facts or Facts()
+        self.buckets: dict[tuple[str, str], quota.Bucket] = {}
+
+    @property
+    def clock(self) -> Clock:
+        assert self.facts.clock is not None, "open the store first"
+        return self.facts.clock
+
+    async def open(self, instant: Instant) -> None:
+        saved = self.facts.clock
+        self.facts.clock = clocks.first(instant) if saved is None else clocks.resume(saved, instant, self.rules.clock)
+        self.facts.claims.clear()
+
+    async def close(self) -> None:
+        pass
+
+    # The facts of one agent.
+
+    def ends_at(self, agent: AgentId) -> float:
+        return max((row["expires_at"] for row in self.facts.sessions.values() if row["agent"] == agent), default=NEVER)
+
+    def deadline(self, agent: AgentId) -> float:
+        return self.ends_at(agent) + self.rules.timer_s
+
+    def settled(self, agent: AgentId) -> bool:
+        row = self.facts.agents[agent]
+        return row["settled_epoch"] == row["epoch"]
+
+    def state(self, agent: AgentId) -> AgentState:
+        now = self.clock.observed
+        if now <= self.ends_at(agent):
+            return AgentState.LIVE
+        if self.settled(agent):
+            return AgentState.AWAY if self.facts.agents[agent]["last_outcome"] in SET_BY_US else AgentState.GONE
+        return AgentState.DUE if now > self.deadline(agent) else AgentState.GRACE
+
+    # Heartbeats.
+
+    def plainly_live(self, beat: Beat) -> float | None:
+        row = self.facts.sessions.get(beat.session_id)
+        if row is None or row["closed"] or row["agent"] != beat.agent or row["incarnation"] != beat.incarnation:
+            return None
+        if beat.type is not BeatType.BEAT or beat.ttl is None:
+            return None
+        if beat.seq is not None and row["seq"] is not None and beat.seq <= row["seq"]:
+            return None
+        return beat.ttl if row["expires_at"] - self.clock.observed > clocks.MAX_STEP_S else None
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        now = clocks.advance(self.clock, instant, self.rules.clock).observed
+        return [self._apply(beat, now, instant.epoch) for beat in beats]
+
+    def _apply(self, beat: Beat, now: Observed, seen: Epoch) -> Reply:
+        row = self.facts.sessions.get(beat.session_id)
+        verdict = self._verdict(beat, row)
+        if verdict in (Verdict.OPENED, Verdict.RENEWED):
+            assert beat.ttl is not None
+            agent = self.facts.agents.setdefault(
+                beat.agent, {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": seen}
+            )
+            if now > self.ends_at(beat.agent):
+                agent["epoch"] += 1
+            agent["seen"] = seen
+            known = row["seq"] if row is not None and verdict is Verdict.RENEWED else None
+            row = self.facts.sessions[beat.session_id] = {
+                "agent": beat.agent,
+                "incarnation": beat.incarnation,
+                "seq": known if beat.seq is None else beat.seq,
+                "expires_at": now + beat.ttl,
+                "closed": False,
+                "hidden": beat.hidden,
+                "main_driver": beat.main_driver,
+            }
+        elif verdict is Verdict.CLOSED and row is not None:
+            row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
+            self.facts.agents[beat.agent]["seen"] = seen
+        if row is None or row["closed"] or verdict is Verdict.FOREIGN:
+            return Reply(verdict, live=False, left_s=0.0)
+        return Reply(verdict, live=now <= row["expires_at"], left_s=max(0.0, row["expires_at"] - now))
+
+    def _verdict(self, beat: Beat, row: dict[str, Any] | None) -> Verdict:
+        bye = beat.type is BeatType.BYE
+        if row is not None and row["agent"] != beat.agent:
+            return Verdict.FOREIGN
+        if row is not None and beat.incarnation < row["incarnation"]:
+            return Verdict.STALE
+        same = row is not None and beat.incarnation == row["incarnation"]
+        if same and row is not None and row["closed"]:
+            return Verdict.TOMBSTONE
+        if bye:
+            return Verdict.CLOSED
+        if same and row is not None and None not in (beat.seq, row["seq"]) and beat.seq <= row["seq"]:
+            return Verdict.STALE
+        if beat.ttl is None:
+            return Verdict.NOT_RENEWED
+        return Verdict.RENEWED if same else Verdict.OPENED
+
+    # The sweep.
+
+    async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
+        before = self.clock
+        self.facts.clock = now = clocks.advance(before, instant, self.rules.clock, blind)
+        elapsed = 0.0 if before.boot is None else instant.boot - before.boot
+        late = [agent for agent in self.facts.agents if self.state(agent) is AgentState.DUE]
+        free = [
+            Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)))
+            for agent in late
+            if agent not in self.facts.claims and self.facts.agents[agent]["not_before"] <= now.running
+        ]
+        orphans = []
+        for agent, left in self.facts.intents.items():
+            if self.facts.agents[agent]["epoch"] != left.epoch and agent not in self.facts.claims:
+                self.facts.claims[agent] = left
+                orphans.append(left)
+        return Tick(
+            clock=now,
+            stopped_s=max(0.0, elapsed - (now.observed - before.observed)),
+            due=tuple(sorted(free, key=lambda due: due.deadline)[:limit]),
+            backlog=len(late),
+            orphans=tuple(orphans),
+        )
+
+    # Claims.
+
+    async def claim(self, due: Due, owner: str) -> Claim | None:
+        row = self.facts.agents.get(due.agent)
+        if row is None or row["epoch"] != due.epoch or due.agent in self.facts.claims:
+            return None
+        left = self.facts.intents.get(due.agent)
+        if self.state(due.agent) is not AgentState.DUE or (left is not None and left.epoch != row["epoch"]):
+            return None
+        self.facts.intents.pop(due.agent, None)
+        self.facts.token += 1
+        claim = Claim(
+            agent=due.agent,
+            epoch=row["epoch"],
+            token=self.facts.token,
+            owner=owner,
+            deadline=Observed(self.deadline(due.agent)),
+            lag_s=self.clock.observed - self.deadline(due.agent),
+            evidence={"clock_s": self.clock.observed},
+            intent=None if left is None else left.intent,
+        )
+        self.facts.claims[due.agent] = claim
+        if claim.intent is not None:
+            self.facts.intents[due.agent] = claim
+        return claim
+
+    def _holds(self, claim: Claim) -> bool:
+        held = self.facts.claims.get(claim.agent)
+        return held is not None and held.token == claim.token
+
+    async def intend(self, claim: Claim, intent: Intent) -> bool:
+        if not await self.still_gone(claim):
+            return False
+        self.facts.intents[claim.agent] = replace(claim, intent=intent)
+        return True
+
+    async def still_gone(self, claim: Claim) -> bool:
+        return self._holds(claim) and self.facts.agents[claim.agent]["epoch"] == claim.epoch
+
+    async def settle(self, claim: Claim, action: Action) -> bool:
+        if not self._holds(claim):
+            return False
+        del self.facts.claims[claim.agent]
+        self.facts.intents.pop(claim.agent, None)
+        self.facts.actions.append(action)
+        row = self.facts.agents[claim.agent]
+        row["settled_epoch"], row["last_outcome"] = claim.epoch, action.outcome
+        return bool(row["epoch"] == claim.epoch)
+
+    async def release(self, claim: Claim, delay_s: float) -> bool:
+        if not self._holds(claim):
+            return False
+        del self.facts.claims[claim.agent]
+        self.facts.agents[claim.agent]["not_before"] = self.clock.running + delay_s
+        return True
+
+    # Quota.
+
+    async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
+        rules = self.rules.quotas.get(operation, self.rules.quota)
+        bucket = self.buckets.get((operation, scope)) or quota.empty(instant.boot)
+        self.buckets[operation, scope], wait_s = quota.take(bucket, rules, instant.boot, count)
+        return wait_s
+
+    async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
+        rules = self.rules.quotas.get(operation, self.rules.quota)
+        bucket = self.buckets.get((operation, scope)) or quota.empty(instant.boot)
+        self.buckets[operation, scope] = quota.throttled(bucket, rules, instant.boot)
+
+    # Reading.
+
+    async def counts(self) -> Counts:
+        agents = dict.fromkeys(AgentState, 0)
+        for agent in self.facts.agents:
+            agents[self.state(agent)] += 1
+        live = [row for row in self.facts.sessions.values() if self.clock.observed <= row["expires_at"]]
+        return Counts(agents=agents, sessions=sum(not row["closed"] for row in live))
+
+    async def agent(self, agent: AgentId) -> AgentView | None:
+        if agent not in self.facts.agents:
+            return None
+        state, now = self.state(agent), self.clock.observed
+        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE)
+        return AgentView(
+            agent=agent,
+            state=state,
+            sessions=tuple(
+                SessionView(key, row["expires_at"] - now, row["hidden"], row["main_driver"])
+                for key, row in self.facts.sessions.items()
+                if row["agent"] == agent and not row["closed"]
+            ),
+            due_in_s=max(0.0, self.deadline(agent) - now) if waiting else None,
+            last_seen=self.facts.agents[agent]["seen"],
+            last_outcome=self.facts.agents[agent]["last_outcome"],
+        )
+
+    async def agents(
+        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+    ) -> AgentPage:
+        found = [
+            agent
+            for agent in sorted(self.facts.agents)
+            if (cursor is None or str(agent) > cursor)
+            and (state is None or self.state(agent) is state)
+            and query.lower() in str(agent).lower()
+        ]
+        views = [view for agent in found[:limit] if (view := await self.agent(agent)) is not None]
+        return AgentPage(tuple(views), str(found[limit - 1]) if len(found) > limit else None)
+
+    async def actions(
+        self,
+        agent: AgentId | None = None,
+        outcome: Outcome | None = None,
+        since: Epoch | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> ActionPage:
+        found = [
+            action
+            for action in sorted(self.facts.actions, key=lambda row: row.id, reverse=True)
+            if (agent is None or action.agent == agent)
+            and (outcome is None or action.outcome is outcome)
+            and (since is None or action.at >= since)
+            and (cursor is None or action.id < cursor)
+        ]
+        return ActionPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+
+    async def secret(self) -> bytes:
+        return UUID(int=1).bytes * 2
+
+    async def prune(self, before: Epoch) -> int:
+        old = [action for action in self.facts.actions if action.at < before]
+        self.facts.actions = [action for action in self.facts.actions if action.at >= before]
+        return len(old)

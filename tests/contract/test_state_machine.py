@@ -1,0 +1,199 @@
+"""Any sequence of beats, ticks, claims and restarts: the SQLite store and the plain dicts agree, and the promises hold."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.contract.oracle import DictStore, Facts
+from tests.contract.world import RULES, START, TIMER, action_of, intent, session
+from watchdog.core.clock import Cause
+from watchdog.core.model import (
+    AgentId,
+    AgentState,
+    Beat,
+    BeatType,
+    Boot,
+    Claim,
+    Due,
+    Epoch,
+    Instant,
+    Outcome,
+    Verdict,
+)
+from watchdog.stores.disk import InlineDisk
+from watchdog.stores.leases import BUCKET_S
+from watchdog.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+Result = TypeVar("Result")
+AGENTS = [AgentId("instance", name) for name in ("a", "b", "c")]
+TTLS = [2.0, 7.0, 20.0]
+
+
+def done(coroutine: Coroutine[object, object, Result]) -> Result:
+    """Runs a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: Result = stop.value
+        return value
+    raise AssertionError("it waited")
+
+
+class Stores(RuleBasedStateMachine):
+    """Drives both stores with the same story, and keeps its own small account of who was heard when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.copies = 0
+        self.now = 1000.0
+        self.wall = START
+        self.claims: list[tuple[Claim, Claim]] = []
+        self.actions = 0
+        self.heard: dict[AgentId, float] = {}
+
+    @initialize()
+    def opened(self) -> None:
+        self.plain = DictStore(RULES, Facts())
+        self.sqlite = SqliteStore(self.folder / "watchdog.db", RULES, InlineDisk)
+        done(self.plain.open(self.instant))
+        done(self.sqlite.open(self.instant))
+
+    def teardown(self) -> None:
+        if hasattr(self, "sqlite"):
+            done(self.sqlite.close())
+        shutil.rmtree(self.folder)
+
+    @property
+    def instant(self) -> Instant:
+        return Instant(Boot(self.now), Epoch(self.wall), "boot")
+
+    @property
+    def clock(self) -> float:
+        return self.plain.clock.observed
+
+    @rule(
+        agent=st.sampled_from(AGENTS),
+        number=st.integers(1, 6),
+        kind=st.sampled_from([BeatType.HELLO, BeatType.BEAT, BeatType.BEAT, BeatType.BYE]),
+        incarnation=st.integers(0, 2),
+        seq=st.none() | st.integers(0, 5),
+        ttl=st.none() | st.sampled_from(TTLS),
+    )
+    def beats(
+        self, agent: AgentId, number: int, kind: BeatType, incarnation: int, seq: int | None, ttl: float | None
+    ) -> None:
+        beat = Beat(agent, session(number), kind, incarnation, seq, 0.0 if kind is BeatType.BYE else ttl)
+        vouched = self.sqlite.plainly_live(beat)
+        (plain,) = done(self.plain.apply([beat], self.instant))
+        (reply,) = done(self.sqlite.apply([beat], self.instant))
+        assert reply == plain
+        if vouched is not None:
+            assert reply.verdict is Verdict.RENEWED, "a beat that was answered before its flush must renew"
+        if reply.verdict in (Verdict.OPENED, Verdict.RENEWED):
+            assert reply.live, "a renewal always leaves a lease"
+            assert reply.left_s == ttl or abs(reply.left_s - (ttl or 0.0)) < 1e-9
+            self.heard[agent] = self.clock
+
+    @rule(seconds=st.floats(0.0, 1.9))
+    def ticks(self, seconds: float) -> None:
+        self.advance(seconds, None)
+
+    @rule(seconds=st.floats(0.0, 200.0), cause=st.sampled_from([None, Cause.STORE]))
+    def misses_some_time(self, seconds: float, cause: Cause | None) -> None:
+        self.advance(seconds, cause)
+
+    @precondition(lambda self: self.clock < 250)  # past that, ended sessions are forgotten by the one only
+    @rule(ticks=st.integers(1, 150))
+    def waits(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.advance(0.25, None)
+
+    @rule(jump=st.floats(-1e6, 1e6))
+    def the_wall_clock_jumps(self, jump: float) -> None:
+        self.wall += jump
+
+    def advance(self, seconds: float, blind: Cause | None) -> tuple[Due, ...]:
+        before = self.clock
+        self.now += seconds
+        self.wall += seconds
+        plain = done(self.plain.tick("me", self.instant, blind))
+        tick = done(self.sqlite.tick("me", self.instant, blind))
+        assert tick.clock == plain.clock
+        assert tick.stopped_s == plain.stopped_s
+        assert 0.0 <= self.clock - before <= min(seconds, 2.0) + 1e-9, "the clock passed time that nobody observed"
+        if blind is not None:
+            assert self.clock == before, "the clock advanced in blind time"
+        ours, theirs = {due.agent: due for due in tick.due}, {due.agent: due for due in plain.due}
+        assert ours.keys() <= theirs.keys(), "due before the deadline"
+        for agent in theirs.keys() - ours.keys():
+            assert self.clock - self.plain.deadline(agent) <= BUCKET_S, "due, and not found"
+        for agent, due in ours.items():
+            assert due.epoch == theirs[agent].epoch
+            assert self.clock > due.deadline
+        assert {claim.agent for claim in tick.orphans} == {claim.agent for claim in plain.orphans}
+        for claim in tick.orphans:
+            other = next(row for row in plain.orphans if row.agent == claim.agent)
+            self.settle(claim, other, Outcome.RETURNED)
+        return tick.due
+
+    @rule(which=st.integers(0, 2))
+    def claims_one(self, which: int) -> None:
+        due = self.advance(0.0, None)
+        if not due:
+            return
+        chosen = due[which % len(due)]
+        ours, theirs = done(self.sqlite.claim(chosen, "me")), done(self.plain.claim(chosen, "me"))
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert (ours.agent, ours.epoch, ours.intent) == (theirs.agent, theirs.epoch, theirs.intent)
+            assert self.clock > self.heard[ours.agent] + TIMER, "claimed before the timer was over"
+            self.claims.append((ours, theirs))
+
+    @precondition(lambda self: self.claims)
+    @rule(which=st.integers(0, 5), what=st.sampled_from(["intend", "gone", "settle", "release"]))
+    def goes_on_with_a_claim(self, which: int, what: str) -> None:
+        ours, theirs = self.claims[which % len(self.claims)]
+        gone = done(self.sqlite.still_gone(ours))
+        assert gone == done(self.plain.still_gone(theirs))
+        if what == "intend":
+            assert done(self.sqlite.intend(ours, intent())) == done(self.plain.intend(theirs, intent())) == gone
+        elif what == "settle":
+            self.claims.remove((ours, theirs))
+            self.settle(ours, theirs, Outcome.CONFIRMED if gone else Outcome.RETURNED)
+        elif what == "release":
+            self.claims.remove((ours, theirs))
+            assert done(self.sqlite.release(ours, 3.0)) == done(self.plain.release(theirs, 3.0))
+
+    def settle(self, ours: Claim, theirs: Claim, outcome: Outcome) -> None:
+        self.actions += 1
+        at = START + self.actions
+        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at)))
+        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at)))
+
+    @invariant()
+    def they_agree_on_every_agent(self) -> None:
+        if not hasattr(self, "sqlite"):
+            return
+        for agent in AGENTS:
+            ours, theirs = done(self.sqlite.agent(agent)), done(self.plain.agent(agent))
+            assert (ours is None) == (theirs is None)
+            if ours is not None and theirs is not None:
+                assert (ours.state, ours.last_outcome) == (theirs.state, theirs.last_outcome)
+                assert ours.due_in_s == theirs.due_in_s
+                if self.heard.get(agent) == self.clock and ours.state is not AgentState.LIVE:
+                    assert not any(row.expires_in_s > 0 for row in theirs.sessions), "heard now, and not live"
+
+
+Stores.TestCase.settings = settings(settings.default, max_examples=settings.default.max_examples * 2, stateful_step_count=60)
+TestStores = Stores.TestCase

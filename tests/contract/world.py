@@ -1,0 +1,144 @@
+"""A story about a store: who beats when, told in seconds since the beginning.
+
+Time is a number that the test moves; the store is told it, and nothing here ever waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from watchdog.core.clock import Cause, ClockRules
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    Beat,
+    BeatType,
+    Boot,
+    Claim,
+    Due,
+    Epoch,
+    Instant,
+    Intent,
+    IntentKind,
+    Outcome,
+    Reply,
+)
+from watchdog.core.quota import QuotaRules
+from watchdog.stores.base import Store, StoreRules, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+INSTANCE = "11111111-2222-3333-4444-555555555555"
+ANNA = AgentId(INSTANCE, "anna")
+BERT = AgentId(INSTANCE, "bert")
+TTL = 35.0
+TIMER = 5.0
+TICK = 0.25
+START = 1_700_000_000.0
+RULES = StoreRules(
+    timer_s=TIMER,
+    clock=ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0),
+    quota=QuotaRules(rate=2.0, burst=5.0, share=0.8),
+)
+
+
+def session(number: int) -> bytes:
+    return UUID(int=number).bytes
+
+
+def action_of(claim: Claim, outcome: Outcome = Outcome.CONFIRMED, at: float = START) -> Action:
+    return Action(
+        id=f"{int(at * 1000):012x}-{claim.token:08x}",
+        at=Epoch(at),
+        agent=claim.agent,
+        intent=IntentKind.SET_STATUS,
+        target="Offline",
+        outcome=outcome,
+        reason="the last session is gone",
+        evidence={"sessions": []},
+        calls=2,
+        latency_s=0.5,
+    )
+
+
+@dataclass
+class World:
+    """A store, and the time that it is told."""
+
+    store: Store
+    reopened: Callable[[], Awaitable[Store]]
+    now: float = 100.0
+    boot_id: str = "boot-1"
+    wall: float = START
+    last: Tick | None = None
+    offsets: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def instant(self) -> Instant:
+        return Instant(Boot(self.now), Epoch(self.wall + self.now - 100.0), self.boot_id)
+
+    async def beat(
+        self,
+        agent: AgentId = ANNA,
+        number: int = 1,
+        *,
+        ttl: float | None = TTL,
+        incarnation: int = 0,
+        seq: int | None = None,
+        kind: BeatType = BeatType.BEAT,
+    ) -> Reply:
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl)
+        (reply,) = await self.store.apply([beat], self.instant)
+        return reply
+
+    async def bye(self, agent: AgentId = ANNA, number: int = 1, incarnation: int = 0) -> Reply:
+        return await self.beat(agent, number, ttl=0.0, kind=BeatType.BYE, incarnation=incarnation)
+
+    async def tick(self, blind: Cause | None = None) -> Tick:
+        self.last = await self.store.tick("me", self.instant, blind)
+        return self.last
+
+    async def wait(self, seconds: float) -> Tick:
+        """Lets time pass in ticks, as the sweep does."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now = min(end, self.now + TICK)
+            await self.tick()
+        assert self.last is not None
+        return self.last
+
+    async def due(self) -> list[AgentId]:
+        """Who is due now, as a tick with no time in between tells."""
+        return [due.agent for due in (await self.tick()).due]
+
+    async def claimed(self, agent: AgentId = ANNA) -> Claim:
+        """Claims an agent that the story has made due."""
+        for due in (await self.tick()).due:
+            if due.agent == agent:
+                claim = await self.store.claim(due, "me")
+                assert claim is not None
+                return claim
+        raise AssertionError(f"{agent} is not due")
+
+    async def state(self, agent: AgentId = ANNA) -> AgentState | None:
+        view = await self.store.agent(agent)
+        return None if view is None else view.state
+
+    async def restart(self, gap: float = 1.0, boot_id: str | None = None) -> None:
+        """The process dies without a word and another one opens what it left."""
+        self.now += gap
+        self.boot_id = boot_id or self.boot_id
+        self.store = await self.reopened()
+        await self.store.open(self.instant)
+
+
+def intent(former: str | None = "available") -> Intent:
+    return Intent(IntentKind.SET_STATUS, target="offline", former=former, at=Epoch(START))
+
+
+def due_of(claim: Claim) -> Due:
+    return Due(claim.agent, claim.epoch, claim.deadline)

@@ -1,0 +1,173 @@
+"""The observed clock: it advances only while a heartbeat could have been heard."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog.core.clock import (
+    GRACE_SHARE,
+    GRACE_WINDOW_S,
+    MAX_STEP_S,
+    Cause,
+    Clock,
+    ClockRules,
+    advance,
+    first,
+    resume,
+)
+from watchdog.core.model import Boot, Epoch, Instant
+
+RULES = ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0)
+
+
+def at(boot: float, boot_id: str = "boot-1", epoch: float = 0.0) -> Instant:
+    return Instant(Boot(boot), Epoch(epoch), boot_id)
+
+
+def ticked(clock: Clock, seconds: float, step: float = 0.25, blind: Cause | None = None) -> Clock:
+    assert clock.boot is not None
+    start = clock.boot
+    for number in range(1, round(seconds / step) + 1):
+        clock = advance(clock, at(start + number * step), RULES, blind)
+    return clock
+
+
+def test_it_advances_by_the_time_between_ticks() -> None:
+    clock = ticked(first(at(50)), 60)
+    assert clock.observed == pytest.approx(60)
+    assert clock.running == pytest.approx(60)
+    assert clock.standing is None
+
+
+def test_a_first_start_has_no_grace() -> None:
+    assert ticked(first(at(50)), 1).observed == pytest.approx(1)
+
+
+def test_a_step_of_exactly_the_most_is_no_gap() -> None:
+    clock = advance(first(at(0)), at(MAX_STEP_S), RULES)
+    assert (clock.observed, clock.standing, clock.grace_s) == (MAX_STEP_S, None, 0.0)
+
+
+def test_a_pause_counts_as_the_most_and_is_followed_by_grace() -> None:
+    clock = advance(first(at(0)), at(600), RULES)
+    assert (clock.observed, clock.standing) == (MAX_STEP_S, Cause.PAUSE)
+    clock = ticked(clock, 30)
+    assert (clock.observed, clock.standing) == (MAX_STEP_S, Cause.GRACE)
+    clock = ticked(clock, 10)
+    assert clock.observed == pytest.approx(MAX_STEP_S + 10)
+
+
+def test_a_short_pause_has_a_grace_of_one_interval() -> None:
+    clock = advance(first(at(0)), at(3), RULES)
+    assert ticked(clock, 10).observed == MAX_STEP_S
+    assert ticked(clock, 11).observed == pytest.approx(MAX_STEP_S + 1)
+
+
+def test_a_pause_between_has_a_grace_of_its_length() -> None:
+    clock = advance(first(at(0)), at(20), RULES)
+    assert ticked(clock, 20).observed == MAX_STEP_S
+    assert ticked(clock, 21).observed == pytest.approx(MAX_STEP_S + 1)
+
+
+def test_nothing_of_blind_time_counts() -> None:
+    clock = ticked(first(at(0)), 100, blind=Cause.STORE)
+    assert (clock.observed, clock.standing, clock.gap_s) == (0.0, Cause.STORE, pytest.approx(100))
+    clock = ticked(clock, 30)
+    assert clock.observed == 0.0
+    assert ticked(clock, 5).observed == pytest.approx(4.75)  # the tick that ends the gap does not count either
+
+
+def test_running_time_goes_on_in_grace_and_in_blind_time() -> None:
+    clock = ticked(first(at(0)), 100, blind=Cause.STORE)
+    assert ticked(clock, 20).running == pytest.approx(120)
+
+
+@pytest.mark.parametrize(("gap", "grace"), [(0.1, 10.0), (20.0, 20.0), (86_400.0, 30.0)])
+def test_a_restart_counts_for_nothing_and_has_a_grace(gap: float, grace: float) -> None:
+    saved = ticked(first(at(0)), 100)
+    clock = resume(saved, at(100 + gap), RULES)
+    assert (clock.observed, clock.grace_s, clock.standing) == (saved.observed, grace, Cause.RESTART)
+    assert ticked(clock, grace).observed == saved.observed
+    assert ticked(clock, grace + 5).observed == pytest.approx(saved.observed + 5)
+
+
+@pytest.mark.parametrize("instant", [at(150, "boot-2"), at(20)], ids=["another boot", "a clock that went back"])
+def test_a_restart_after_an_unknown_time_has_the_whole_grace(instant: Instant) -> None:
+    saved = ticked(first(at(0)), 100)
+    assert resume(saved, instant, RULES).grace_s == 30.0
+    assert advance(saved, instant, RULES).grace_s == 30.0
+    assert advance(saved, instant, RULES).observed == saved.observed
+
+
+def test_a_gap_that_went_on_at_the_crash_counts_with_the_restart() -> None:
+    saved = ticked(first(at(0)), 25, blind=Cause.STORE)
+    assert resume(saved, at(26), RULES).grace_s == pytest.approx(26)
+
+
+def test_the_longer_of_two_graces_holds() -> None:
+    clock = advance(first(at(0)), at(600), RULES)
+    clock = advance(clock, at(603), RULES)
+    assert clock.grace_s == pytest.approx(28)
+
+
+def test_the_wall_clock_is_not_looked_at() -> None:
+    clock = advance(first(at(0, epoch=1e9)), at(1, epoch=-1e9), RULES)
+    assert clock.observed == 1.0
+
+
+def test_no_grace_at_all_when_it_is_switched_off() -> None:
+    rules = ClockRules(resume_grace_s=0.0, heartbeat_interval_s=10.0)
+    clock = resume(ticked(first(at(0)), 10), at(1000), rules)
+    assert advance(clock, at(1001), rules).observed == pytest.approx(11)
+
+
+@pytest.mark.parametrize("life", [1.0, 5.0, 12.0, 20.0])
+def test_a_crash_loop_delays_and_never_disables(life: float) -> None:
+    """Each life is followed by a crash and a second without a process."""
+    clock, now, lived = first(at(0)), 0.0, 0.0
+    while lived < 1200:
+        for _ in range(round(life / 0.25)):
+            now += 0.25
+            clock = advance(clock, at(now), RULES)
+        lived += life
+        now += 1.0
+        clock = resume(clock, at(now), RULES)
+    assert clock.observed >= lived * (1 - GRACE_SHARE) - 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["tick", "blind", "restart", "reboot"]), st.floats(0, 5) | st.floats(0, 5000)),
+        max_size=80,
+    )
+)
+def test_it_never_passes_unobserved_time(story: list[tuple[str, float]]) -> None:
+    clock, now, boot = first(at(0)), 0.0, 0
+    spans: list[tuple[float, float]] = []
+    for what, seconds in story:
+        before = clock
+        now += seconds
+        if what == "reboot":
+            boot, now = boot + 1, seconds
+        instant = at(now, f"boot-{boot}")
+        if what in ("restart", "reboot"):
+            clock = resume(before, instant, RULES)
+            assert clock.observed == before.observed
+        else:
+            # boot-1 of the first clock is the story's boot-0: the first tick resumes
+            clock = advance(before, instant, RULES, Cause.STORE if what == "blind" else None)
+            step = clock.observed - before.observed
+            assert 0 <= step <= min(seconds, MAX_STEP_S) + 1e-9
+            assert clock.running - before.running <= MAX_STEP_S + 1e-9
+            if what == "blind":
+                assert step == 0
+            spans.append((clock.running, clock.running - before.running - step if clock.standing is Cause.GRACE else 0))
+        assert clock.grace_s <= RULES.resume_grace_s
+        within = sum(
+            end - max(begin, clock.running - GRACE_WINDOW_S)
+            for begin, end in clock.graces
+            if end > clock.running - GRACE_WINDOW_S
+        )
+        assert within <= GRACE_WINDOW_S * GRACE_SHARE + MAX_STEP_S

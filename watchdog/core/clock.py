@@ -1,0 +1,162 @@
+"""The observed clock: time in which a heartbeat could have been heard.
+
+All deadlines are in observed time. A tick adds the real time since the one before it, at most `MAX_STEP_S`; what is
+longer is a blind gap, and so is any time that the caller declares blind. After a gap the clock stands still for a
+grace, so that clients which back off can return before anyone is judged. A restart, a suspended machine, a paused
+process and a jump of the wall clock need no code of their own: none of them makes this clock advance.
+
+Only values live here; the instants come from the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from watchdog.core.model import Boot, Instant, Observed, Running
+
+MAX_STEP_S = 2.0
+"""Most that one tick advances. Eight times the tick of 250 ms: more lateness than that means that we were not listening."""
+
+GRACE_WINDOW_S = 600.0
+"""Window, in running time, in which grace may take at most `GRACE_SHARE`: a crash loop delays and never disables."""
+
+GRACE_SHARE = 0.5
+
+
+class Cause(StrEnum):
+    """Why the clock stands still."""
+
+    RESTART = "restart"
+    """No process was there."""
+    PAUSE = "pause"
+    """The process was stopped, starved or suspended: a tick came more than `MAX_STEP_S` after the last."""
+    STORE = "store"
+    """Heartbeats could not be stored."""
+    GRACE = "grace"
+    """A blind gap is over; clients are given time to return."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRules:
+    """How the clock resumes.
+
+    Attributes:
+        resume_grace_s: Most that it stands still after one gap (RESUME_GRACE).
+        heartbeat_interval_s: Least that it stands still after a gap, so that each client has a beat (HEARTBEAT_INTERVAL).
+    """
+
+    resume_grace_s: float
+    heartbeat_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clock's whole state. It is kept in the store and survives the process.
+
+    Attributes:
+        observed: Deadlines are compared with this.
+        running: The second accumulator, for leases of claims: capped in the same way, never standing still for grace.
+        boot: The last tick's CLOCK_BOOTTIME; None before the first.
+        boot_id: The boot that `boot` belongs to.
+        gap_s: Length of the blind gap that is going on; 0 when there is none.
+        grace_s: Seconds for which it is still to stand.
+        graces: Spans of running time spent on grace, oldest first; those outside the window are forgotten.
+        standing: Why it did not advance in the last tick; None when it did.
+    """
+
+    observed: Observed = Observed(0.0)
+    running: Running = Running(0.0)
+    boot: Boot | None = None
+    boot_id: str = ""
+    gap_s: float = 0.0
+    grace_s: float = 0.0
+    graces: tuple[tuple[float, float], ...] = ()
+    standing: Cause | None = None
+
+
+def first(instant: Instant) -> Clock:
+    """The clock of an empty store: nothing has been missed, so there is no grace."""
+    return Clock(boot=instant.boot, boot_id=instant.boot_id)
+
+
+def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
+    """The clock of a process that finds an older one in its store.
+
+    Nothing of the time in between is counted. On the same boot its length is known; on another one, or with a clock
+    from the future, it is taken as long.
+    """
+    same_boot = saved.boot is not None and saved.boot_id == instant.boot_id and instant.boot >= saved.boot
+    gap = instant.boot - saved.boot if same_boot and saved.boot is not None else rules.resume_grace_s
+    gap += saved.gap_s
+    return replace(
+        saved,
+        boot=instant.boot,
+        boot_id=instant.boot_id,
+        gap_s=0.0,
+        grace_s=max(saved.grace_s, _grace(gap, rules)),
+        standing=Cause.RESTART,
+    )
+
+
+def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | None = None) -> Clock:
+    """One tick.
+
+    Args:
+        clock: The state after the last tick, from `first`, `resume` or `advance`.
+        instant: Now. An instant of another boot, or one before the last, is a gap of unknown length.
+        rules: How to resume.
+        blind: Why no heartbeat could be heard since the last tick, or None.
+
+    Returns:
+        The state now. `observed` has grown by at most `MAX_STEP_S` and at most the real time, never shrunk.
+    """
+    if clock.boot is None:
+        return first(instant)
+    elapsed = instant.boot - clock.boot
+    if clock.boot_id != instant.boot_id or elapsed < 0:
+        return resume(clock, instant, rules)
+    step = min(elapsed, MAX_STEP_S)
+    running = Running(clock.running + step)
+    now = replace(clock, running=running, boot=instant.boot)
+    if blind is not None:
+        return replace(now, gap_s=clock.gap_s + elapsed, standing=blind)
+    if clock.gap_s > 0:
+        # The gap ends with this tick: the beats of the time since the last one could be heard again, but whoever
+        # failed to reach us before may still be waiting for a retry.
+        return replace(
+            now, gap_s=0.0, grace_s=max(clock.grace_s, _grace(clock.gap_s + elapsed, rules)), standing=Cause.GRACE
+        )
+    if elapsed > MAX_STEP_S:
+        # The first seconds of the gap count as heard: what arrived in them waits in the socket's buffer and is read
+        # during the grace. Without them a machine that is always late would never catch a ghost.
+        stood = _stand(now, clock.running, step, rules)
+        return replace(stood, grace_s=max(stood.grace_s, _grace(elapsed, rules)), standing=Cause.PAUSE)
+    return _stand(now, clock.running, step, rules)
+
+
+def _grace(gap_s: float, rules: ClockRules) -> float:
+    return min(rules.resume_grace_s, max(rules.heartbeat_interval_s, gap_s))
+
+
+def _stand(now: Clock, since: Running, step: float, rules: ClockRules) -> Clock:
+    """Spends the step on what is left of the grace first, as far as the window allows, and the rest on the clock."""
+    graces = tuple(span for span in now.graces if span[1] > now.running - GRACE_WINDOW_S)
+    spent = sum(end - max(begin, now.running - GRACE_WINDOW_S) for begin, end in graces)
+    stand = min(step, now.grace_s, max(0.0, GRACE_WINDOW_S * GRACE_SHARE - spent))
+    if stand > 0:
+        graces = _joined(graces, (since, since + stand))
+    grace_s = max(0.0, now.grace_s - step)
+    return replace(
+        now,
+        observed=Observed(now.observed + step - stand),
+        grace_s=grace_s,
+        graces=graces,
+        standing=Cause.GRACE if stand > 0 else None,
+    )
+
+
+def _joined(graces: tuple[tuple[float, float], ...], span: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    if graces and span[0] - graces[-1][1] < 1e-6:
+        return (*graces[:-1], (graces[-1][0], span[1]))
+    return (*graces, span)

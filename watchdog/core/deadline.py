@@ -1,0 +1,107 @@
+"""The rule for a deadline: what a heartbeat does to its session, when an agent is due, and in which state it is.
+
+A beat sets its session's `expires_at = clock + ttl`, a bye sets it to `clock`. The agent's deadline is the latest of
+them plus the session-end timer. Nobody is due while `clock <= deadline`.
+
+Pure functions over single facts, so that a store can keep the facts in the shape that suits it.
+"""
+
+from __future__ import annotations
+
+from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Observed, Outcome, Verdict
+
+TOMBSTONE_S = 300.0
+"""For this long a session that said bye stays known, so that a beat which was in flight does not reopen it."""
+
+
+def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool) -> Verdict:
+    """What a heartbeat does to its session.
+
+    Args:
+        beat: The heartbeat.
+        incarnation: The session's incarnation; None for a session that is not known.
+        seq: The highest seq of that incarnation; None when none was given.
+        closed: The session has said bye.
+        same_agent: The session was opened for the beat's agent.
+
+    Returns:
+        `OPENED`, `RENEWED` or `CLOSED` when it moves something; any other verdict moves nothing.
+    """
+    if incarnation is None:
+        if beat.type is BeatType.BYE:
+            return Verdict.CLOSED
+        return Verdict.NOT_RENEWED if beat.ttl is None else Verdict.OPENED
+    if not same_agent:
+        return Verdict.FOREIGN
+    if beat.incarnation < incarnation:
+        return Verdict.STALE
+    if beat.incarnation == incarnation:
+        if closed:
+            return Verdict.TOMBSTONE
+        if beat.type is BeatType.BYE:
+            return Verdict.CLOSED
+        if seq is not None and beat.seq is not None and beat.seq <= seq:
+            return Verdict.STALE
+    elif beat.type is BeatType.BYE:
+        return Verdict.CLOSED
+    if beat.ttl is None:
+        return Verdict.NOT_RENEWED
+    return Verdict.RENEWED if beat.incarnation == incarnation else Verdict.OPENED
+
+
+def expiry(beat: Beat, clock: Observed) -> Observed:
+    """When the lease of a session ends that this beat opened, renewed or closed."""
+    if beat.type is BeatType.BYE or beat.ttl is None:
+        return clock
+    return Observed(clock + beat.ttl)
+
+
+def coalesce(earlier: Beat, later: Beat) -> Beat:
+    """The one of two beats of a session that counts when both are flushed together.
+
+    One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
+    over beats, then the higher seq, then the later arrival.
+    """
+    if later.ttl is None or earlier.ttl is None:
+        return earlier if later.ttl is None else later
+    if earlier.incarnation != later.incarnation:
+        return earlier if earlier.incarnation > later.incarnation else later
+    if BeatType.BYE in (earlier.type, later.type):
+        return earlier if earlier.type is BeatType.BYE else later
+    if earlier.seq is not None and later.seq is not None and later.seq < earlier.seq:
+        return earlier
+    return later
+
+
+def returned(ends_at: Observed, clock: Observed) -> bool:
+    """Whether a renewal at `clock` comes back from grace, and so raises the agent's epoch.
+
+    Args:
+        ends_at: When the last of the agent's leases ended or ends, before the renewal.
+        clock: Now. At `clock == ends_at` the agent is still live.
+    """
+    return clock > ends_at
+
+
+def is_due(ends_at: Observed, timer_s: float, clock: Observed) -> bool:
+    """Whether the timer is over. `clock == deadline` is not due."""
+    return clock > ends_at + timer_s
+
+
+def state(
+    ends_at: Observed, timer_s: float, clock: Observed, *, settled: bool, last_outcome: Outcome | None
+) -> AgentState:
+    """Where an agent stands.
+
+    Args:
+        ends_at: When the last of its leases ended or ends.
+        timer_s: The session-end timer.
+        clock: Now.
+        settled: An intent of the agent's present epoch has an outcome.
+        last_outcome: What became of the last intent.
+    """
+    if clock <= ends_at:
+        return AgentState.LIVE
+    if settled:
+        return AgentState.AWAY if last_outcome in SET_BY_US else AgentState.GONE
+    return AgentState.DUE if is_due(ends_at, timer_s, clock) else AgentState.GRACE

@@ -1,0 +1,278 @@
+"""The words of the domain as types: agents, sessions, claims, intents, actions.
+
+Only data lives here. What happens to it is in `deadline.py` (sessions), `clock.py` (time) and `quota.py` (calls); how it
+is kept is the store's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, NewType
+
+Observed = NewType("Observed", float)
+"""Seconds of observed time: advances only while a heartbeat could have been heard. Deadlines are in it."""
+
+Running = NewType("Running", float)
+"""Seconds of running time: like observed time, but it never stands still for grace. Leases of claims are in it."""
+
+Boot = NewType("Boot", float)
+"""Seconds of CLOCK_BOOTTIME of one boot of one machine. Source: clock_gettime(2)."""
+
+Epoch = NewType("Epoch", float)
+"""Seconds since 1970-01-01 UTC, as the wall clock tells. For people and for AWS; never for a deadline."""
+
+
+class AgentId(NamedTuple):
+    """An agent of Amazon Connect: the instance's id and the user's id."""
+
+    instance_id: str
+    user_id: str
+
+    def __str__(self) -> str:
+        return f"{self.instance_id}/{self.user_id}"
+
+
+class Instant(NamedTuple):
+    """One reading of the machine's clocks, taken at one moment.
+
+    Attributes:
+        boot: CLOCK_BOOTTIME in seconds; comparable only within one `boot_id`.
+        epoch: The wall clock, seconds since 1970.
+        boot_id: The kernel's boot, so that readings of two boots are never compared.
+    """
+
+    boot: Boot
+    epoch: Epoch
+    boot_id: str
+
+
+class BeatType(StrEnum):
+    """What a heartbeat says of its session."""
+
+    HELLO = "hello"
+    BEAT = "beat"
+    BYE = "bye"
+
+
+class AgentState(StrEnum):
+    """Where an agent stands. Derived from the facts each time, never stored.
+
+    `HELD` belongs to the brake and does not occur without it.
+    """
+
+    LIVE = "live"
+    GRACE = "grace"
+    DUE = "due"
+    HELD = "held"
+    AWAY = "away"
+    GONE = "gone"
+
+
+class SessionEnd(StrEnum):
+    """Why a session is over."""
+
+    BYE = "bye"
+    SILENCE = "silence"
+
+
+class IntentKind(StrEnum):
+    """What the watchdog sets out to do with an agent."""
+
+    SET_STATUS = "set_status"
+
+
+class Outcome(StrEnum):
+    """What became of an intent."""
+
+    CONFIRMED = "confirmed"
+    """Connect shows the target status, or no longer shows the agent after an OFFLINE write."""
+    NEXT_STATUS = "next_status"
+    """The agent is on a contact; the target is Connect's next status."""
+    ALREADY = "already"
+    """The agent had the target status before; nothing was changed."""
+    RETURNED = "returned"
+    """A heartbeat came before the change was settled."""
+    SKIPPED_STATE = "skipped_state"
+    """The agent's status rules the change out, or Connect does not show the agent and the target is no OFFLINE status."""
+    DRY_RUN = "dry_run"
+    """Would have been written; DRY_RUN is on."""
+    NO_SUCH_USER = "no_such_user"
+    """Connect does not know the user."""
+    FAILED = "failed"
+    """Given up; the evidence says what was seen."""
+
+
+SET_BY_US = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS})
+"""Outcomes after which an agent is `away`: the status that Connect shows is the watchdog's doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One accepted heartbeat, reduced to what the timers need.
+
+    Attributes:
+        agent: Whose session it is.
+        session_id: The session's UUID as 16 bytes.
+        type: hello, beat or bye.
+        incarnation: The page's own number; up by one when it comes back from the back-forward cache.
+        seq: The client's running number within the incarnation, or None from a client that does not count.
+        ttl: Seconds for which it renews the lease; 0 for a bye; None for a beat that must not renew.
+        hidden: The page said that it is hidden.
+        main_driver: The page's main thread sent it, not a worker.
+    """
+
+    agent: AgentId
+    session_id: bytes
+    type: BeatType = BeatType.BEAT
+    incarnation: int = 0
+    seq: int | None = None
+    ttl: float | None = 0.0
+    hidden: bool = False
+    main_driver: bool = False
+
+
+class Verdict(StrEnum):
+    """What a heartbeat did to its session."""
+
+    OPENED = "opened"
+    RENEWED = "renewed"
+    CLOSED = "closed"
+    STALE = "stale"
+    """An old incarnation or seq, or a repetition: nothing moved."""
+    TOMBSTONE = "tombstone"
+    """The session has said bye; only its next incarnation opens it again."""
+    NOT_RENEWED = "not_renewed"
+    """The beat may not renew (its page is not usable): nothing moved."""
+    FOREIGN = "foreign"
+    """The session belongs to another agent: nothing moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The store's answer to one beat.
+
+    Attributes:
+        verdict: What the beat did.
+        live: The session has a lease now.
+        left_s: Seconds of observed time left of that lease; 0 without one.
+    """
+
+    verdict: Verdict
+    live: bool
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An agent whose deadline has passed and whom nobody has claimed.
+
+    Attributes:
+        agent: Who.
+        epoch: The agent's number in the store at this moment; a claim with an older one is void.
+        deadline: When the timer ended, in observed seconds.
+    """
+
+    agent: AgentId
+    epoch: int
+    deadline: Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be done, written down before Connect is called.
+
+    Attributes:
+        kind: The kind of change.
+        target: The status' id.
+        former: The status' id that Connect showed before; None when Connect did not show the agent.
+        at: Wall clock of the decision.
+    """
+
+    kind: IntentKind
+    target: str
+    former: str | None
+    at: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One process's short lease on acting for a due agent.
+
+    Attributes:
+        agent: For whom.
+        epoch: The agent's epoch when it was claimed. A renewal raises the agent's, which voids the claim.
+        token: Unique in the store; later claims have higher ones.
+        owner: The process that holds it.
+        deadline: The agent's deadline, observed seconds.
+        lag_s: Observed seconds from the deadline to the claim.
+        evidence: What the decision rests on: how and when each session ended, the timer, the clock.
+        intent: An intent that an earlier claim of the same epoch left behind without an outcome, else None.
+    """
+
+    agent: AgentId
+    epoch: int
+    token: int
+    owner: str
+    deadline: Observed
+    lag_s: float
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    intent: Intent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Everything about one decision: the one record that history, logs and metrics are fed from.
+
+    Attributes:
+        id: Unique, sortable by time.
+        at: Wall clock of the outcome.
+        agent: About whom.
+        intent: What was to be done.
+        target: The status by name, or by id where the name is unknown.
+        outcome: What became of it.
+        reason: One sentence for people.
+        evidence: What was seen; JSON values only, no names of persons.
+        calls: Connect calls made for it, batched reads included.
+        latency_s: Seconds from the claim to the outcome.
+    """
+
+    id: str
+    at: Epoch
+    agent: AgentId
+    intent: IntentKind
+    target: str
+    outcome: Outcome
+    reason: str
+    evidence: Mapping[str, Any]
+    calls: int
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as the API shows it. `expires_in_s` is negative once it is over."""
+
+    session_id: bytes
+    expires_in_s: float
+    hidden: bool
+    main_driver: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """An agent as the API shows it.
+
+    Attributes:
+        due_in_s: Observed seconds until the deadline, with the leases as they are; None when there is nothing to wait for.
+        last_seen: Wall clock of the last heartbeat; None when not known any more.
+        last_outcome: What became of the last intent, else None.
+    """
+
+    agent: AgentId
+    state: AgentState
+    sessions: tuple[SessionView, ...]
+    due_in_s: float | None
+    last_seen: Epoch | None
+    last_outcome: Outcome | None

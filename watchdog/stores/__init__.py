@@ -1,0 +1,1 @@
+"""Where the facts are kept: sessions, agents, the clock, claims, intents, history."""

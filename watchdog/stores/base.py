@@ -1,0 +1,212 @@
+"""The store's contract: what every backend promises, and nothing of how.
+
+A lost race is a return value; a store that cannot be reached or written is `StoreUnavailable`. Never the one for the
+other. All times are given by the caller (`Instant`) and kept as observed time; a store never reads a clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from watchdog.core.clock import Cause, Clock, ClockRules
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    AgentView,
+    Beat,
+    Claim,
+    Due,
+    Epoch,
+    Instant,
+    Intent,
+    Outcome,
+    Reply,
+)
+from watchdog.core.quota import QuotaRules
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRules:
+    """What a store has to know of the settings.
+
+    Attributes:
+        timer_s: From the end of an agent's last session to its deadline (SESSION_END_TIMER).
+        clock: How the clock resumes after a gap.
+        quota: The share of Connect's quota, the same for each API.
+        quotas: Exceptions from it, by operation.
+    """
+
+    timer_s: float
+    clock: ClockRules
+    quota: QuotaRules
+    quotas: dict[str, QuotaRules] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one tick found.
+
+    Attributes:
+        clock: The clock after it.
+        stopped_s: Real seconds since the last tick in which the clock stood still; `clock.standing` tells why.
+        due: Agents to act on, oldest deadline first, at most `limit`; none that is claimed or put off.
+        backlog: How many are due in all, the claimed and the put off included.
+        orphans: Claims that ended with their process, whose intent has no outcome, and whose agent has returned since.
+            The caller settles each with `Outcome.RETURNED`. (An agent that has not returned is in `due`, and the next
+            claim carries the intent.)
+    """
+
+    clock: Clock
+    stopped_s: float
+    due: tuple[Due, ...]
+    backlog: int
+    orphans: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many agents are in each state, and how many sessions have a lease."""
+
+    agents: dict[AgentState, int]
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """One page of agents, ordered by instance and user id. `cursor` is None on the last one."""
+
+    agents: tuple[AgentView, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPage:
+    """One page of actions, newest first. `cursor` is None on the last one."""
+
+    actions: tuple[Action, ...]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Keeps the facts and hands out claims.
+
+    Every method but `plainly_live` may raise `StoreUnavailable`. After that nothing is known about its effect, but a
+    repetition is harmless.
+    """
+
+    async def open(self, instant: Instant) -> None:
+        """Makes the store usable; the clock resumes, and claims of processes that are gone are void.
+
+        Raises:
+            StoreUnavailable: It cannot be reached or written.
+            StoreCorrupt: What is there cannot be read; nothing was changed.
+            StoreLocked: Another daemon has it.
+        """
+
+    async def close(self) -> None:
+        """Writes what is still to be written and lets go. Safe to call twice."""
+
+    def plainly_live(self, beat: Beat) -> float | None:
+        """Seconds of lease that a beat has certainly left after it is applied, or None.
+
+        A number means: the session is known to be the agent's, in this incarnation and live, `apply` will renew it, and
+        so the beat may be answered before its flush. No I/O; None when in doubt, always for hello and bye.
+        """
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        """Applies heartbeats, one a session at most, and returns one reply for each, in order.
+
+        Atomic for each beat, not for all. When it returns, sessions opened and closed and the leases' horizons survive a
+        crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. The clock advances
+        to `instant` first, by the rules of a tick, so that a lease is never shorter than its TTL.
+        """
+
+    async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
+        """Advances the clock, expires what has run out, renews the owner's claims, and tells what is due.
+
+        One tick at a time. The clock is written before it is returned: when that fails it has not advanced.
+
+        Args:
+            owner: The process that asks.
+            instant: Now.
+            blind: Why no heartbeat could be heard since the last tick, or None.
+            limit: Most agents to return as due.
+        """
+
+    async def claim(self, due: Due, owner: str) -> Claim | None:
+        """Claims a due agent. Atomic: of all who try, one gets it.
+
+        Returns:
+            The claim, kept alive by the owner's ticks; or None: the agent has returned, is settled, or is claimed.
+        """
+
+    async def intend(self, claim: Claim, intent: Intent) -> bool:
+        """Puts the intent on disk, synced. Call it before Connect is called.
+
+        Returns:
+            True; or False when the claim is void, and nothing was written.
+        """
+
+    async def still_gone(self, claim: Claim) -> bool:
+        """Whether the claim holds and its agent has not returned, as of all that was applied until now. Changes nothing."""
+
+    async def settle(self, claim: Claim, action: Action) -> bool:
+        """Ends the claim with what became of it, and adds the action to the history; one transaction, synced.
+
+        Returns:
+            True when the agent is settled; False when it returned meanwhile (the action is recorded and the claim ended
+            all the same), or when the claim was void (nothing is recorded).
+        """
+
+    async def release(self, claim: Claim, delay_s: float) -> bool:
+        """Gives a claim back without an outcome; its intent, if any, stays. The agent is not due again for `delay_s`.
+
+        Returns:
+            True; or False when the claim was void.
+        """
+
+    async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
+        """Takes tokens of one API's quota, or none.
+
+        Args:
+            operation: The API, as botocore spells it.
+            scope: Account and region that share the quota.
+            count: How many.
+            instant: Now.
+
+        Returns:
+            0 when they were taken, else the seconds after which to ask again.
+        """
+
+    async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
+        """Tells the bucket of a 429: its rate is halved, and comes back by itself."""
+
+    async def counts(self) -> Counts:
+        """How many agents and sessions there are now."""
+
+    async def agent(self, agent: AgentId) -> AgentView | None:
+        """One agent, or None when it is not known."""
+
+    async def agents(
+        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+    ) -> AgentPage:
+        """Agents in a state whose instance or user id contains `query`. The cursor is the last page's."""
+
+    async def actions(
+        self,
+        agent: AgentId | None = None,
+        outcome: Outcome | None = None,
+        since: Epoch | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> ActionPage:
+        """The history, newest first."""
+
+    async def secret(self) -> bytes:
+        """A random key of 32 bytes, made at the first call and the same ever after: it signs tickets."""
+
+    async def prune(self, before: Epoch) -> int:
+        """Forgets actions, and agents without a lease, that are older than `before`. Returns how many rows."""

@@ -1,0 +1,313 @@
+"""The SQLite file: its schema, its one writer, and its errors told in the store's words.
+
+What the rows mean is in `sqlite.py`. Here a `Batch` of rows is written in one transaction, and all batches that wait
+when the writer gets to them share it (group commit). Batches are written in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+
+Result = TypeVar("Result")
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE agents (
+        instance_id TEXT NOT NULL, user_id TEXT NOT NULL,
+        epoch INTEGER NOT NULL, settled_epoch INTEGER NOT NULL, last_outcome TEXT,
+        floor REAL, seen REAL NOT NULL,
+        PRIMARY KEY (instance_id, user_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE sessions (
+        session_id BLOB PRIMARY KEY, instance_id TEXT NOT NULL, user_id TEXT NOT NULL,
+        incarnation INTEGER NOT NULL, seq INTEGER, horizon REAL NOT NULL, ttl REAL NOT NULL,
+        seen REAL NOT NULL, closed INTEGER NOT NULL, hidden INTEGER NOT NULL, main_driver INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE claims (
+        instance_id TEXT NOT NULL, user_id TEXT NOT NULL,
+        epoch INTEGER NOT NULL, token INTEGER NOT NULL, owner TEXT NOT NULL, deadline REAL NOT NULL,
+        evidence TEXT NOT NULL, kind TEXT, target TEXT, former TEXT, intended_at REAL,
+        PRIMARY KEY (instance_id, user_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE actions (
+        id TEXT PRIMARY KEY, at REAL NOT NULL, instance_id TEXT NOT NULL, user_id TEXT NOT NULL,
+        intent TEXT NOT NULL, target TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+        evidence TEXT NOT NULL, calls INTEGER NOT NULL, latency_s REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX actions_by_agent ON actions (instance_id, user_id, id);
+    CREATE INDEX actions_by_time ON actions (at);
+    """,
+)
+"""The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Statements for one transaction.
+
+    Attributes:
+        statements: SQL with the rows it is run for.
+        sync: The transaction must survive a power cut, not only the death of the process.
+    """
+
+    statements: list[tuple[str, Sequence[Sequence[Any]]]] = field(default_factory=list)
+    sync: bool = False
+
+    def add(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Adds a statement, unless there are no rows for it."""
+        listed = list(rows)
+        if listed:
+            self.statements.append((sql, listed))
+
+
+class Disk(Protocol):
+    """A file that batches are written to."""
+
+    async def write(self, batch: Batch) -> None:
+        """Returns when the batch is committed; raises `StoreUnavailable` when it is not, and then none of it is."""
+
+    async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Runs a query that writes nothing."""
+
+    async def close(self) -> None:
+        """Finishes what was handed in and closes the file."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens the file, makes it if it is not there, and brings its schema up to date.
+
+    Raises:
+        StoreUnavailable: The file cannot be opened or written.
+        StoreCorrupt: It is no SQLite file, or one of a newer version.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(
+            f"{path} cannot be opened: {error}. Give the daemon a folder that it may write."
+        ) from None
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise StoreCorrupt(
+                f"{path} was written by a newer version (schema {version}, this one knows {len(MIGRATIONS)}). "
+                "Run that version, or give WATCHDOG_STORE another file."
+            )
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        for number in range(version, len(MIGRATIONS)):
+            script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+            connection.executescript(script)
+        # A file that can be read but not written would be noticed only at the first heartbeat.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', 1)")
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise told(error, path) from None
+
+
+def told(error: sqlite3.Error, path: Path) -> StoreUnavailable | StoreCorrupt:
+    """An error of SQLite in the store's words, with what to do. Source: https://www.sqlite.org/rescode.html"""
+    name = getattr(error, "sqlite_errorname", "")
+    if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
+        return StoreCorrupt(
+            f"{path} is damaged ({error}). Nothing was changed in it. Move it away to start afresh, or restore a copy."
+        )
+    advice = "Look at the disk and the file's permissions."
+    if name == "SQLITE_FULL":
+        advice = "The disk is full: make room."
+    elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        advice = "The daemon must be able to write the file and its folder."
+    elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        advice = "Another program holds a lock on it: let that one go."
+    return StoreUnavailable(f"{path}: {error}. {advice}")
+
+
+def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path: Path) -> None:
+    """Writes batches in one transaction.
+
+    Raises:
+        StoreUnavailable: None of them is written.
+    """
+    try:
+        sync = any(batch.sync for batch in batches)
+        if sync:
+            connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for batch in batches:
+                for sql, rows in batch.statements:
+                    connection.executemany(sql, rows)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            if sync:
+                connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error as error:
+        # Damage that shows while running is no reason to stop taking heartbeats; nothing is acted on without the disk.
+        raise StoreUnavailable(str(told(error, path))) from None
+
+
+class FileLock:
+    """Keeps a second daemon from the same file, by a lock beside it that ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            StoreLocked: Another process has it.
+            StoreUnavailable: The lock's file cannot be made.
+        """
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._path} cannot be made: {error.strerror}. Give the daemon a folder that it may write."
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.give_back()
+            raise StoreLocked(
+                f"{self._path} is held by another daemon. One process at a time may use a SQLite file: stop the other "
+                "one, or give this one a file of its own in WATCHDOG_STORE."
+            ) from None
+
+    def give_back(self) -> None:
+        """Lets go. Safe to call twice."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class InlineDisk:
+    """Writes at once, in the caller's thread: for virtual time, in which no thread may be waited for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = connect(path)
+
+    async def write(self, batch: Batch) -> None:
+        """See `Disk.write`."""
+        write_batches(self._connection, [batch], self._path)
+
+    async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        """See `Disk.read`."""
+        try:
+            return query(self._connection)
+        except sqlite3.Error as error:
+            raise told(error, self._path) from None
+
+    async def close(self) -> None:
+        """See `Disk.close`."""
+        self._connection.close()
+
+
+_Job = tuple[Batch, "asyncio.Future[None]"]
+
+
+class ThreadedDisk:
+    """Writes in one thread of its own, so that a slow disk never holds the event loop. Reads have another connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._connection = connect(path)
+        self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._reader.execute("PRAGMA query_only = ON")
+        self._reading = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, batch: Batch) -> None:
+        """See `Disk.write`."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._jobs.put((batch, done))
+        # Shielded: a caller that is cancelled must not mark a batch as failed that is being written.
+        await asyncio.shield(done)
+
+    async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        """See `Disk.read`."""
+        return await asyncio.to_thread(self._query, query)
+
+    async def close(self) -> None:
+        """See `Disk.close`."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+        with self._reading:
+            self._reader.close()
+        self._connection.close()
+
+    def _query(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        with self._reading:
+            try:
+                return query(self._reader)
+            except sqlite3.Error as error:
+                raise told(error, self._path) from None
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            jobs = [job]
+            ended = False
+            while not self._jobs.empty():
+                another = self._jobs.get()
+                if another is None:
+                    ended = True
+                    break
+                jobs.append(another)
+            self._commit(jobs)
+            if ended:
+                return
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        failure: BaseException | None = None
+        try:
+            write_batches(self._connection, [batch for batch, _ in jobs], self._path)
+        except BaseException as error:  # handed to those who wait
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_resolve, [done for _, done in jobs], failure)
+
+
+def _resolve(waiting: list[asyncio.Future[None]], failure: BaseException | None) -> None:
+    for done in waiting:
+        if done.done():
+            continue
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)

@@ -1,0 +1,405 @@
+"""The leases in memory: sessions, their agents, and the buckets that tell when to look at an agent again.
+
+A renewal writes `expires_at` and nothing else. An agent stands in the bucket of its `wake_at`, which is a hint: when the
+bucket comes up, the state is computed from the sessions again and the agent is filed anew if it has moved. Whatever may
+lower a deadline files the agent earlier; the entry that it leaves behind is recognised and skipped.
+
+No I/O and no clock: every method is told the observed time. What has to reach the disk is collected in `Dirty`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from watchdog.core import deadline
+from watchdog.core.model import (
+    AgentId,
+    AgentState,
+    AgentView,
+    Beat,
+    Claim,
+    Epoch,
+    Intent,
+    Observed,
+    Outcome,
+    Reply,
+    Running,
+    SessionView,
+    Verdict,
+)
+
+BUCKET_S = 0.05
+"""Width of an expiry bucket. An agent is looked at no earlier than its `wake_at` and at most this much later."""
+
+HORIZON_S = 60.0
+"""How far ahead of its lease a horizon is written: one write a minute and session, however often it is renewed."""
+
+HORIZON_MARGIN_S = 10.0
+"""A horizon is renewed this long before the lease reaches it, so that a crash before the next flush shortens nothing."""
+
+LINGER_S = 300.0
+"""For this long a session that ended by silence stays in its agent's list, as evidence."""
+
+NEVER = Observed(float("-inf"))
+
+
+class Session:
+    """One session's row.
+
+    Attributes:
+        agent: Whose it is.
+        session_id: 16 bytes.
+        incarnation: The highest that was seen.
+        seq: The highest seq of that incarnation, or None.
+        expires_at: When its lease ends or ended.
+        horizon: What the disk has as its latest possible `expires_at`.
+        ttl: Seconds of the last renewal; after a restart no lease is longer.
+        seen: Wall clock of the last beat that moved it.
+        closed: It has said bye; the row is its tombstone.
+        hidden: The page was hidden at the last beat.
+        main_driver: The page's main thread beats, not a worker.
+    """
+
+    __slots__ = (
+        "agent",
+        "closed",
+        "expires_at",
+        "hidden",
+        "horizon",
+        "incarnation",
+        "main_driver",
+        "seen",
+        "seq",
+        "session_id",
+        "ttl",
+    )
+
+    def __init__(self, agent: Agent, session_id: bytes) -> None:
+        self.agent = agent
+        self.session_id = session_id
+        self.incarnation = 0
+        self.seq: int | None = None
+        self.expires_at = NEVER
+        self.horizon = NEVER
+        self.ttl = 0.0
+        self.seen = Epoch(0.0)
+        self.closed = False
+        self.hidden = False
+        self.main_driver = False
+
+
+class Agent:
+    """One agent's row.
+
+    Attributes:
+        id: Who.
+        sessions: Its sessions, those lately ended included.
+        ends_at: The latest `expires_at` of them and of those forgotten.
+        floor: The latest `expires_at` of those forgotten.
+        epoch: Up by one at each renewal after its grace began.
+        settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
+        last_outcome: That outcome.
+        seen: Wall clock of the last beat.
+        phase: The state that the agent is counted under; LIVE, GRACE, DUE, AWAY or GONE.
+        bucket: The number of the bucket in which it stands; -1 for none.
+        claim: The claim that is held on it.
+        intent: The intent that this claim has put on the disk.
+        not_before: Not due again before this running time.
+    """
+
+    __slots__ = (
+        "bucket",
+        "claim",
+        "ends_at",
+        "epoch",
+        "floor",
+        "id",
+        "intent",
+        "last_outcome",
+        "not_before",
+        "phase",
+        "seen",
+        "sessions",
+        "settled_epoch",
+    )
+
+    def __init__(self, agent_id: AgentId) -> None:
+        self.id = agent_id
+        self.sessions: list[Session] = []
+        self.ends_at = NEVER
+        self.floor = NEVER
+        self.epoch = 0
+        self.settled_epoch = -1
+        self.last_outcome: Outcome | None = None
+        self.seen = Epoch(0.0)
+        self.phase = AgentState.GONE
+        self.bucket = -1
+        self.claim: Claim | None = None
+        self.intent: Intent | None = None
+        self.not_before = Running(0.0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether an intent of the present epoch has an outcome."""
+        return self.settled_epoch == self.epoch
+
+
+@dataclass(slots=True)
+class Dirty:
+    """Rows that differ from what the disk has."""
+
+    agents: dict[AgentId, Agent] = field(default_factory=dict)
+    sessions: dict[bytes, Session] = field(default_factory=dict)
+    dropped: set[bytes] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.agents or self.sessions or self.dropped)
+
+
+class LeaseTable:
+    """All sessions and agents, and when to look at them again."""
+
+    def __init__(self, timer_s: float) -> None:
+        self.agents: dict[AgentId, Agent] = {}
+        self.sessions: dict[bytes, Session] = {}
+        self.due: dict[AgentId, Agent] = {}
+        self.phases = dict.fromkeys(AgentState, 0)
+        self.dirty = Dirty()
+        self._timer_s = timer_s
+        self._buckets: dict[int, list[Agent]] = {}
+        self._next_bucket = 0
+        self._order: list[AgentId] | None = None
+
+    # Heartbeats.
+
+    def apply(self, beat: Beat, clock: Observed, seen: Epoch) -> Reply:
+        """Applies one heartbeat at `clock`."""
+        session = self.sessions.get(beat.session_id)
+        if session is None:
+            verdict = deadline.judge(beat, None, None, closed=False, same_agent=True)
+        else:
+            verdict = deadline.judge(
+                beat,
+                session.incarnation,
+                session.seq,
+                closed=session.closed,
+                same_agent=session.agent.id == beat.agent,
+            )
+        if verdict is Verdict.OPENED or verdict is Verdict.RENEWED:
+            session = self._renew(session, beat, clock, seen)
+        elif verdict is Verdict.CLOSED and session is not None:
+            self._close(session, beat, clock, seen)
+        if session is None or session.closed or verdict is Verdict.FOREIGN:
+            return Reply(verdict, live=False, left_s=0.0)
+        left = max(0.0, session.expires_at - clock)
+        return Reply(verdict, live=clock <= session.expires_at, left_s=left)
+
+    def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch) -> Session:
+        if session is None:
+            agent = self.agents.get(beat.agent) or self._new_agent(beat.agent)
+            session = Session(agent, beat.session_id)
+            session.incarnation = beat.incarnation
+            agent.sessions.append(session)
+            self.sessions[beat.session_id] = session
+            self.dirty.dropped.discard(beat.session_id)
+            opened = True
+        else:
+            agent = session.agent
+            opened = session.closed or session.incarnation != beat.incarnation
+        if deadline.returned(agent.ends_at, clock):
+            agent.epoch += 1
+            self.dirty.agents[agent.id] = agent
+        if opened:
+            session.closed = False
+            session.incarnation = beat.incarnation
+            session.seq = None
+        if beat.seq is not None:
+            session.seq = beat.seq
+        session.ttl = beat.ttl or 0.0
+        session.hidden = beat.hidden
+        session.main_driver = beat.main_driver
+        session.seen = agent.seen = seen
+        lowered = self._move(session, deadline.expiry(beat, clock))
+        if opened or session.expires_at + HORIZON_MARGIN_S > session.horizon:
+            session.horizon = Observed(session.expires_at + HORIZON_S)
+            self.dirty.sessions[session.session_id] = session
+        if agent.phase is not AgentState.LIVE:
+            self._enter(agent, AgentState.LIVE)
+            self._file(agent, agent.ends_at)
+        elif lowered:
+            self._file_earlier(agent, agent.ends_at)
+        return session
+
+    def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
+        """A bye ends the lease. One that comes after the lease has ended by itself lengthens nothing."""
+        session.closed = True
+        session.incarnation = beat.incarnation
+        session.seen = session.agent.seen = seen
+        self._move(session, Observed(min(session.expires_at, deadline.expiry(beat, clock))))
+        session.horizon = session.expires_at
+        self.dirty.sessions[session.session_id] = session
+        if session.agent.phase is AgentState.LIVE:
+            self._file_earlier(session.agent, session.agent.ends_at)
+
+    def _move(self, session: Session, expires_at: Observed) -> bool:
+        """Sets a session's expiry and the agent's end with it. Returns whether the agent's end came earlier."""
+        agent = session.agent
+        session.expires_at = expires_at
+        if expires_at >= agent.ends_at:
+            agent.ends_at = expires_at
+            return False
+        before = agent.ends_at
+        agent.ends_at = max(agent.floor, *(row.expires_at for row in agent.sessions))
+        return agent.ends_at < before
+
+    def _new_agent(self, agent_id: AgentId) -> Agent:
+        agent = self.agents[agent_id] = Agent(agent_id)
+        self.phases[agent.phase] += 1
+        self.dirty.agents[agent_id] = agent
+        self._order = None
+        return agent
+
+    # Expiry.
+
+    def expire(self, clock: Observed) -> None:
+        """Looks at every agent whose bucket has come up. Afterwards `due` holds all whose deadline has passed."""
+        last = int(clock / BUCKET_S)
+        while self._next_bucket <= last:
+            for agent in self._buckets.pop(self._next_bucket, ()):
+                if agent.bucket == self._next_bucket:
+                    agent.bucket = -1
+                    self._look(agent, clock)
+            self._next_bucket += 1
+
+    def _look(self, agent: Agent, clock: Observed) -> None:
+        state = self.state(agent, clock)
+        self._enter(agent, state)
+        if state is AgentState.LIVE:
+            self._forget_sessions(agent, clock)
+            self._file(agent, agent.ends_at)
+        elif state is AgentState.GRACE:
+            self._end_by_silence(agent, clock)
+            self._file(agent, Observed(agent.ends_at + self._timer_s))
+        elif state is AgentState.DUE:
+            self._end_by_silence(agent, clock)
+        else:
+            self._end_by_silence(agent, clock)
+            self._forget_sessions(agent, clock)
+            if agent.sessions:
+                self._file(agent, Observed(clock + LINGER_S))
+
+    def _end_by_silence(self, agent: Agent, clock: Observed) -> None:
+        """The horizon of a lease that ran out is brought down to it, so that a restart does not open it again."""
+        for session in agent.sessions:
+            if session.expires_at < clock and session.horizon > session.expires_at:
+                session.horizon = session.expires_at
+                self.dirty.sessions[session.session_id] = session
+
+    def _forget_sessions(self, agent: Agent, clock: Observed) -> None:
+        keep: list[Session] = []
+        for session in agent.sessions:
+            if clock - session.expires_at <= (deadline.TOMBSTONE_S if session.closed else LINGER_S):
+                keep.append(session)
+                continue
+            agent.floor = max(agent.floor, session.expires_at)
+            self.drop_session(session)
+        if len(keep) != len(agent.sessions):
+            agent.sessions = keep
+            self.dirty.agents[agent.id] = agent
+
+    def drop_session(self, session: Session) -> None:
+        """Forgets a session's row here and on the disk. The agent's list is the caller's business."""
+        self.sessions.pop(session.session_id, None)
+        self.dirty.sessions.pop(session.session_id, None)
+        self.dirty.dropped.add(session.session_id)
+
+    def _enter(self, agent: Agent, state: AgentState) -> None:
+        if agent.phase is not state:
+            self.phases[agent.phase] -= 1
+            self.phases[state] += 1
+            agent.phase = state
+        if state is AgentState.DUE:
+            self.due[agent.id] = agent
+        else:
+            self.due.pop(agent.id, None)
+
+    def settle(self, agent: Agent, epoch: int, outcome: Outcome, clock: Observed) -> None:
+        """The intent of `epoch` has an outcome. An agent that has returned since is not settled by it."""
+        agent.settled_epoch = epoch
+        agent.last_outcome = outcome
+        self.dirty.agents[agent.id] = agent
+        if agent.settled:
+            self._enter(agent, self.state(agent, clock))
+            self._file(agent, Observed(clock + LINGER_S))
+
+    def _file(self, agent: Agent, wake_at: Observed) -> None:
+        number = max(int(wake_at / BUCKET_S) + 1, self._next_bucket)
+        agent.bucket = number
+        self._buckets.setdefault(number, []).append(agent)
+
+    def _file_earlier(self, agent: Agent, wake_at: Observed) -> None:
+        if agent.bucket < 0 or int(wake_at / BUCKET_S) + 1 < agent.bucket:
+            self._file(agent, wake_at)
+
+    # Start and end.
+
+    def load(self, clock: Observed) -> None:
+        """Files every agent after `agents` and `sessions` were filled from the disk."""
+        self._next_bucket = int(clock / BUCKET_S)
+        self._order = None
+        self.phases = dict.fromkeys(AgentState, 0)
+        for agent in self.agents.values():
+            agent.ends_at = max((row.expires_at for row in agent.sessions), default=agent.floor)
+            agent.ends_at = max(agent.ends_at, agent.floor)
+            agent.phase = AgentState.GONE
+            self.phases[AgentState.GONE] += 1
+            self._look(agent, clock)
+
+    def forget(self, agent: Agent) -> None:
+        """Forgets an agent and its sessions. The agent's row on the disk is the caller's business."""
+        for session in agent.sessions:
+            self.drop_session(session)
+        agent.sessions = []
+        agent.bucket = -1
+        self.phases[agent.phase] -= 1
+        self.due.pop(agent.id, None)
+        self.dirty.agents.pop(agent.id, None)
+        del self.agents[agent.id]
+        self._order = None
+
+    # Reading.
+
+    def state(self, agent: Agent, clock: Observed) -> AgentState:
+        """Where the agent stands at `clock`, from the facts."""
+        return deadline.state(
+            agent.ends_at, self._timer_s, clock, settled=agent.settled, last_outcome=agent.last_outcome
+        )
+
+    def view(self, agent: Agent, clock: Observed) -> AgentView:
+        """The agent as the API shows it."""
+        state = self.state(agent, clock)
+        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE)
+        return AgentView(
+            agent=agent.id,
+            state=state,
+            sessions=tuple(
+                SessionView(row.session_id, row.expires_at - clock, row.hidden, row.main_driver)
+                for row in agent.sessions
+                if not row.closed
+            ),
+            due_in_s=max(0.0, agent.ends_at + self._timer_s - clock) if waiting else None,
+            last_seen=agent.seen or None,
+            last_outcome=agent.last_outcome,
+        )
+
+    def after(self, cursor: AgentId | None) -> Iterator[Agent]:
+        """All agents in the order of their ids, from the one after `cursor` on."""
+        if self._order is None:
+            self._order = sorted(self.agents)
+        order = self._order
+        for position in range(0 if cursor is None else bisect_right(order, cursor), len(order)):
+            agent = self.agents.get(order[position])
+            if agent is not None:
+                yield agent

@@ -1,0 +1,222 @@
+"""Rows of the SQLite file to values and back. One function a table and direction; no decisions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from watchdog.core.clock import Cause, Clock
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    Boot,
+    Claim,
+    Epoch,
+    Intent,
+    IntentKind,
+    Observed,
+    Outcome,
+    Running,
+)
+from watchdog.stores.disk import Batch
+from watchdog.stores.leases import NEVER, Agent, Dirty, LeaseTable, Session
+
+PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)"
+PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
+DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
+PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
+PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
+    """A value of the meta table."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def clock_to_json(clock: Clock) -> bytes:
+    """The clock, for the meta table."""
+    return orjson.dumps(asdict(clock))
+
+
+def clock_from_json(text: bytes) -> Clock:
+    """The clock of the meta table. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+    row: dict[str, Any] = orjson.loads(text)
+    return Clock(
+        observed=Observed(float(row["observed"])),
+        running=Running(float(row["running"])),
+        boot=None if row["boot"] is None else Boot(float(row["boot"])),
+        boot_id=str(row["boot_id"]),
+        gap_s=float(row["gap_s"]),
+        grace_s=float(row["grace_s"]),
+        graces=tuple((float(begin), float(end)) for begin, end in row["graces"]),
+        standing=None if row["standing"] is None else Cause(row["standing"]),
+    )
+
+
+def add_dirty(batch: Batch, dirty: Dirty) -> None:
+    """Adds what differs from the disk to a batch."""
+    batch.add(DROP_SESSION, ((session_id,) for session_id in dirty.dropped))
+    batch.add(PUT_AGENT, (agent_row(agent) for agent in dirty.agents.values()))
+    batch.add(PUT_SESSION, (_session_row(session) for session in dirty.sessions.values()))
+
+
+def agent_row(agent: Agent) -> tuple[Any, ...]:
+    """The row of the agents table. The floor is NULL when nothing was forgotten."""
+    return (
+        *agent.id,
+        agent.epoch,
+        agent.settled_epoch,
+        agent.last_outcome,
+        None if agent.floor == NEVER else agent.floor,
+        agent.seen,
+    )
+
+
+def _session_row(session: Session) -> tuple[Any, ...]:
+    return (
+        session.session_id,
+        *session.agent.id,
+        session.incarnation,
+        session.seq,
+        session.horizon,
+        session.ttl,
+        session.seen,
+        session.closed,
+        session.hidden,
+        session.main_driver,
+    )
+
+
+def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> None:
+    """Fills a lease table from the file.
+
+    A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where it
+    would have ended at the latest, however often the process is restarted.
+    """
+    agents = table.agents
+    for instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen in connection.execute(
+        "SELECT * FROM agents"
+    ):
+        agent = Agent(AgentId(instance_id, user_id))
+        agent.epoch = epoch
+        agent.settled_epoch = settled_epoch
+        agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
+        agent.floor = NEVER if floor is None else Observed(floor)
+        agent.seen = Epoch(seen)
+        agents[agent.id] = agent
+    for row in connection.execute("SELECT * FROM sessions"):
+        session_id, instance_id, user_id, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver = row
+        owner = agents.get(AgentId(instance_id, user_id))
+        if owner is None:
+            continue
+        session = Session(owner, bytes(session_id))
+        session.incarnation = incarnation
+        session.seq = seq
+        session.horizon = Observed(horizon)
+        session.expires_at = Observed(min(horizon, clock + ttl))
+        session.ttl = ttl
+        session.seen = Epoch(seen)
+        session.closed = bool(closed)
+        session.hidden = bool(hidden)
+        session.main_driver = bool(main_driver)
+        owner.sessions.append(session)
+        owner.seen = max(owner.seen, session.seen)
+        table.sessions[session.session_id] = session
+
+
+def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
+    """The row of the claims table."""
+    written = (None, None, None, None)
+    return (
+        *claim.agent,
+        claim.epoch,
+        claim.token,
+        claim.owner,
+        claim.deadline,
+        orjson.dumps(dict(claim.evidence)).decode(),
+        *(written if intent is None else (intent.kind, intent.target, intent.former, intent.at)),
+    )
+
+
+def claims(connection: sqlite3.Connection) -> Iterable[tuple[Claim, Intent | None]]:
+    """The claims that earlier processes left behind."""
+    for row in connection.execute("SELECT * FROM claims").fetchall():
+        instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at = row
+        intent = None
+        if kind is not None:
+            intent = Intent(IntentKind(kind), target, former, Epoch(intended_at))
+        claim = Claim(
+            agent=AgentId(instance_id, user_id),
+            epoch=epoch,
+            token=token,
+            owner=owner,
+            deadline=Observed(deadline),
+            lag_s=0.0,
+            evidence=orjson.loads(evidence),
+            intent=intent,
+        )
+        yield claim, intent
+
+
+def action_row(action: Action) -> tuple[Any, ...]:
+    """The row of the actions table."""
+    return (
+        action.id,
+        action.at,
+        *action.agent,
+        action.intent,
+        action.target,
+        action.outcome,
+        action.reason,
+        orjson.dumps(dict(action.evidence)).decode(),
+        action.calls,
+        action.latency_s,
+    )
+
+
+def action(row: tuple[Any, ...]) -> Action:
+    """An action of the actions table."""
+    key, at, instance_id, user_id, intent, target, outcome, reason, evidence, calls, latency_s = row
+    return Action(
+        id=key,
+        at=Epoch(at),
+        agent=AgentId(instance_id, user_id),
+        intent=IntentKind(intent),
+        target=target,
+        outcome=Outcome(outcome),
+        reason=reason,
+        evidence=orjson.loads(evidence),
+        calls=calls,
+        latency_s=latency_s,
+    )
+
+
+def actions(
+    connection: sqlite3.Connection,
+    agent: AgentId | None,
+    outcome: Outcome | None,
+    since: Epoch | None,
+    cursor: str | None,
+    limit: int,
+) -> list[Action]:
+    """Actions of the history, newest first."""
+    where: list[str] = []
+    values: list[Any] = []
+    if agent is not None:
+        where.append("instance_id = ? AND user_id = ?")
+        values.extend(agent)
+    for condition, value in (("outcome = ?", outcome), ("at >= ?", since), ("id < ?", cursor)):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    clause = f"WHERE {' AND '.join(where)}" if where else ""
+    found = connection.execute(f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?", (*values, limit))
+    return [action(row) for row in found]
