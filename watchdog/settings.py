@@ -195,6 +195,7 @@ class Settings(BaseSettings):
     """Days for which decisions are kept."""
 
     _sources: Mapping[str, Source] = PrivateAttr(default_factory=dict)
+    _region: str | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(  # the signature is pydantic's
@@ -257,7 +258,8 @@ class Settings(BaseSettings):
             SettingsError: There are faults; it lists all of them.
         """
         fields = cls.model_fields
-        reading = read(os.environ if environ is None else environ, {n: _takes(f).secret for n, f in fields.items()})
+        variables = os.environ if environ is None else environ
+        reading = read(variables, {n: _takes(f).secret for n, f in fields.items()})
         faults = list(reading.faults)
         try:
             settings = cls(**reading.values)  # type: ignore[arg-type]  # texts; the validators make values of them
@@ -268,12 +270,18 @@ class Settings(BaseSettings):
         if faults:
             raise SettingsError(faults)
         settings._sources = reading.sources
+        settings._region = variables.get("AWS_REGION") or None
         return settings
 
     @property
     def store_path(self) -> Path:
         """The file of the SQLite store; relative to the working directory unless it is absolute."""
         return Path(self.store.removeprefix("sqlite:///"))
+
+    @property
+    def region(self) -> str | None:
+        """AWS_REGION, for instances that name none; None leaves it to botocore, which reads AWS_DEFAULT_REGION only."""
+        return self._region
 
     def describe(self) -> tuple[Row, ...]:
         """Lists every setting in the order of this class, with secrets masked."""

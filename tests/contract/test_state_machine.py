@@ -1,4 +1,4 @@
-"""Any sequence of beats, ticks, claims and restarts: the SQLite store and the plain dicts agree, and the promises hold."""
+"""Any sequence of beats, ticks and claims: the SQLite store and the plain dicts agree, and the promises hold."""
 
 from __future__ import annotations
 
@@ -195,5 +195,7 @@ class Stores(RuleBasedStateMachine):
                     assert not any(row.expires_in_s > 0 for row in theirs.sessions), "heard now, and not live"
 
 
-Stores.TestCase.settings = settings(settings.default, max_examples=settings.default.max_examples * 2, stateful_step_count=60)
+Stores.TestCase.settings = settings(
+    settings.default, max_examples=2 * settings.default.max_examples, stateful_step_count=60
+)
 TestStores = Stores.TestCase

@@ -42,7 +42,12 @@ def test_a_clock_at_the_end_of_the_lease_is_live() -> None:
         (105.1, True, Outcome.DRY_RUN, AgentState.GONE),
     ],
 )
-def test_states(clock: float, settled: bool, outcome: Outcome | None, expected: AgentState) -> None:
+def test_states(
+    clock: float,
+    settled: bool,  # noqa: FBT001 - a column of the table
+    outcome: Outcome | None,
+    expected: AgentState,
+) -> None:
     assert state(Observed(100.0), 5.0, Observed(clock), settled=settled, last_outcome=outcome) is expected
 
 
@@ -73,7 +78,12 @@ def test_states(clock: float, settled: bool, outcome: Outcome | None, expected: 
     ],
 )
 def test_what_a_heartbeat_does(
-    message: Beat, incarnation: int | None, seq: int | None, closed: bool, same_agent: bool, expected: Verdict
+    message: Beat,
+    incarnation: int | None,
+    seq: int | None,
+    closed: bool,  # noqa: FBT001 - a column of the table
+    same_agent: bool,  # noqa: FBT001 - a column of the table
+    expected: Verdict,
 ) -> None:
     assert judge(message, incarnation, seq, closed=closed, same_agent=same_agent) is expected
 

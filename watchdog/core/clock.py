@@ -16,12 +16,14 @@ from enum import StrEnum
 from watchdog.core.model import Boot, Instant, Observed, Running
 
 MAX_STEP_S = 2.0
-"""Most that one tick advances. Eight times the tick of 250 ms: more lateness than that means that we were not listening."""
+"""Most that one tick advances: eight times the 250 ms between ticks. Whoever is later than that was not listening."""
 
 GRACE_WINDOW_S = 600.0
 """Window, in running time, in which grace may take at most `GRACE_SHARE`: a crash loop delays and never disables."""
 
 GRACE_SHARE = 0.5
+
+_ROUNDING_S = 1e-6
 
 
 class Cause(StrEnum):
@@ -43,7 +45,7 @@ class ClockRules:
 
     Attributes:
         resume_grace_s: Most that it stands still after one gap (RESUME_GRACE).
-        heartbeat_interval_s: Least that it stands still after a gap, so that each client has a beat (HEARTBEAT_INTERVAL).
+        heartbeat_interval_s: Least that it stands still, so that each client has a beat (HEARTBEAT_INTERVAL).
     """
 
     resume_grace_s: float
@@ -130,16 +132,16 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
     if elapsed > MAX_STEP_S:
         # The first seconds of the gap count as heard: what arrived in them waits in the socket's buffer and is read
         # during the grace. Without them a machine that is always late would never catch a ghost.
-        stood = _stand(now, clock.running, step, rules)
+        stood = _stand(now, clock.running, step)
         return replace(stood, grace_s=max(stood.grace_s, _grace(elapsed, rules)), standing=Cause.PAUSE)
-    return _stand(now, clock.running, step, rules)
+    return _stand(now, clock.running, step)
 
 
 def _grace(gap_s: float, rules: ClockRules) -> float:
     return min(rules.resume_grace_s, max(rules.heartbeat_interval_s, gap_s))
 
 
-def _stand(now: Clock, since: Running, step: float, rules: ClockRules) -> Clock:
+def _stand(now: Clock, since: Running, step: float) -> Clock:
     """Spends the step on what is left of the grace first, as far as the window allows, and the rest on the clock."""
     graces = tuple(span for span in now.graces if span[1] > now.running - GRACE_WINDOW_S)
     spent = sum(end - max(begin, now.running - GRACE_WINDOW_S) for begin, end in graces)
@@ -157,6 +159,6 @@ def _stand(now: Clock, since: Running, step: float, rules: ClockRules) -> Clock:
 
 
 def _joined(graces: tuple[tuple[float, float], ...], span: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-    if graces and span[0] - graces[-1][1] < 1e-6:
+    if graces and span[0] - graces[-1][1] < _ROUNDING_S:
         return (*graces[:-1], (graces[-1][0], span[1]))
     return (*graces, span)

@@ -1,7 +1,7 @@
 """The words of the domain as types: agents, sessions, claims, intents, actions.
 
-Only data lives here. What happens to it is in `deadline.py` (sessions), `clock.py` (time) and `quota.py` (calls); how it
-is kept is the store's business.
+Only data lives here. What happens to it is in `deadline.py` (sessions), `clock.py` (time) and `quota.py` (calls); how
+it is kept is the store's business.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Outcome(StrEnum):
     RETURNED = "returned"
     """A heartbeat came before the change was settled."""
     SKIPPED_STATE = "skipped_state"
-    """The agent's status rules the change out, or Connect does not show the agent and the target is no OFFLINE status."""
+    """The agent's status rules it out, or Connect does not show the agent and the target is not of type OFFLINE."""
     DRY_RUN = "dry_run"
     """Would have been written; DRY_RUN is on."""
     NO_SUCH_USER = "no_such_user"
@@ -265,7 +265,7 @@ class AgentView:
     """An agent as the API shows it.
 
     Attributes:
-        due_in_s: Observed seconds until the deadline, with the leases as they are; None when there is nothing to wait for.
+        due_in_s: Observed seconds until the deadline, with the leases as they are; None when nothing is waited for.
         last_seen: Wall clock of the last heartbeat; None when not known any more.
         last_outcome: What became of the last intent, else None.
     """

@@ -119,9 +119,9 @@ class Store(Protocol):
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """Applies heartbeats, one a session at most, and returns one reply for each, in order.
 
-        Atomic for each beat, not for all. When it returns, sessions opened and closed and the leases' horizons survive a
-        crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. The clock advances
-        to `instant` first, by the rules of a tick, so that a lease is never shorter than its TTL.
+        Atomic for each beat, not for all. When it returns, sessions opened and closed and the horizons of leases
+        survive a crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. The clock
+        advances to `instant` first, by the rules of a tick, so that a lease is never shorter than its TTL.
         """
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
@@ -151,7 +151,7 @@ class Store(Protocol):
         """
 
     async def still_gone(self, claim: Claim) -> bool:
-        """Whether the claim holds and its agent has not returned, as of all that was applied until now. Changes nothing."""
+        """Whether the claim holds and its agent has not returned, as of all that was applied. Changes nothing."""
 
     async def settle(self, claim: Claim, action: Action) -> bool:
         """Ends the claim with what became of it, and adds the action to the history; one transaction, synced.

@@ -80,7 +80,7 @@ class Disk(Protocol):
         """Returns when the batch is committed; raises `StoreUnavailable` when it is not, and then none of it is."""
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Runs a query that writes nothing."""
+        """Runs a query that writes nothing; errors are SQLite's own."""
 
     async def close(self) -> None:
         """Finishes what was handed in and closes the file."""
@@ -131,7 +131,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def told(error: sqlite3.Error, path: Path) -> StoreUnavailable | StoreCorrupt:
-    """An error of SQLite in the store's words, with what to do. Source: https://www.sqlite.org/rescode.html"""
+    """An error of SQLite in the store's words, with what to do. Source: https://www.sqlite.org/rescode.html ."""
     name = getattr(error, "sqlite_errorname", "")
     if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
         return StoreCorrupt(
@@ -223,10 +223,7 @@ class InlineDisk:
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """See `Disk.read`."""
-        try:
-            return query(self._connection)
-        except sqlite3.Error as error:
-            raise told(error, self._path) from None
+        return query(self._connection)
 
     async def close(self) -> None:
         """See `Disk.close`."""
@@ -237,7 +234,7 @@ _Job = tuple[Batch, "asyncio.Future[None]"]
 
 
 class ThreadedDisk:
-    """Writes in one thread of its own, so that a slow disk never holds the event loop. Reads have another connection."""
+    """Writes in one thread of its own, so a slow disk never holds the event loop; reads have another connection."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -271,10 +268,7 @@ class ThreadedDisk:
 
     def _query(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         with self._reading:
-            try:
-                return query(self._reader)
-            except sqlite3.Error as error:
-                raise told(error, self._path) from None
+            return query(self._reader)
 
     def _work(self) -> None:
         while True:
@@ -297,7 +291,7 @@ class ThreadedDisk:
         failure: BaseException | None = None
         try:
             write_batches(self._connection, [batch for batch, _ in jobs], self._path)
-        except BaseException as error:  # handed to those who wait
+        except BaseException as error:  # noqa: BLE001  # handed to those who wait
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(_resolve, [done for _, done in jobs], failure)

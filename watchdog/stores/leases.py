@@ -1,8 +1,8 @@
 """The leases in memory: sessions, their agents, and the buckets that tell when to look at an agent again.
 
-A renewal writes `expires_at` and nothing else. An agent stands in the bucket of its `wake_at`, which is a hint: when the
-bucket comes up, the state is computed from the sessions again and the agent is filed anew if it has moved. Whatever may
-lower a deadline files the agent earlier; the entry that it leaves behind is recognised and skipped.
+A renewal writes `expires_at` and nothing else. An agent stands in the bucket of its `wake_at`, which is a hint: when
+the bucket comes up, the state is computed from the sessions again and the agent is filed anew if it has moved. Whatever
+may lower a deadline files the agent earlier; the entry that it leaves behind is recognised and skipped.
 
 No I/O and no clock: every method is told the observed time. What has to reach the disk is collected in `Dirty`.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
 
 from watchdog.core import deadline
 from watchdog.core.model import (
@@ -19,16 +20,15 @@ from watchdog.core.model import (
     AgentState,
     AgentView,
     Beat,
-    Claim,
     Epoch,
-    Intent,
     Observed,
     Outcome,
     Reply,
-    Running,
+    SessionEnd,
     SessionView,
     Verdict,
 )
+from watchdog.stores.facts import Agent, Dirty, Session
 
 BUCKET_S = 0.05
 """Width of an expiry bucket. An agent is looked at no earlier than its `wake_at` and at most this much later."""
@@ -37,125 +37,10 @@ HORIZON_S = 60.0
 """How far ahead of its lease a horizon is written: one write a minute and session, however often it is renewed."""
 
 HORIZON_MARGIN_S = 10.0
-"""A horizon is renewed this long before the lease reaches it, so that a crash before the next flush shortens nothing."""
+"""A horizon is renewed this long before the lease reaches it, so a crash before the next flush shortens nothing."""
 
 LINGER_S = 300.0
 """For this long a session that ended by silence stays in its agent's list, as evidence."""
-
-NEVER = Observed(float("-inf"))
-
-
-class Session:
-    """One session's row.
-
-    Attributes:
-        agent: Whose it is.
-        session_id: 16 bytes.
-        incarnation: The highest that was seen.
-        seq: The highest seq of that incarnation, or None.
-        expires_at: When its lease ends or ended.
-        horizon: What the disk has as its latest possible `expires_at`.
-        ttl: Seconds of the last renewal; after a restart no lease is longer.
-        seen: Wall clock of the last beat that moved it.
-        closed: It has said bye; the row is its tombstone.
-        hidden: The page was hidden at the last beat.
-        main_driver: The page's main thread beats, not a worker.
-    """
-
-    __slots__ = (
-        "agent",
-        "closed",
-        "expires_at",
-        "hidden",
-        "horizon",
-        "incarnation",
-        "main_driver",
-        "seen",
-        "seq",
-        "session_id",
-        "ttl",
-    )
-
-    def __init__(self, agent: Agent, session_id: bytes) -> None:
-        self.agent = agent
-        self.session_id = session_id
-        self.incarnation = 0
-        self.seq: int | None = None
-        self.expires_at = NEVER
-        self.horizon = NEVER
-        self.ttl = 0.0
-        self.seen = Epoch(0.0)
-        self.closed = False
-        self.hidden = False
-        self.main_driver = False
-
-
-class Agent:
-    """One agent's row.
-
-    Attributes:
-        id: Who.
-        sessions: Its sessions, those lately ended included.
-        ends_at: The latest `expires_at` of them and of those forgotten.
-        floor: The latest `expires_at` of those forgotten.
-        epoch: Up by one at each renewal after its grace began.
-        settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
-        last_outcome: That outcome.
-        seen: Wall clock of the last beat.
-        phase: The state that the agent is counted under; LIVE, GRACE, DUE, AWAY or GONE.
-        bucket: The number of the bucket in which it stands; -1 for none.
-        claim: The claim that is held on it.
-        intent: The intent that this claim has put on the disk.
-        not_before: Not due again before this running time.
-    """
-
-    __slots__ = (
-        "bucket",
-        "claim",
-        "ends_at",
-        "epoch",
-        "floor",
-        "id",
-        "intent",
-        "last_outcome",
-        "not_before",
-        "phase",
-        "seen",
-        "sessions",
-        "settled_epoch",
-    )
-
-    def __init__(self, agent_id: AgentId) -> None:
-        self.id = agent_id
-        self.sessions: list[Session] = []
-        self.ends_at = NEVER
-        self.floor = NEVER
-        self.epoch = 0
-        self.settled_epoch = -1
-        self.last_outcome: Outcome | None = None
-        self.seen = Epoch(0.0)
-        self.phase = AgentState.GONE
-        self.bucket = -1
-        self.claim: Claim | None = None
-        self.intent: Intent | None = None
-        self.not_before = Running(0.0)
-
-    @property
-    def settled(self) -> bool:
-        """Whether an intent of the present epoch has an outcome."""
-        return self.settled_epoch == self.epoch
-
-
-@dataclass(slots=True)
-class Dirty:
-    """Rows that differ from what the disk has."""
-
-    agents: dict[AgentId, Agent] = field(default_factory=dict)
-    sessions: dict[bytes, Session] = field(default_factory=dict)
-    dropped: set[bytes] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.agents or self.sessions or self.dropped)
 
 
 class LeaseTable:
@@ -393,6 +278,27 @@ class LeaseTable:
             last_seen=agent.seen or None,
             last_outcome=agent.last_outcome,
         )
+
+    def evidence(self, agent: Agent, clock: Observed) -> dict[str, Any]:
+        """What a decision about the agent rests on, as JSON values: how and when each session ended."""
+        ended = sorted(agent.sessions, key=lambda row: row.expires_at, reverse=True)
+        return {
+            "clock_s": round(clock, 3),
+            "timer_s": self._timer_s,
+            "deadline_s": round(agent.ends_at + self._timer_s, 3),
+            "sessions": [
+                {
+                    "session_id": str(UUID(bytes=session.session_id)),
+                    "ended": (SessionEnd.BYE if session.closed else SessionEnd.SILENCE).value,
+                    "ended_s_ago": round(clock - session.expires_at, 3),
+                    "ttl_s": session.ttl,
+                    "last_beat_at": session.seen,
+                    "hidden": session.hidden,
+                    "main_driver": session.main_driver,
+                }
+                for session in ended
+            ],
+        }
 
     def after(self, cursor: AgentId | None) -> Iterator[Agent]:
         """All agents in the order of their ids, from the one after `cursor` on."""

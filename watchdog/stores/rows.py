@@ -23,7 +23,8 @@ from watchdog.core.model import (
     Running,
 )
 from watchdog.stores.disk import Batch
-from watchdog.stores.leases import NEVER, Agent, Dirty, LeaseTable, Session
+from watchdog.stores.facts import NEVER, Agent, Dirty, Session
+from watchdog.stores.leases import LeaseTable
 
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -33,6 +34,8 @@ DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
 PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
 PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_ACTION = "DELETE FROM actions WHERE id = ?"
+SHRINK = "PRAGMA incremental_vacuum(1000)"
 
 
 def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
@@ -98,8 +101,8 @@ def _session_row(session: Session) -> tuple[Any, ...]:
 def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> None:
     """Fills a lease table from the file.
 
-    A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where it
-    would have ended at the latest, however often the process is restarted.
+    A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where
+    it would have ended at the latest, however often the process is restarted.
     """
     agents = table.agents
     for instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen in connection.execute(
@@ -218,5 +221,12 @@ def actions(
             where.append(condition)
             values.append(value)
     clause = f"WHERE {' AND '.join(where)}" if where else ""
-    found = connection.execute(f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?", (*values, limit))
+    # The clause has names of columns only; every value is bound.
+    sql = f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    found = connection.execute(sql, (*values, limit))
     return [action(row) for row in found]
+
+
+def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> list[tuple[str]]:
+    """Keys of actions that are older than `before`."""
+    return connection.execute("SELECT id FROM actions WHERE at < ? LIMIT ?", (before, limit)).fetchall()

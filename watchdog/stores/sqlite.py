@@ -1,24 +1,19 @@
 """The store in one process: leases in memory, and one SQLite file for what must survive.
 
-The memory is the truth while the process lives; the file has what a later process needs to go on from it: sessions
-opened and closed, agents' epochs and outcomes, the clock, claims, intents, the history, and of each lease a horizon. A
-row that changed in memory is dirty until a commit has it; a failed commit makes it dirty again, so that nothing is lost
-by a full disk. What decides about an agent (claim, intent, outcome) is written first and takes effect in memory after.
+The memory (`leases.py`) is the truth while the process lives; the file (`file.py`) has what a later process needs to
+go on from it: sessions opened and closed, agents' epochs and outcomes, the clock, claims, intents, the history, and of
+each lease a horizon. What decides about an agent (claim, intent, outcome) is written first and takes effect after.
 """
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 from watchdog.core import clock as clocks
-from watchdog.core import quota
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
     Action,
@@ -36,20 +31,18 @@ from watchdog.core.model import (
     Outcome,
     Reply,
     Running,
-    SessionEnd,
 )
-from watchdog.core.quota import Bucket
-from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.errors import StoreUnavailable
 from watchdog.stores import rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
-from watchdog.stores.disk import Batch, Disk, FileLock, ThreadedDisk, told
-from watchdog.stores.leases import NEVER, Agent, Dirty, LeaseTable
+from watchdog.stores.disk import Batch, Disk, ThreadedDisk
+from watchdog.stores.facts import NEVER, Agent
+from watchdog.stores.file import TableFile
+from watchdog.stores.leases import LeaseTable
+from watchdog.stores.tokens import TokenBuckets
 
 ORPHAN_RETRY_S = 5.0
 """An orphan that the caller has not settled after this running time is told again."""
-
-PRUNE_CHUNK = 5_000
-"""Rows that one transaction of pruning deletes, so that it never holds up a flush for long."""
 
 
 class SqliteStore:
@@ -62,16 +55,12 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
-        self._path = path
         self._rules = rules
-        self._open_disk = disk
-        self._lock = FileLock(path)
-        self._disk: Disk | None = None
         self._table = LeaseTable(rules.timer_s)
+        self._file = TableFile(path, self._table, disk)
         self._clock = Clock()
-        self._failing = False
         self._token = 0
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._tokens = TokenBuckets(rules)
         self._left: dict[AgentId, Claim] = {}
         self._told_orphans: dict[int, Running] = {}
         self._secret = b""
@@ -80,10 +69,9 @@ class SqliteStore:
 
     async def open(self, instant: Instant) -> None:
         """See `Store.open`."""
-        self._lock.take()
+        await self._file.open()
         try:
-            self._disk = self._open_disk(self._path)
-            await self._disk.read(lambda connection: self._load(connection, instant))
+            await self._file.read(lambda connection: self._load(connection, instant))
             batch = Batch(sync=True)
             batch.add(rows.PUT_META, [("secret", self._secret), ("token", str(self._token).encode())])
             await self._write(batch)
@@ -92,64 +80,28 @@ class SqliteStore:
             raise
 
     def _load(self, connection: sqlite3.Connection, instant: Instant) -> None:
-        try:
-            saved = rows.meta(connection, "clock")
-            if saved is None:
-                self._clock = clocks.first(instant)
-            else:
-                self._clock = clocks.resume(rows.clock_from_json(saved), instant, self._rules.clock)
-            rows.load(connection, self._table, self._clock.observed)
-            for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
-                self._table.forget(agent)  # never seen: its session's row was not written
-            for claim, intent in rows.claims(connection):
-                if intent is not None:
-                    self._left[claim.agent] = claim
-            # Tokens that were handed out and not written are skipped.
-            self._token = int(rows.meta(connection, "token") or b"0") + 1_000
-            self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
-        except sqlite3.Error as error:
-            raise told(error, self._path) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreCorrupt(
-                f"{self._path} holds a row that this version cannot read ({type(error).__name__}). Nothing was changed "
-                "in it. Move it away to start afresh, or restore a copy."
-            ) from None
+        saved = rows.meta(connection, "clock")
+        if saved is None:
+            self._clock = clocks.first(instant)
+        else:
+            self._clock = clocks.resume(rows.clock_from_json(saved), instant, self._rules.clock)
+        rows.load(connection, self._table, self._clock.observed)
+        for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
+            self._table.forget(agent)  # never seen: its session's row was not written
+        for claim, intent in rows.claims(connection):
+            if intent is not None:
+                self._left[claim.agent] = claim
+        # Tokens that were handed out and not written are skipped.
+        self._token = int(rows.meta(connection, "token") or b"0") + 1_000
+        self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
 
     async def close(self) -> None:
         """See `Store.close`."""
-        if self._disk is not None:
-            with contextlib.suppress(StoreUnavailable):
-                await self._write(Batch())
-            await self._disk.close()
-            self._disk = None
-        self._lock.give_back()
+        await self._file.close(self._clock)
 
     async def _write(self, batch: Batch) -> None:
-        """Writes a batch together with every dirty row and the clock; what fails is dirty again."""
-        if self._disk is None:
-            raise StoreUnavailable("The store is closed.")
-        table, dirty = self._table, self._table.dirty
-        table.dirty = Dirty()
-        # The dirty rows come first: what the caller writes about the same agent is newer.
-        full = Batch(sync=batch.sync)
-        rows.add_dirty(full, dirty)
-        full.add(rows.PUT_META, [("clock", rows.clock_to_json(self._clock))])
-        full.statements.extend(batch.statements)
-        try:
-            await self._disk.write(full)
-        except BaseException as error:
-            # A row that was changed or dropped again meanwhile is dirty in the newer way.
-            for agent_id, agent in dirty.agents.items():
-                if table.agents.get(agent_id) is agent:
-                    table.dirty.agents.setdefault(agent_id, agent)
-            for session_id, session in dirty.sessions.items():
-                if table.sessions.get(session_id) is session:
-                    table.dirty.sessions.setdefault(session_id, session)
-            table.dirty.dropped.update(key for key in dirty.dropped if key not in table.sessions)
-            if isinstance(error, StoreUnavailable):
-                self._failing = True
-            raise
+        await self._file.write(batch, self._clock)
 
     # Heartbeats.
 
@@ -185,10 +137,10 @@ class SqliteStore:
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
         """See `Store.tick`."""
         before = self._clock
-        if self._failing and blind is None:
+        if self._file.failing and blind is None:
             blind = Cause.STORE
         self._clock = clocks.advance(before, instant, self._rules.clock, blind)
-        self._failing = False
+        self._file.failing = False
         try:
             await self._write(Batch())
         except StoreUnavailable:
@@ -252,7 +204,7 @@ class SqliteStore:
             owner=owner,
             deadline=Observed(agent.ends_at + self._rules.timer_s),
             lag_s=max(0.0, self._clock.observed - agent.ends_at - self._rules.timer_s),
-            evidence=self._evidence(agent),
+            evidence=self._table.evidence(agent, self._clock.observed),
             intent=None if left is None else left.intent,
         )
         agent.claim = claim
@@ -269,27 +221,6 @@ class SqliteStore:
             await self.release(claim, 0.0)
             return None
         return claim
-
-    def _evidence(self, agent: Agent) -> dict[str, Any]:
-        """What the decision rests on, as JSON values: observed seconds, and how each session ended."""
-        now = self._clock.observed
-        return {
-            "clock_s": round(now, 3),
-            "timer_s": self._rules.timer_s,
-            "deadline_s": round(agent.ends_at + self._rules.timer_s, 3),
-            "sessions": [
-                {
-                    "session_id": str(UUID(bytes=session.session_id)),
-                    "ended": SessionEnd.BYE if session.closed else SessionEnd.SILENCE,
-                    "ended_s_ago": round(now - session.expires_at, 3),
-                    "ttl_s": session.ttl,
-                    "last_beat_at": session.seen,
-                    "hidden": session.hidden,
-                    "main_driver": session.main_driver,
-                }
-                for session in sorted(agent.sessions, key=lambda row: row.expires_at, reverse=True)
-            ],
-        }
 
     async def intend(self, claim: Claim, intent: Intent) -> bool:
         """See `Store.intend`."""
@@ -358,18 +289,11 @@ class SqliteStore:
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
         """See `Store.take_tokens`."""
-        rules = self._rules.quotas.get(operation, self._rules.quota)
-        key = (operation, scope)
-        bucket = self._buckets.get(key) or quota.empty(instant.boot)
-        self._buckets[key], wait_s = quota.take(bucket, rules, instant.boot, count)
-        return wait_s
+        return self._tokens.take(operation, scope, count, instant)
 
     async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
         """See `Store.throttled`."""
-        rules = self._rules.quotas.get(operation, self._rules.quota)
-        key = (operation, scope)
-        bucket = self._buckets.get(key) or quota.empty(instant.boot)
-        self._buckets[key] = quota.throttled(bucket, rules, instant.boot)
+        self._tokens.throttled(operation, scope, instant)
 
     # Reading.
 
@@ -413,9 +337,7 @@ class SqliteStore:
         limit: int = 100,
     ) -> ActionPage:
         """See `Store.actions`."""
-        if self._disk is None:
-            raise StoreUnavailable("The store is closed.")
-        found = await self._disk.read(
+        found = await self._file.read(
             lambda connection: rows.actions(connection, agent, outcome, since, cursor, limit + 1)
         )
         more = len(found) > limit
@@ -427,8 +349,6 @@ class SqliteStore:
 
     async def prune(self, before: Epoch) -> int:
         """See `Store.prune`."""
-        if self._disk is None:
-            raise StoreUnavailable("The store is closed.")
         old = [
             row
             for row in self._table.agents.values()
@@ -436,19 +356,5 @@ class SqliteStore:
         ]
         for row in old:
             self._table.forget(row)
-        for begin in range(0, len(old), PRUNE_CHUNK):
-            batch = Batch()
-            batch.add(rows.DROP_AGENT, (row.id for row in old[begin : begin + PRUNE_CHUNK]))
-            await self._write(batch)
-        pruned = len(old)
-        while True:
-            keys = await self._disk.read(
-                lambda connection: connection.execute(
-                    "SELECT id FROM actions WHERE at < ? LIMIT ?", (before, PRUNE_CHUNK)
-                ).fetchall()
-            )
-            if not keys:
-                return pruned
-            batch = Batch([("DELETE FROM actions WHERE id = ?", keys), ("PRAGMA incremental_vacuum(1000)", [()])])
-            await self._write(batch)
-            pruned += len(keys)
+        await self._file.drop_agents([row.id for row in old], self._clock)
+        return len(old) + await self._file.drop_actions(before, self._clock)

@@ -1,0 +1,281 @@
+"""What only the SQLite store has: a file that can be full, locked, damaged, foreign, or someone else's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
+from watchdog.core.clock import Cause
+from watchdog.core.model import AgentState, Outcome
+from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from watchdog.stores.disk import MIGRATIONS, InlineDisk
+from watchdog.stores.leases import HORIZON_S
+from watchdog.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "watchdog.db"
+
+
+@pytest.fixture
+async def world(path: Path) -> AsyncIterator[World]:
+    async def reopened() -> SqliteStore:
+        return SqliteStore(path, RULES, InlineDisk)
+
+    world = World(await reopened(), reopened)
+    await world.store.open(world.instant)
+    yield world
+    await world.store.close()
+
+
+class Full:
+    """Makes the file as full as a full disk: SQLite may take no further page."""
+
+    def __init__(self, store: object) -> None:
+        disk = store._file._disk  # type: ignore[attr-defined]
+        self._connection: sqlite3.Connection = disk._connection
+
+    def __enter__(self) -> None:
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        self._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.execute("PRAGMA max_page_count = 1073741823")
+
+
+async def fill(world: World) -> None:
+    """Opens sessions until the full file refuses one."""
+    with pytest.raises(StoreUnavailable, match="make room"):
+        for number in range(1000, 3000):
+            await world.beat(BERT, number)
+
+
+# A full disk.
+
+
+async def test_what_a_full_disk_refused_is_written_once_there_is_room(world: World, path: Path) -> None:
+    with Full(world.store):
+        await fill(world)
+    await world.tick()
+    on_disk = sqlite3.connect(path)
+    (known,) = on_disk.execute("SELECT count(*) FROM sessions").fetchone()
+    on_disk.close()
+    view = await world.store.agent(BERT)
+    assert view is not None
+    assert known == len(view.sessions)
+
+
+async def test_the_clock_stands_while_the_disk_is_full(world: World) -> None:
+    await world.beat(ANNA, 1)
+    with Full(world.store):
+        await fill(world)
+        for _ in range(400):
+            world.now += 0.25
+            with pytest.raises(StoreUnavailable):
+                await world.tick()
+    assert (await world.tick()).clock.standing is Cause.STORE
+    world.now += 0.25
+    tick = await world.tick()
+    assert (tick.clock.observed, tick.clock.standing, tick.clock.grace_s) == (0.0, Cause.GRACE, 30.0)
+    assert await world.state(ANNA) is AgentState.LIVE
+
+
+async def test_one_failed_flush_is_blind_time(world: World) -> None:
+    await world.wait(1)
+    before = (await world.tick()).clock
+    with Full(world.store):
+        await fill(world)
+    world.now += 0.25
+    after = (await world.tick()).clock
+    assert (after.observed, after.standing) == (before.observed, Cause.STORE)
+
+
+async def test_nobody_is_claimed_whose_claim_cannot_be_written(world: World) -> None:
+    await world.beat()
+    await world.bye()
+    (due,) = (await world.wait(TIMER + 0.5)).due
+    with Full(world.store):
+        await fill(world)
+        with pytest.raises(StoreUnavailable):
+            await world.store.claim(due, "me")
+    assert await world.store.claim(due, "me") is not None
+
+
+async def test_an_intent_that_could_not_be_written_is_none(world: World) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 0.5)
+    claim = await world.claimed()
+    with Full(world.store):
+        await fill(world)
+        with pytest.raises(StoreUnavailable):
+            await world.store.intend(claim, intent())
+    await world.store.release(claim, 0.0)
+    assert (await world.claimed()).intent is None
+
+
+async def test_an_outcome_that_could_not_be_written_can_be_settled_again(world: World) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 0.5)
+    claim = await world.claimed()
+    with Full(world.store):
+        await fill(world)
+        with pytest.raises(StoreUnavailable):
+            await world.store.settle(claim, action_of(claim))
+    assert await world.state() is AgentState.DUE
+    assert await world.store.settle(claim, action_of(claim))
+    assert await world.state() is AgentState.AWAY
+
+
+# Horizons.
+
+
+async def test_a_lease_is_written_once_a_minute_however_often_it_is_renewed(world: World, path: Path) -> None:
+    on_disk = sqlite3.connect(path)
+    horizons = set()
+    for _ in range(60):
+        await world.beat()
+        await world.wait(5)
+        horizons.add(on_disk.execute("SELECT horizon FROM sessions").fetchone()[0])
+    on_disk.close()
+    assert len(horizons) <= 300 / (HORIZON_S - 15) + 1
+
+
+async def test_the_horizon_is_never_behind_the_lease(world: World, path: Path) -> None:
+    on_disk = sqlite3.connect(path)
+    for _ in range(40):
+        await world.beat()
+        await world.wait(7.3)
+        tick = await world.tick()
+        view = await world.store.agent(ANNA)
+        assert view is not None
+        horizon = on_disk.execute("SELECT horizon FROM sessions").fetchone()[0]
+        assert horizon >= tick.clock.observed + view.sessions[0].expires_in_s
+    on_disk.close()
+
+
+async def test_a_lease_that_ran_out_stays_so_after_a_restart(world: World) -> None:
+    await world.beat()
+    await world.wait(TTL + 1)
+    await world.store.close()
+    await world.restart()
+    assert await world.state() is AgentState.GRACE
+
+
+async def test_the_memory_forgets_sessions_that_ended_long_ago(world: World, path: Path) -> None:
+    for number in range(1, 51):
+        await world.beat(ANNA, number)
+        await world.bye(ANNA, number)
+    await world.beat(ANNA, 99)
+    for _ in range(50):
+        await world.wait(10)
+        await world.beat(ANNA, 99)
+    view = await world.store.agent(ANNA)
+    assert view is not None
+    assert len(view.sessions) == 1
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
+    on_disk.close()
+
+
+async def test_agents_not_seen_for_long_are_pruned_and_others_are_not(world: World) -> None:
+    for agent, number in ((ANNA, 1), (BERT, 2)):
+        await world.beat(agent, number)
+        await world.bye(agent, number)
+        await world.wait(TIMER + 0.5)
+        claim = await world.claimed(agent)
+        await world.store.settle(claim, action_of(claim, Outcome.ALREADY))
+        await world.wait(400)
+    anna = await world.store.agent(ANNA)
+    assert anna is not None
+    assert anna.last_seen is not None
+    await world.store.prune(type(anna.last_seen)(anna.last_seen + 1))
+    assert await world.store.agent(ANNA) is None
+    await world.store.close()
+    await world.restart()
+    assert await world.store.agent(ANNA) is None
+    assert await world.store.agent(BERT) is not None
+
+
+# Files that cannot be used.
+
+
+async def refused(path: Path, error: type[Exception], told: str) -> None:
+    store = SqliteStore(path, RULES, InlineDisk)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    with pytest.raises(error, match=told):
+        await store.open(world.instant)
+    await store.close()
+
+
+async def test_a_second_daemon_is_kept_out(world: World, path: Path) -> None:
+    await refused(path, StoreLocked, "another daemon")
+
+
+async def test_the_file_is_free_again_after_the_first_daemon(world: World, path: Path) -> None:
+    await world.store.close()
+    other = SqliteStore(path, RULES, InlineDisk)
+    await other.open(world.instant)
+    await other.close()
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_bytes(b"this is a letter to my bank" * 1000)
+    before = path.read_bytes()
+    await refused(path, StoreCorrupt, "Move it away")
+    assert path.read_bytes() == before
+
+
+async def test_a_damaged_file_is_refused(world: World, path: Path) -> None:
+    for number in range(1, 500):
+        await world.beat(ANNA, number)
+    await world.store.close()
+    sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for page in range(2, size // 4096):
+            file.seek(page * 4096)
+            file.write(os.urandom(4096))
+    await refused(path, StoreCorrupt, "damaged|cannot read")
+
+
+async def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    newer.close()
+    await refused(path, StoreCorrupt, "newer version")
+
+
+async def test_a_row_that_makes_no_sense_is_refused(world: World, path: Path) -> None:
+    await world.beat()
+    await world.tick()
+    await world.store.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("UPDATE agents SET last_outcome = 'eaten by a whale'")
+    other.close()
+    await refused(path, StoreCorrupt, "cannot read")
+
+
+async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    await refused(tmp_path / "nowhere" / "watchdog.db", StoreUnavailable, "folder")
+
+
+async def test_a_folder_that_may_not_be_written_is_told() -> None:
+    await refused(Path("/proc/watchdog.db"), StoreUnavailable, "folder")
+
+
+async def test_a_closed_store_says_so(world: World) -> None:
+    await world.store.close()
+    await world.store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await world.beat()

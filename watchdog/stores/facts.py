@@ -1,0 +1,126 @@
+"""The rows in memory: a session, an agent, and which of them the disk does not have yet. Only data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from watchdog.core.model import AgentId, AgentState, Epoch, Observed, Running
+
+if TYPE_CHECKING:
+    from watchdog.core.model import Claim, Intent, Outcome
+
+NEVER = Observed(float("-inf"))
+
+
+class Session:
+    """One session's row.
+
+    Attributes:
+        agent: Whose it is.
+        session_id: 16 bytes.
+        incarnation: The highest that was seen.
+        seq: The highest seq of that incarnation, or None.
+        expires_at: When its lease ends or ended.
+        horizon: What the disk has as its latest possible `expires_at`.
+        ttl: Seconds of the last renewal; after a restart no lease is longer.
+        seen: Wall clock of the last beat that moved it.
+        closed: It has said bye; the row is its tombstone.
+        hidden: The page was hidden at the last beat.
+        main_driver: The page's main thread beats, not a worker.
+    """
+
+    __slots__ = (
+        "agent",
+        "closed",
+        "expires_at",
+        "hidden",
+        "horizon",
+        "incarnation",
+        "main_driver",
+        "seen",
+        "seq",
+        "session_id",
+        "ttl",
+    )
+
+    def __init__(self, agent: Agent, session_id: bytes) -> None:
+        self.agent = agent
+        self.session_id = session_id
+        self.incarnation = 0
+        self.seq: int | None = None
+        self.expires_at = NEVER
+        self.horizon = NEVER
+        self.ttl = 0.0
+        self.seen = Epoch(0.0)
+        self.closed = False
+        self.hidden = False
+        self.main_driver = False
+
+
+class Agent:
+    """One agent's row.
+
+    Attributes:
+        id: Who.
+        sessions: Its sessions, those lately ended included.
+        ends_at: The latest `expires_at` of them and of those forgotten.
+        floor: The latest `expires_at` of those forgotten.
+        epoch: Up by one at each renewal after its grace began.
+        settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
+        last_outcome: That outcome.
+        seen: Wall clock of the last beat.
+        phase: The state that the agent is counted under; LIVE, GRACE, DUE, AWAY or GONE.
+        bucket: The number of the bucket in which it stands; -1 for none.
+        claim: The claim that is held on it.
+        intent: The intent that this claim has put on the disk.
+        not_before: Not due again before this running time.
+    """
+
+    __slots__ = (
+        "bucket",
+        "claim",
+        "ends_at",
+        "epoch",
+        "floor",
+        "id",
+        "intent",
+        "last_outcome",
+        "not_before",
+        "phase",
+        "seen",
+        "sessions",
+        "settled_epoch",
+    )
+
+    def __init__(self, agent_id: AgentId) -> None:
+        self.id = agent_id
+        self.sessions: list[Session] = []
+        self.ends_at = NEVER
+        self.floor = NEVER
+        self.epoch = 0
+        self.settled_epoch = -1
+        self.last_outcome: Outcome | None = None
+        self.seen = Epoch(0.0)
+        self.phase = AgentState.GONE
+        self.bucket = -1
+        self.claim: Claim | None = None
+        self.intent: Intent | None = None
+        self.not_before = Running(0.0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether an intent of the present epoch has an outcome."""
+        return self.settled_epoch == self.epoch
+
+
+@dataclass(slots=True)
+class Dirty:
+    """Rows that differ from what the disk has."""
+
+    agents: dict[AgentId, Agent] = field(default_factory=dict)
+    sessions: dict[bytes, Session] = field(default_factory=dict)
+    dropped: set[bytes] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.agents or self.sessions or self.dropped)
