@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # CI draws the same examples each time, so that a red build can be repeated; `make test-long` draws new ones, and more.
@@ -17,3 +19,12 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loop_around_sync_tests():
+    """A loop that gets closed: looptime asks for one around every test, and a sync one would leave a new one open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()

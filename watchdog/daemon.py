@@ -1,0 +1,289 @@
+"""The daemon: puts the parts together, runs their loops, and stops them in order.
+
+Heartbeats come in through `ingest`, wait in its buffer for the flush, and are kept by the store; the sweep asks the
+store who is due and hands them to the dispatcher, which alone calls Connect.
+
+A root task that ends by itself stops all the others: a daemon with a part missing is restarted, not kept.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+from uuid import uuid4
+
+import structlog
+import uvloop
+
+from watchdog import __version__, machine
+from watchdog.connect.answers import (
+    GET_CURRENT_USER_DATA,
+    LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILES,
+    PUT_USER_STATUS,
+)
+from watchdog.connect.api import BotoConnect, Instance
+from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.connect.guard import RESULTS
+from watchdog.core.clock import ClockRules
+from watchdog.core.messages import LeaseRules
+from watchdog.core.quota import QuotaRules
+from watchdog.errors import StoreUnavailable, WatchdogError
+from watchdog.health import Health
+from watchdog.ingest.answers import Rejection
+from watchdog.ingest.app import build
+from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
+from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.server import server
+from watchdog.jobs import Jobs
+from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.settings import Settings
+from watchdog.stores.base import StoreRules
+from watchdog.stores.sqlite import SqliteStore
+from watchdog.telemetry.actions import Recorder, log_action
+from watchdog.telemetry.logs import LogFormat, configure
+from watchdog.telemetry.metrics import Metrics
+
+SERVER_STOP_S = 2
+DRAIN_S = 4.0
+CONNECT_STOP_S = 1.0
+"""Time limits of the stop, which is to be over in 10 s together. Source: Docker's default stop time-out."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Runs the daemon until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a signal, 1 when a part of it failed.
+
+    Raises:
+        StoreError: The store cannot be opened.
+        WatchdogError: The address cannot be bound.
+    """
+    configure(settings.log_level, LogFormat(settings.log_format))
+    code, clean = uvloop.run(Daemon(settings).run())
+    if not clean:
+        # A call to AWS still waits in its thread, which the interpreter would wait for: up to 13 s.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+class Daemon:
+    """All parts, composed. Everything that lives on the loop is made in `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._boot = uuid4().hex
+
+    async def run(self) -> tuple[int, bool]:
+        """Runs until a signal, or until a part fails.
+
+        Returns:
+            The exit code, and whether no call to AWS is left running.
+        """
+        settings = self._settings
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        store = SqliteStore(settings.store_path, _store_rules(settings))
+        await store.open(machine.now())
+        try:
+            listener = _bound(settings.host, settings.port)
+            try:
+                return await self._serve(store, listener, stop)
+            finally:
+                listener.close()
+        finally:
+            await store.close()
+            log.info("daemon.stopped")
+
+    async def _serve(self, store: SqliteStore, listener: socket.socket, stop: asyncio.Event) -> tuple[int, bool]:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        metrics = Metrics(
+            __version__,
+            rejections=Rejection,
+            operations=(PUT_USER_STATUS, GET_CURRENT_USER_DATA, LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES),
+            results=("ok", *RESULTS.values()),
+        )
+        buffer = Buffer(store, machine.now, loop.time, observe=metrics.flush.observe)
+        health = Health(
+            settings,
+            self._boot,
+            store=store,
+            buffer=buffer,
+            metrics=metrics,
+            now=machine.now,
+            time=loop.time,
+        )
+        recorder = Recorder({"log": log_action, "metrics": metrics.action}, loop.time)
+        instances = [
+            Instance(each.instance_id, each.region or settings.region, each.role_arn, each.external_id)
+            for each in settings.instances
+        ]
+        connect = BotoConnect(instances, machine.now)
+        dispatcher = health.dispatcher = Dispatcher(
+            store,
+            connect,
+            instances,
+            DispatcherConfig(
+                owner=self._boot, status=settings.status, quota=_quota(settings), dry_run=settings.dry_run
+            ),
+            now=machine.now,
+            random=random.random,
+            flush=buffer.flush,
+            record=recorder.record,
+            observer=_Observer(metrics),
+        )
+        gate = Gate(
+            AuthMode(settings.auth),
+            Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
+            Tokens([token.get_secret_value() for token in settings.admin_tokens]),
+            Tickets(
+                [secret.get_secret_value().encode() for secret in settings.ticket_secrets] or [await store.secret()]
+            ),
+        )
+        lane = FastLane(
+            store,
+            buffer,
+            gate,
+            _heartbeat_rules(settings, self._boot),
+            metrics,
+            epoch=lambda: machine.now().epoch,
+            random=random.random,
+        )
+        http = server(build(lane, store, gate, health, metrics, version=__version__), drain_s=SERVER_STOP_S)
+        loops = Loops(
+            self._boot,
+            store=store,
+            buffer=buffer,
+            dispatcher=dispatcher,
+            health=health,
+            metrics=metrics,
+            now=machine.now,
+        )
+        scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now).scheduler()
+        sweeping, flushing = asyncio.Event(), asyncio.Event()
+        sweeping.set()
+        flushing.set()
+        roots = {
+            "server": asyncio.create_task(http.serve(sockets=[listener])),
+            "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
+            "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
+        }
+        scheduler.start()
+        host, port = listener.getsockname()[:2]
+        log.info(
+            "daemon.started",
+            version=__version__,
+            host=host,
+            port=port,
+            instances=len(instances),
+            dry_run=settings.dry_run,
+        )
+        code = await self._until_stopped(roots, stop)
+
+        # Heartbeats that were accepted are flushed, who waits for an answer gets it, claims are settled or given back.
+        health.stopping = True
+        scheduler.shutdown(wait=False)
+        http.should_exit = True
+        sweeping.clear()
+        await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
+        await dispatcher.drain(DRAIN_S)
+        await self._ended("server", roots["server"], SERVER_STOP_S + 1)
+        flushing.clear()
+        await self._ended("flush", roots["flush"], FLUSH_S + 1)
+        with contextlib.suppress(StoreUnavailable):
+            await buffer.flush()
+        return code, await connect.close(CONNECT_STOP_S)
+
+    async def _until_stopped(self, roots: dict[str, asyncio.Task[None]], stop: asyncio.Event) -> int:
+        """Waits for the signal. Returns the exit code: 1 when a root task ended before it."""
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({waiting, *roots.values()}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if stop.is_set():
+            log.info("daemon.stopping")
+            return 0
+        for name, task in roots.items():
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                log.critical("daemon.part_failed", part=name, exc_info=error)
+        return 1
+
+    async def _ended(self, name: str, task: asyncio.Task[None], timeout_s: float) -> None:
+        """Waits for a root task that was told to stop; one that does not is cancelled."""
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            log.warning("daemon.part_cancelled", part=name)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class _Observer:
+    """Gives the dispatcher's news to the metrics. See `watchdog.connect.guard.Observer`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def connect_call(self, operation: str, result: str) -> None:
+        self._metrics.connect_call(operation, result)
+
+    def tokens(self, operation: str, scope: str, left: float) -> None:
+        del scope  # accounts are few and the operation tells what is short
+        self._metrics.connect_tokens[operation] = left
+
+    def detection_lag(self, seconds: float) -> None:
+        self._metrics.detection_lag.observe(seconds)
+
+    def actuation(self, seconds: float) -> None:
+        """Counted with the action, by the recorder."""
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound and not listening yet."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise WatchdogError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}. Stop what uses it, or set WATCHDOG_HOST "
+            "and WATCHDOG_PORT."
+        ) from None
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    return listener
+
+
+def _quota(settings: Settings) -> QuotaRules:
+    return QuotaRules(settings.connect_rate, settings.connect_burst, settings.connect_share)
+
+
+def _store_rules(settings: Settings) -> StoreRules:
+    return StoreRules(
+        timer_s=settings.session_end_timer,
+        clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
+        quota=_quota(settings),
+    )
+
+
+def _heartbeat_rules(settings: Settings, boot: str) -> HeartbeatRules:
+    return HeartbeatRules(
+        instances=frozenset(instance.instance_id for instance in settings.instances),
+        interval_s=settings.heartbeat_interval,
+        leases=LeaseRules(settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag),
+        boot=boot,
+    )

@@ -1,0 +1,154 @@
+"""What the daemon knows of itself, for `/livez`, `/readyz`, `/v1/status` and the dead man's ping.
+
+Nothing about Connect or the policy turns a probe red: a load balancer that takes us out for AWS' fault would silence
+everyone. Such things stand under `problems`.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from watchdog import __version__
+from watchdog.connect.circuit import Problem
+from watchdog.connect.directory import Unresolved
+from watchdog.connect.dispatcher import Dispatcher
+from watchdog.core.clock import Clock
+from watchdog.core.model import Instant
+from watchdog.ingest.buffer import Buffer
+from watchdog.settings import Settings
+from watchdog.stores.base import Store
+from watchdog.telemetry.metrics import Metrics
+
+STUCK_S = 30.0
+"""The process is dead when its sweep has not been tried for this long: longer than any stall that ends by itself."""
+
+
+class Health:
+    """Collects what the parts of the daemon tell.
+
+    Attributes:
+        clock: The observed clock after the last tick; None before the first.
+        backlog: Agents that are due, as of the last tick.
+        store_fault: Why the store's last call failed; None when it succeeded.
+        swept_at: The loop's time at which the sweep was tried last.
+        stopping: The daemon takes no new connections.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        boot: str,
+        *,
+        store: Store,
+        buffer: Buffer,
+        metrics: Metrics,
+        now: Callable[[], Instant],
+        time: Callable[[], float],
+    ) -> None:
+        """Starts healthy.
+
+        Args:
+            settings: Shown as they are in force, without secrets.
+            boot: This process' own text.
+            store: Asked for its counts.
+            buffer: Asked whether flushes are in time.
+            metrics: Told how the store does.
+            now: The machine's clocks.
+            time: The loop's clock.
+        """
+        self.clock: Clock | None = None
+        self.backlog = 0
+        self.store_fault: Problem | None = None
+        self.swept_at = time()
+        self.stopping = False
+        self.dispatcher: Dispatcher | None = None
+        self._settings = settings
+        self._boot = boot
+        self._store = store
+        self._buffer = buffer
+        self._metrics = metrics
+        self._now = now
+        self._time = time
+        self._started_at = now()
+
+    def store_answered(self, error: Exception | None) -> bool:
+        """Notes how a call of the store ended. Returns whether that is news."""
+        news = (error is None) != (self.store_fault is None)
+        self._metrics.store_up = error is None
+        if error is None:
+            self.store_fault = None
+        elif self.store_fault is None:
+            self.store_fault = Problem("store_unavailable", str(error), self._now().epoch)
+        return news
+
+    def alive(self) -> str | None:
+        """See `watchdog.ingest.app.Health.alive`."""
+        idle = self._time() - self.swept_at
+        return f"The sweep has not run for {idle:.0f} s." if idle > STUCK_S else None
+
+    def ready(self) -> str | None:
+        """See `watchdog.ingest.app.Health.ready`."""
+        if self.stopping:
+            return "The daemon is stopping."
+        if self.store_fault is not None:
+            return self.store_fault.detail
+        if self._buffer.late:
+            return "Heartbeats wait for more than 1 s to be stored. Look at the disk."
+        return None
+
+    def well(self) -> bool:
+        """Whether a person need not look: alive, ready, and no problem."""
+        return self.alive() is None and self.ready() is None and not self.problems()
+
+    def problems(self) -> list[Problem]:
+        """What a person has to mend."""
+        found = [] if self.store_fault is None else [self.store_fault]
+        return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
+
+    async def status(self) -> dict[str, Any]:
+        """See `watchdog.ingest.app.Health.status`."""
+        counts, clock, instant = await self._store.counts(), self.clock, self._now()
+        settings = self._settings
+        return {
+            "version": __version__,
+            "boot": self._boot,
+            "started_at": self._started_at.epoch,
+            "uptime_s": round(instant.boot - self._started_at.boot, 1),
+            "ready": self.ready() is None,
+            "why_not_ready": self.ready(),
+            "problems": [asdict(problem) for problem in self.problems()],
+            "dry_run": settings.dry_run,
+            "agents": {state.value: number for state, number in counts.agents.items()},
+            "sessions": counts.sessions,
+            "backlog": self.backlog,
+            "clock": None
+            if clock is None
+            else {
+                "observed_s": round(clock.observed, 3),
+                "standing": clock.standing,
+                "grace_left_s": round(clock.grace_s, 3),
+                "stopped_s": {cause: round(s, 3) for cause, s in self._metrics.clock_stopped_s.items()},
+            },
+            "store": {"up": self.store_fault is None, "kind": "sqlite"},
+            "flush": {
+                "ok": self._buffer.last_ok,
+                "last_s": round(self._buffer.last_flush_s, 6),
+                "waiting": self._buffer.size,
+            },
+            "instances": [self._instance(instance.instance_id) for instance in settings.instances],
+            "timers": {
+                "session_end_timer_s": settings.session_end_timer,
+                "heartbeat_interval_s": settings.heartbeat_interval,
+                "session_ttl_s": settings.session_ttl,
+                "throttled_session_ttl_s": settings.throttled_session_ttl,
+                "resume_grace_s": settings.resume_grace,
+            },
+        }
+
+    def _instance(self, instance_id: str) -> dict[str, Any]:
+        if self.dispatcher is None:
+            return {"instance_id": instance_id, "target": None, "why": "The daemon is starting."}
+        target = self.dispatcher.directory.target(instance_id)
+        if isinstance(target, Unresolved):
+            return {"instance_id": instance_id, "target": None, "why": target.reason}
+        return {"instance_id": instance_id, "target": {"status_id": target.id, "name": target.name}, "why": None}

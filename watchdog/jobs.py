@@ -1,0 +1,102 @@
+"""What follows the wall clock: listing the directory, pruning the history, and the dead man's ping."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from watchdog.connect.directory import Directory
+from watchdog.core.model import Epoch, Instant
+from watchdog.errors import StoreUnavailable
+from watchdog.health import Health
+from watchdog.settings import Settings
+from watchdog.stores.base import Store
+
+LISTING_S = 300.0
+"""Between listings of statuses and profiles; they change a few times a year."""
+
+LISTING_RETRY_S = 15.0
+"""The same while a listing has failed: until the first one succeeds nobody can be set."""
+
+PRUNE_S = 3600.0
+DEADMAN_S = 60.0
+
+DAY_S = 86_400.0
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Jobs:
+    """The jobs and what they need."""
+
+    def __init__(
+        self, settings: Settings, store: Store, directory: Directory, health: Health, now: Callable[[], Instant]
+    ) -> None:
+        """Takes the parts.
+
+        Args:
+            settings: HISTORY_DAYS and DEADMAN_URL.
+            store: Pruned.
+            directory: Listed.
+            health: Asked whether all is well.
+            now: The machine's clocks.
+        """
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._health = health
+        self._now = now
+
+    def scheduler(self) -> AsyncIOScheduler:
+        """A scheduler with all jobs that has not been started. No job is skipped for being late, none overlaps itself.
+
+        Source: APScheduler 3, `misfire_grace_time`: by default a job that is a second late is not run at all.
+        """
+        scheduler = AsyncIOScheduler(
+            timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+        jobs: list[tuple[Callable[[], Coroutine[Any, Any, None]], float]] = [
+            (self.list_directory, LISTING_S),
+            (self.list_again, LISTING_RETRY_S),
+            (self.prune, PRUNE_S),
+        ]
+        if self._settings.deadman_url is not None:
+            jobs.append((self.ping, DEADMAN_S))
+        for job, interval_s in jobs:
+            scheduler.add_job(job, "interval", seconds=interval_s)
+        scheduler.add_job(self.list_directory)  # once, at once
+        return scheduler
+
+    async def list_directory(self) -> None:
+        """Lists statuses and routing profiles of all instances."""
+        await self._directory.refresh()
+
+    async def list_again(self) -> None:
+        """Lists them sooner when the last listing failed."""
+        if self._directory.problems():
+            await self._directory.refresh()
+
+    async def prune(self) -> None:
+        """Forgets what is older than HISTORY_DAYS."""
+        before = Epoch(self._now().epoch - self._settings.history_days * DAY_S)
+        try:
+            pruned = await self._store.prune(before)
+        except StoreUnavailable as error:
+            log.warning("store.prune_failed", reason=str(error))
+            return
+        if pruned:
+            log.info("store.pruned", rows=pruned)
+
+    async def ping(self) -> None:
+        """Tells the dead man's switch that all is well; its silence is the alarm."""
+        url = self._settings.deadman_url
+        if url is None or not self._health.well():
+            return
+        try:
+            async with httpx.AsyncClient(timeout=10.0) as client:
+                (await client.get(url.get_secret_value())).raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # The URL holds a secret, and the error's text may hold the URL.
+            log.warning("deadman.failed", error=type(error).__name__)

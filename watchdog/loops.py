@@ -1,0 +1,124 @@
+"""The loops that decide: the flush and the sweep. Monotonic, one step at a time, and never stopped by the store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from watchdog.connect.dispatcher import Dispatcher
+from watchdog.core.clock import Cause, Clock
+from watchdog.core.model import Instant
+from watchdog.errors import StoreUnavailable
+from watchdog.health import Health
+from watchdog.ingest.buffer import Buffer
+from watchdog.stores.base import Store
+from watchdog.telemetry.metrics import Metrics
+
+FLUSH_S = 0.2
+"""Between flushes: what a crash may lose of beats that were answered at once."""
+
+SWEEP_S = 0.25
+"""Between ticks of the clock: most of the detection lag."""
+
+COUNT_S = 1.0
+"""Between counts of all agents for the metrics."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Loops:
+    """The steps of the flush and of the sweep, and what repeats them."""
+
+    def __init__(
+        self,
+        owner: str,
+        *,
+        store: Store,
+        buffer: Buffer,
+        dispatcher: Dispatcher,
+        health: Health,
+        metrics: Metrics,
+        now: Callable[[], Instant],
+    ) -> None:
+        """Takes the parts.
+
+        Args:
+            owner: Name of this process in claims.
+            store: Ticked by the sweep.
+            buffer: Flushed by both loops.
+            dispatcher: Given who is due.
+            health: Told how it goes.
+            metrics: Told the numbers.
+            now: The machine's clocks.
+        """
+        self._owner = owner
+        self._store = store
+        self._buffer = buffer
+        self._dispatcher = dispatcher
+        self._health = health
+        self._metrics = metrics
+        self._now = now
+        self._counted_at = 0.0
+
+    async def every(self, interval_s: float, step: Callable[[], Awaitable[None]], going: asyncio.Event) -> None:
+        """Runs a step again and again while `going` is set, at fixed times; missed ones are not made up for."""
+        loop = asyncio.get_running_loop()
+        at = loop.time()
+        while going.is_set():
+            await step()
+            at = max(at + interval_s, loop.time())
+            await asyncio.sleep(at - loop.time())
+            self._metrics.loop_lag.observe(max(0.0, loop.time() - at))
+
+    async def flush(self) -> None:
+        """Applies the heartbeats that wait."""
+        try:
+            await self._buffer.flush()
+        except StoreUnavailable as error:
+            self._store_answered(error)
+
+    async def sweep(self) -> None:
+        """One tick: flushes, advances the clock, and hands over who is due."""
+        self._health.swept_at = asyncio.get_running_loop().time()
+        blind: Cause | None = None
+        try:
+            await self._buffer.flush()
+        except StoreUnavailable:
+            blind = Cause.STORE
+        try:
+            tick = await self._store.tick(self._owner, self._now(), blind)
+        except StoreUnavailable as error:
+            self._store_answered(error)
+            return
+        if blind is None:
+            self._store_answered(None)
+        if tick.stopped_s > 0 and tick.clock.standing is not None:
+            self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)
+        self._tell_clock(tick.clock)
+        self._health.backlog = self._metrics.backlog = tick.backlog
+        self._dispatcher.offer(tick)
+        await self._count()
+
+    def _store_answered(self, error: Exception | None) -> None:
+        if self._health.store_answered(error):
+            if error is None:
+                log.info("store.back")
+            else:
+                log.error("store.unavailable", reason=str(error))
+
+    def _tell_clock(self, clock: Clock) -> None:
+        before = self._health.clock
+        self._health.clock = clock
+        if before is not None and before.standing is clock.standing:
+            return
+        if clock.standing is None:
+            log.info("clock.running")
+        else:
+            log.warning("clock.standing", cause=clock.standing.value, grace_left_s=round(clock.grace_s, 3))
+
+    async def _count(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._counted_at >= COUNT_S:
+            self._counted_at = now
+            counts = await self._store.counts()
+            self._metrics.counted(counts.agents, counts.sessions)
