@@ -1,0 +1,217 @@
+"""The HTTP application: the fast lane for heartbeats, and FastAPI for everything that operators ask.
+
+What the answers say comes from the store and from `Health`; nothing is decided here.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol, TypeVar
+
+import orjson
+from fastapi import APIRouter, Depends, FastAPI, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchdog.core.model import AgentId, AgentState, Outcome
+from watchdog.errors import MessageError
+from watchdog.ingest import openapi, problems
+from watchdog.ingest.answers import PROBLEM_HEADERS
+from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.heartbeat import MANY, ONE, FastLane
+from watchdog.ingest.queries import read_agent, read_name, read_since
+from watchdog.ingest.views import ActionsOut, AgentOut, AgentsOut, ProblemOut, actions_out, agent_out, agents_out
+from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
+from watchdog.stores.base import Store
+
+MAX_PAGE = 1000
+"""Most agents or actions on one page."""
+
+_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
+"""A request with one of these came through a proxy, so its address is the proxy's."""
+
+_Page = TypeVar("_Page")
+
+_Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+_Cursor = Annotated[str | None, Query(max_length=1000)]
+_Text = Annotated[str, Query(max_length=1000)]
+
+
+class Health(Protocol):
+    """What the daemon knows of itself."""
+
+    def alive(self) -> str | None:
+        """Why the process should be restarted; None when it should not."""
+
+    def ready(self) -> str | None:
+        """Why heartbeats cannot be accepted and stored; None when they can."""
+
+    async def status(self) -> dict[str, Any]:
+        """Everything that an operator should see; JSON values only, no secrets."""
+
+
+class Exposition(Protocol):
+    """Something that Prometheus can read.
+
+    Attributes:
+        content_type: Media type of what `render` gives.
+    """
+
+    content_type: str
+
+    def render(self) -> bytes:
+        """All metrics as they are now."""
+
+
+def build(lane: FastLane, store: Store, gate: Gate, health: Health, metrics: Exposition, *, version: str) -> Asgi:
+    """Puts the application together. It has no start and no end of its own.
+
+    Args:
+        lane: Answers the heartbeat paths.
+        store: Answers about agents and actions.
+        gate: Who may ask.
+        health: Answers about the daemon.
+        metrics: Answers Prometheus.
+        version: Of the distribution.
+    """
+    api = FastAPI(
+        title="Connect Presence Watchdog",
+        version=version,
+        description="Agents say that they are there. Errors are RFC 9457 problems.",
+        # The default pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(api)
+    api.include_router(_probes(health))
+    api.include_router(_operators(store, gate, health))
+    api.include_router(_scrape(gate, metrics))
+    api.openapi = openapi.complete(api)  # type: ignore[method-assign]
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        if scope["type"] != "http" or scope["path"] not in (ONE, MANY):
+            await api(scope, receive, _safely(send))
+            return
+        try:
+            await lane(scope, receive, sending)
+        except Exception:
+            if not started:
+                await answer(send, 500, problems.UNEXPECTED.body(), PROBLEM_HEADERS)
+            # The server logs it.
+            raise
+
+    return application
+
+
+def _probes(health: Health) -> APIRouter:
+    router = APIRouter(tags=["probes"])
+
+    async def livez() -> Response:
+        """503 when the process should be restarted."""
+        return _probe(health.alive())
+
+    async def readyz() -> Response:
+        """503 unless heartbeats can be accepted and stored."""
+        return _probe(health.ready())
+
+    for path, probe in (("/livez", livez), ("/readyz", readyz)):
+        router.add_api_route(path, probe, methods=["GET"], responses={503: {"model": ProblemOut}})
+        router.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
+    return router
+
+
+def _operators(store: Store, gate: Gate, health: Health) -> APIRouter:
+    def admin(request: Request) -> None:
+        gate.check_admin(bearer(request.headers.get("authorization", "")))
+
+    router = APIRouter(
+        prefix="/v1",
+        tags=["operators"],
+        dependencies=[Depends(admin)],
+        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 503)},
+    )
+
+    @router.get("/status", response_model=dict[str, Any])
+    async def status() -> Response:
+        """Everything about the daemon."""
+        return Response(orjson.dumps(await health.status(), default=str), media_type="application/json")
+
+    @router.get("/agents")
+    async def agents(state: _Text = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
+        """Agents in a state, whose instance or user id contains `q`."""
+        wanted = read_name("state", state, AgentState)
+        return agents_out(await _page(store.agents(wanted, q, cursor or None, limit)))
+
+    @router.get("/agents/{instance_id}/{user_id}", responses={404: {"model": ProblemOut}})
+    async def agent(instance_id: str, user_id: str) -> AgentOut:
+        """One agent."""
+        view = await store.agent(AgentId(instance_id, user_id))
+        if view is None:
+            raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
+        return agent_out(view)
+
+    @router.get("/actions")
+    async def actions(
+        agent: _Text = "", outcome: _Text = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
+    ) -> ActionsOut:
+        """The history, newest first. `agent` is an ARN or instance/user, `since` RFC 3339 or seconds since 1970."""
+        found = store.actions(
+            read_agent(agent), read_name("outcome", outcome, Outcome), read_since(since), cursor or None, limit
+        )
+        return actions_out(await _page(found))
+
+    return router
+
+
+def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:
+    router = APIRouter(tags=["probes"])
+
+    def admin_or_local(request: Request) -> None:
+        if not _is_local(request):
+            gate.check_admin(bearer(request.headers.get("authorization", "")))
+
+    @router.get("/metrics", dependencies=[Depends(admin_or_local)])
+    async def scrape() -> Response:
+        """Metrics for Prometheus; from this machine, or with an admin token."""
+        return Response(metrics.render(), headers={"content-type": metrics.content_type})
+
+    return router
+
+
+def _probe(reason: str | None) -> Response:
+    if reason is None:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+    return problems.respond(problems.Problem(503, "Service Unavailable", reason))
+
+
+async def _page(found: Awaitable[_Page]) -> _Page:
+    try:
+        return await found
+    except ValueError:
+        raise MessageError(400, "Bad Request", "`cursor` takes what the last page gave as its cursor.") from None
+
+
+def _is_local(request: Request) -> bool:
+    if request.client is None or not _FORWARDED.isdisjoint(request.headers.keys()):
+        return False
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _safely(send: Send) -> Callable[[Message], Awaitable[None]]:
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+        await send(message)
+
+    return with_headers

@@ -1,0 +1,227 @@
+"""The coalescing buffer: heartbeats wait here, one for each session, until a flush gives them to the store.
+
+Which of two beats counts is decided by `core.deadline.coalesce`; when to flush is decided by the daemon's loop. Nothing
+here knows HTTP.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from watchdog.core.deadline import coalesce
+from watchdog.core.model import AgentId, Beat, Instant, Reply, Verdict
+from watchdog.errors import StoreUnavailable
+from watchdog.stores.base import Store
+
+LATE_S = 1.0
+"""Age of an unflushed beat, or of a running flush, at which everyone is refused: five times the flush interval."""
+
+MAX_SESSIONS = 1_000_000
+"""Sessions that may wait: about 0.5 GB. Reached only when the store is away for long while new sessions keep coming."""
+
+MAX_RIVALS = 64
+"""Beats of other agents for sessions that already wait. Each may cost one more call of the store in a flush."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One session's waiting beat, the loop time of the oldest one merged into it, and who waits for the reply."""
+
+    beat: Beat
+    since: float
+    waiters: list[asyncio.Future[Reply]] = field(default_factory=list)
+
+
+class Buffer:
+    """Collects heartbeats and flushes them.
+
+    Belongs to one event loop. A beat that was submitted leaves the buffer only when the store has applied it, or when
+    another beat of its session counts instead.
+
+    Attributes:
+        last_flush_s: How long the last call of the store took, in seconds; 0 before the first.
+        last_ok: The last flush succeeded; True before the first.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], Instant],
+        time: Callable[[], float],
+        *,
+        observe: Callable[[float], None] | None = None,
+        max_sessions: int = MAX_SESSIONS,
+    ) -> None:
+        """Makes an empty buffer.
+
+        Args:
+            store: Where the beats go.
+            now: The instant that a flush gives to the store.
+            time: The loop's clock, for ages.
+            observe: Told the seconds of each call of the store, failed ones included.
+            max_sessions: Most sessions that wait.
+        """
+        self.last_flush_s = 0.0
+        self.last_ok = True
+        self._store = store
+        self._now = now
+        self._time = time
+        self._observe = observe
+        self._max_sessions = max_sessions
+        self._lock = asyncio.Lock()
+        # Oldest first: `late` looks at the first one only.
+        self._entries: dict[bytes, _Entry] = {}
+        self._rivals: dict[tuple[bytes, AgentId], _Entry] = {}
+        self._flushing_since: float | None = None
+
+    @property
+    def size(self) -> int:
+        """How many beats wait; those of a running flush are not counted."""
+        return len(self._entries) + len(self._rivals)
+
+    @property
+    def late(self) -> bool:
+        """Whether a beat has waited, or the running flush has run, for more than `LATE_S`."""
+        oldest = self._flushing_since
+        if self._entries:
+            first = next(iter(self._entries.values())).since
+            oldest = first if oldest is None else min(oldest, first)
+        return oldest is not None and self._time() - oldest > LATE_S
+
+    def submit(self, beat: Beat) -> bool:
+        """Takes a beat for the next flush.
+
+        Returns:
+            True when the next flush applies this beat; False when another one of its session counts instead, or goes
+            before it, so that only the flush can tell what becomes of it.
+
+        Raises:
+            StoreUnavailable: The buffer is full. The beat was not taken.
+        """
+        entry = self._place(beat)
+        return entry is not None and entry.beat is beat and entry is self._entries.get(beat.session_id)
+
+    def expect(self, beat: Beat) -> asyncio.Future[Reply]:
+        """Takes a beat for the next flush, and promises the reply.
+
+        Returns:
+            The store's reply to the beat that is flushed for the session, which may be another one than this; or
+            `StoreUnavailable` when the flush fails. The beat then waits for the next one.
+
+        Raises:
+            StoreUnavailable: The buffer is full. The beat was not taken.
+        """
+        entry = self._place(beat)
+        waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if entry is None:
+            waiter.set_result(Reply(Verdict.FOREIGN, live=False, left_s=0.0))
+        else:
+            entry.waiters.append(waiter)
+        return waiter
+
+    async def submit_and_wait(self, beat: Beat) -> Reply:
+        """Takes a beat and waits for its flush. Returns and raises what `expect` promises."""
+        return await self.expect(beat)
+
+    async def flush(self) -> None:
+        """Gives everything that waits to the store.
+
+        Flushes run one after another. When it returns, every beat submitted before the call has been applied.
+
+        Raises:
+            StoreUnavailable: The store failed. The beats wait again, under newer ones of their sessions; those who
+                waited for a reply have been told.
+        """
+        async with self._lock:
+            batches = self._take()
+            try:
+                while batches:
+                    await self._apply(list(batches[0].values()))
+                    del batches[0]
+            except Exception as error:
+                _fail(batches, str(error) if isinstance(error, StoreUnavailable) else "The flush failed.")
+                raise
+            finally:
+                # Also when the flush is cancelled: then those who wait go on waiting, for the next one.
+                self._flushing_since = None
+                if batches:
+                    self._put_back(batches)
+
+    def _place(self, beat: Beat) -> _Entry | None:
+        """The entry that the beat is now merged into; None when too many agents claim one session."""
+        entry = self._entries.get(beat.session_id)
+        if entry is None:
+            if len(self._entries) >= self._max_sessions:
+                raise StoreUnavailable("Too many sessions wait for the store. Try again later.")
+            entry = self._entries[beat.session_id] = _Entry(beat, self._time())
+            return entry
+        if entry.beat.agent != beat.agent:
+            # Two agents with one session id, e.g. a copied script. The store knows whose it is, and takes one beat of
+            # a session at a time; here neither may push the other out.
+            rival = self._rivals.get((beat.session_id, beat.agent))
+            if rival is None:
+                if len(self._rivals) >= MAX_RIVALS:
+                    return None
+                rival = self._rivals[beat.session_id, beat.agent] = _Entry(beat, self._time())
+                return rival
+            entry = rival
+        entry.beat = coalesce(entry.beat, beat)
+        return entry
+
+    def _take(self) -> list[dict[bytes, _Entry]]:
+        """Everything that waits, as batches with one beat for a session each."""
+        if not self._entries:
+            return []
+        self._flushing_since = next(iter(self._entries.values())).since
+        batches = [self._entries]
+        for (session_id, _), rival in self._rivals.items():
+            for batch in batches:
+                if session_id not in batch:
+                    batch[session_id] = rival
+                    break
+            else:
+                batches.append({session_id: rival})
+        self._entries = {}
+        self._rivals = {}
+        return batches
+
+    async def _apply(self, entries: list[_Entry]) -> None:
+        began = self._time()
+        try:
+            replies = await self._store.apply([entry.beat for entry in entries], self._now())
+        except Exception:
+            self._ended(began, ok=False)
+            raise
+        self._ended(began, ok=True)
+        for entry, reply in zip(entries, replies, strict=True):
+            for waiter in entry.waiters:
+                if not waiter.done():
+                    waiter.set_result(reply)
+
+    def _ended(self, began: float, *, ok: bool) -> None:
+        self.last_ok = ok
+        self.last_flush_s = self._time() - began
+        if self._observe is not None:
+            self._observe(self.last_flush_s)
+
+    def _put_back(self, batches: Iterable[dict[bytes, _Entry]]) -> None:
+        """Files what was not applied again, oldest first, and what came meanwhile on top of it."""
+        newer = [*self._entries.values(), *self._rivals.values()]
+        self._entries = {}
+        self._rivals = {}
+        for entry in (*(entry for batch in batches for entry in batch.values()), *newer):
+            placed = self._entries.setdefault(entry.beat.session_id, entry)
+            if placed is not entry and placed.beat.agent != entry.beat.agent:
+                placed = self._rivals.setdefault((entry.beat.session_id, entry.beat.agent), entry)
+            if placed is not entry:
+                placed.beat = coalesce(placed.beat, entry.beat)
+                placed.waiters.extend(entry.waiters)
+
+
+def _fail(batches: Iterable[dict[bytes, _Entry]], reason: str) -> None:
+    for batch in batches:
+        for entry in batch.values():
+            for waiter in entry.waiters:
+                if not waiter.done():
+                    waiter.set_exception(StoreUnavailable(reason))
+            entry.waiters.clear()

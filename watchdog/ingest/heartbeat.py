@@ -1,0 +1,263 @@
+"""The fast lane: `POST /v1/heartbeat` and `POST /v1/heartbeats`, as an ASGI callable of their own.
+
+Parse, look at the instance, authenticate, give to the buffer, answer. Nothing here knows of deadlines or timers, and
+nothing is logged for a single heartbeat; counts tell.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from watchdog.core.messages import MAX_BATCH, MAX_BODY, Heartbeat, LeaseRules, parse_batched, parse_heartbeat, to_beat
+from watchdog.core.model import Beat, BeatType, Epoch, Reply, Verdict
+from watchdog.errors import MessageError, StoreUnavailable
+from watchdog.ingest.answers import (
+    BEARER,
+    CLOSE,
+    FOREIGN,
+    GONE,
+    LARGE_BATCH,
+    NO_BATCH,
+    NOT_WATCHED,
+    WRONG_METHOD,
+    WRONG_TYPE,
+    Answer,
+    Rejection,
+    refusal,
+)
+from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
+from watchdog.ingest.wire import (
+    JSON_HEADERS,
+    Head,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    read_body,
+    read_head,
+)
+from watchdog.stores.base import Store
+
+ONE = "/v1/heartbeat"
+MANY = "/v1/heartbeats"
+
+MAX_BATCH_BODY = MAX_BATCH * MAX_BODY
+
+JITTER = 0.1
+"""Part of the interval by which `next_ms` varies, so that clients that started together do not stay together."""
+
+
+class Counters(Protocol):
+    """Where heartbeats are counted.
+
+    Attributes:
+        heartbeats: Taken into the buffer, by type; has all types.
+        rejected: Refused, by reason; has all of `Rejection`.
+    """
+
+    heartbeats: dict[str, int]
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatRules:
+    """What the fast lane has to know of the settings.
+
+    Attributes:
+        instances: Instance ids whose agents are watched (INSTANCES).
+        interval_s: What clients are told (HEARTBEAT_INTERVAL).
+        leases: How long a heartbeat renews.
+        boot: This process's own text, so that a client notices a restart.
+    """
+
+    instances: frozenset[str]
+    interval_s: float
+    leases: LeaseRules
+    boot: str
+
+
+class FastLane:
+    """Answers the two heartbeat paths."""
+
+    def __init__(
+        self,
+        store: Store,
+        buffer: Buffer,
+        gate: Gate,
+        rules: HeartbeatRules,
+        counters: Counters,
+        *,
+        epoch: Callable[[], Epoch],
+        random: Callable[[], float],
+    ) -> None:
+        """Puts the lane together.
+
+        Args:
+            store: Asked which beats may be answered before their flush.
+            buffer: Takes the beats.
+            gate: Who may send them.
+            rules: The settings.
+            counters: Told what was taken and what was refused.
+            epoch: The wall clock, for tickets.
+            random: Numbers from 0 to 1, for jitter.
+        """
+        self._store = store
+        self._buffer = buffer
+        self._gate = gate
+        self._rules = rules
+        self._counters = counters
+        self._epoch = epoch
+        self._random = random
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, whose path is `ONE` or `MANY`. A client that leaves meanwhile is not answered."""
+        reply = await self._reply(scope, receive)
+        if reply is None:
+            return
+        if reply.reason is not None:
+            self._counters.rejected[reply.reason] += 1
+        await answer(send, reply.status, reply.body, reply.headers)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Answer | None:
+        many = scope["path"] == MANY
+        head = read_head(scope["headers"])
+        wrong = _check_request(scope["method"], head)
+        if wrong is not None:
+            return wrong
+        try:
+            body = await read_body(receive, head, MAX_BATCH_BODY if many else MAX_BODY)
+        except MessageError as error:
+            return refusal(Rejection.TOO_LARGE, error, CLOSE)
+        if body is None:
+            return None
+        token = bearer(head.authorization.decode("latin-1")) if head.authorization else None
+        return await (self._many if many else self._one)(body, token)
+
+    async def _one(self, body: bytes, token: str | None) -> Answer:
+        beat = self._admit(parse_heartbeat, body, token)
+        if isinstance(beat, Answer):
+            return beat
+        if self._buffer.late:
+            return self._unavailable(Rejection.LATE)
+        try:
+            left_s = self._store.plainly_live(beat)
+            if left_s is not None and self._buffer.submit(beat):
+                self._counters.heartbeats[beat.type] += 1
+                return self._live(beat, left_s)
+            reply = await self._buffer.submit_and_wait(beat)
+        except StoreUnavailable:
+            return self._unavailable(Rejection.STORE)
+        if reply.verdict is Verdict.FOREIGN:
+            return FOREIGN
+        self._counters.heartbeats[beat.type] += 1
+        if beat.type is BeatType.BYE:
+            return GONE
+        if reply.live:
+            return self._live(beat, reply.left_s)
+        body = orjson.dumps({"state": "unknown", "next_ms": self._next_ms(), "boot": self._rules.boot})
+        return Answer(200, body, JSON_HEADERS)
+
+    async def _many(self, body: bytes, token: str | None) -> Answer:
+        items = _batch(body)
+        if isinstance(items, Answer):
+            return items
+        if self._buffer.late:
+            return self._unavailable(Rejection.LATE)
+        admitted: list[tuple[int, Beat]] = []
+        refused: list[tuple[int, Answer]] = []
+        for index, item in enumerate(items):
+            beat = self._admit(parse_batched, item, token)
+            if isinstance(beat, Answer):
+                refused.append((index, beat))
+            else:
+                admitted.append((index, beat))
+        replies = await self._flushed([beat for _, beat in admitted])
+        if replies is None:
+            return self._unavailable(Rejection.STORE)
+        for (index, beat), reply in zip(admitted, replies, strict=True):
+            if isinstance(reply, Reply) and reply.verdict is Verdict.FOREIGN:
+                refused.append((index, FOREIGN))
+            else:
+                self._counters.heartbeats[beat.type] += 1
+        for _, each in refused:
+            if each.reason is not None:
+                self._counters.rejected[each.reason] += 1
+        rejected = [{"index": index, "detail": each.detail} for index, each in sorted(refused)]
+        told = {"accepted": len(items) - len(rejected), "rejected": rejected}
+        return Answer(200, orjson.dumps(told), JSON_HEADERS)
+
+    async def _flushed(self, beats: list[Beat]) -> list[Reply | BaseException] | None:
+        """The replies; None when not all beats were applied. A failed reply was overtaken by a later flush."""
+        waiters: list[asyncio.Future[Reply]] = []
+        applied = False
+        try:
+            for beat in beats:
+                waiters.append(self._buffer.expect(beat))  # noqa: PERF401 - those before a failure must be kept
+            await self._buffer.flush()
+            applied = True
+        except StoreUnavailable:
+            for waiter in waiters:
+                waiter.cancel()
+        replies = await asyncio.gather(*waiters, return_exceptions=True)
+        return replies if applied else None
+
+    def _admit(self, parse: Callable[[Any], Heartbeat], raw: object, token: str | None) -> Beat | Answer:
+        """The beat of a heartbeat that may pass, or the refusal."""
+        try:
+            heartbeat = parse(raw)
+            agent = heartbeat.agent_id()
+        except MessageError as error:
+            return refusal(Rejection.MALFORMED, error)
+        if agent.instance_id not in self._rules.instances:
+            return NOT_WATCHED
+        beat = to_beat(heartbeat, agent, self._rules.leases)
+        try:
+            self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch())
+        except MessageError as error:
+            return refusal(Rejection.UNAUTHORIZED, error, BEARER)
+        return beat
+
+    def _live(self, beat: Beat, left_s: float) -> Answer:
+        ticket = self._gate.tickets.issue(beat.agent, beat.session_id, beat.incarnation, self._epoch())
+        body = {
+            "state": "live",
+            "next_ms": self._next_ms(),
+            "ttl_ms": int(left_s * 1000),
+            "ticket": ticket,
+            "boot": self._rules.boot,
+        }
+        return Answer(200, orjson.dumps(body), JSON_HEADERS)
+
+    def _next_ms(self) -> int:
+        return round(self._rules.interval_s * 1000 * (1 + JITTER * (2 * self._random() - 1)))
+
+    def _unavailable(self, reason: Rejection) -> Answer:
+        after = RETRY_AFTER_S if self._random() < 0.5 else 2 * RETRY_AFTER_S  # noqa: PLR2004 - half of them
+        error = MessageError(503, "Service Unavailable", UNAVAILABLE)
+        return refusal(reason, error, (b"retry-after", b"%d" % after))
+
+
+def _check_request(method: str, head: Head) -> Answer | None:
+    if method != "POST":
+        return WRONG_METHOD
+    if head.content_type != b"application/json":
+        media_type = head.content_type.partition(b";")[0].strip().lower()
+        if media_type not in (b"application/json", b"text/plain"):
+            return WRONG_TYPE
+    return None
+
+
+def _batch(body: bytes) -> list[Any] | Answer:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return NO_BATCH
+    items = decoded.get("heartbeats") if isinstance(decoded, dict) else None
+    if not isinstance(items, list):
+        return NO_BATCH
+    return items if len(items) <= MAX_BATCH else LARGE_BATCH

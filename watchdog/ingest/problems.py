@@ -1,0 +1,110 @@
+"""Errors as RFC 9457 problems, in the shape that the fast lane and FastAPI share.
+
+`type` is a stable URN for heartbeats that are refused, so that a client can tell the reasons apart, and `about:blank`
+for everything else. `detail` says what to do.
+"""
+
+import http
+from dataclasses import dataclass
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchdog.errors import MessageError, StoreUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+RETRY_AFTER_S = 1
+"""Least that a client waits after a 503: the flush runs five times in it."""
+
+UNAVAILABLE = "The store cannot take anything now. Nothing was lost; try again after the time in Retry-After."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        status: HTTP status.
+        title: The same text for every problem of the kind.
+        detail: What is wrong with this request and what to do.
+        kind: Last part of the URN in `type`; empty for `about:blank`.
+    """
+
+    status: int
+    title: str
+    detail: str
+    kind: str = ""
+
+    def body(self) -> bytes:
+        """The problem as JSON."""
+        kind = f"urn:watchdog:problem:{self.kind}" if self.kind else "about:blank"
+        return orjson.dumps({"type": kind, "title": self.title, "status": self.status, "detail": self.detail})
+
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the status."""
+        if self.status == http.HTTPStatus.UNAUTHORIZED:
+            return {"www-authenticate": "Bearer"}
+        if self.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"retry-after": str(RETRY_AFTER_S)}
+        return {}
+
+
+UNEXPECTED = Problem(500, "Internal Server Error", "This is a fault of the daemon. Its log says what happened.")
+"""What is told of an error of our own: nothing of its inside."""
+
+
+def install(app: FastAPI) -> None:
+    """Makes the app answer every error as a problem."""
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(MessageError, _of_message)
+    app.add_exception_handler(StoreUnavailable, _of_store)
+    app.add_exception_handler(Exception, _of_unexpected)
+
+
+def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The problem as an answer; `headers` over those of its status."""
+    return Response(problem.body(), problem.status, {**problem.headers(), **(headers or {})}, MEDIA_TYPE)
+
+
+def _of_http(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    title = http.HTTPStatus(error.status_code).phrase
+    detail = error.detail
+    if detail == title:
+        detail = _DETAILS.get(error.status_code, title)
+    return respond(Problem(error.status_code, title, detail), dict(error.headers or {}))
+
+
+_DETAILS = {
+    404: "There is nothing here. /openapi.json lists what there is.",
+    405: "The method does not fit. The Allow header says which one does.",
+}
+
+
+def _of_validation(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Where and what, never the value: it may be a secret in the wrong place.
+    faults = "; ".join(f"`{fault['loc'][-1]}`: {fault['msg']}" for fault in error.errors())
+    return respond(Problem(422, http.HTTPStatus(422).phrase, f"{faults}."))
+
+
+def _of_message(_: Request, error: Exception) -> Response:
+    if not isinstance(error, MessageError):
+        raise error
+    return respond(Problem(error.status, error.title, error.detail))
+
+
+def _of_store(_: Request, __: Exception) -> Response:
+    return respond(Problem(503, "Service Unavailable", UNAVAILABLE))
+
+
+def _of_unexpected(_: Request, __: Exception) -> Response:
+    return respond(UNEXPECTED)
