@@ -146,6 +146,8 @@ async def test_a_new_incarnation_counts_its_seq_anew(world: World) -> None:
     await world.beat(seq=40)
     assert (await world.beat(incarnation=1, seq=1)).verdict is Verdict.OPENED
     assert (await world.beat(incarnation=1, seq=2)).verdict is Verdict.RENEWED
+    assert (await world.beat(incarnation=2)).verdict is Verdict.OPENED
+    assert (await world.beat(incarnation=2, seq=1)).verdict is Verdict.RENEWED
 
 
 async def test_a_session_of_another_agent_is_not_touched(world: World) -> None:
@@ -430,6 +432,13 @@ async def test_a_present_agent_has_a_full_lease_after_a_restart(world: World) ->
     await world.restart()
     await world.wait(TTL - 1)
     assert await world.state() is AgentState.LIVE
+
+
+async def test_no_lease_is_longer_than_its_ttl_after_a_restart(world: World) -> None:
+    await world.beat()
+    await world.restart()
+    await world.wait(10 + TTL + TIMER + 1)
+    assert await world.due() == [ANNA]
 
 
 async def test_a_restart_on_another_machine_is_a_long_gap(world: World) -> None:

@@ -88,7 +88,6 @@ class LeaseTable:
             session.incarnation = beat.incarnation
             agent.sessions.append(session)
             self.sessions[beat.session_id] = session
-            self.dirty.dropped.discard(beat.session_id)
             opened = True
         else:
             agent = session.agent
