@@ -372,6 +372,19 @@ async def test_a_claim_is_settled_once(world: World) -> None:
     assert len((await world.store.actions()).actions) == 1
 
 
+async def test_a_claim_that_was_given_back_is_void_for_ever(world: World) -> None:
+    await gone(world)
+    old = await world.claimed()
+    await world.store.release(old, 0.0)
+    new = await world.claimed()
+    assert new.token > old.token
+    assert not await world.store.still_gone(old)
+    assert not await world.store.intend(old, intent())
+    assert not await world.store.release(old, 0.0)
+    assert not await world.store.settle(old, action_of(old))
+    assert await world.store.still_gone(new)
+
+
 async def test_a_released_agent_is_due_again_after_the_delay(world: World) -> None:
     await gone(world)
     claim = await world.claimed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,21 @@ async def test_one_failed_flush_is_blind_time(world: World) -> None:
     assert (after.observed, after.standing) == (before.observed, Cause.STORE)
 
 
+async def test_a_tick_that_could_not_be_written_has_not_happened(world: World, path: Path) -> None:
+    await world.beat()
+    before = (await world.wait(1)).clock
+    other = sqlite3.connect(path, isolation_level=None)
+    world.store._file._disk._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
+    other.execute("BEGIN IMMEDIATE")
+    world.now += 1.5
+    with pytest.raises(StoreUnavailable, match="lock"):
+        await world.tick()
+    other.execute("ROLLBACK")
+    other.close()
+    after = (await world.tick()).clock
+    assert (after.observed, after.standing) == (before.observed, Cause.STORE)
+
+
 async def test_nobody_is_claimed_whose_claim_cannot_be_written(world: World) -> None:
     await world.beat()
     await world.bye()
@@ -135,6 +151,29 @@ async def test_an_outcome_that_could_not_be_written_can_be_settled_again(world: 
     assert await world.state() is AgentState.DUE
     assert await world.store.settle(claim, action_of(claim))
     assert await world.state() is AgentState.AWAY
+
+
+async def test_who_is_due_again_is_not_claimed_before_what_is_left_is_settled(path: Path) -> None:
+    """The old intent would be taken for one of the new epoch."""
+    store = SqliteStore(path, replace(RULES, timer_s=1.0), InlineDisk)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.bye()
+    await world.wait(1.5)
+    claim = await world.claimed()
+    await store.intend(claim, intent())
+    await store.release(claim, 0.0)
+    await world.beat(number=2)
+    await world.bye(number=2)
+    (orphan,) = (await world.tick()).orphans
+    await store.release(orphan, 0.0)
+    (due,) = (await world.wait(1.5)).due
+    assert await store.claim(due, "me") is None
+    (orphan,) = (await world.wait(5)).orphans or [orphan]
+    await store.settle(orphan, action_of(orphan, Outcome.RETURNED))
+    assert (await world.claimed()).intent is None
+    await store.close()
 
 
 # Horizons.

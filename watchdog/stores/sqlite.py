@@ -91,8 +91,7 @@ class SqliteStore:
         for claim, intent in rows.claims(connection):
             if intent is not None:
                 self._left[claim.agent] = claim
-        # Tokens that were handed out and not written are skipped.
-        self._token = int(rows.meta(connection, "token") or b"0") + 1_000
+        self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
 
@@ -148,13 +147,14 @@ class SqliteStore:
             raise
         now = self._clock.observed
         self._table.expire(now)
+        orphans = self._orphans(owner)
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         return Tick(
             clock=self._clock,
             stopped_s=max(0.0, elapsed - (now - before.observed)),
             due=self._due(limit),
             backlog=len(self._table.due),
-            orphans=self._orphans(owner),
+            orphans=orphans,
         )
 
     def _due(self, limit: int) -> tuple[Due, ...]:
@@ -189,8 +189,6 @@ class SqliteStore:
         """See `Store.claim`."""
         agent = self._table.agents.get(due.agent)
         if agent is None or due.agent not in self._table.due or agent.claim is not None or agent.epoch != due.epoch:
-            return None
-        if self._table.state(agent, self._clock.observed) is not AgentState.DUE:
             return None
         self._token += 1
         left = self._left.get(agent.id)
