@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import replace
@@ -12,14 +13,14 @@ import pytest
 
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Outcome
+from watchdog.core.model import AgentState, Epoch, Outcome
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, InlineDisk
 from watchdog.stores.leases import HORIZON_S
 from watchdog.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @pytest.fixture
@@ -51,6 +52,19 @@ class Full:
 
     def __exit__(self, *_: object) -> None:
         self._connection.execute("PRAGMA max_page_count = 1073741823")
+
+
+@contextlib.contextmanager
+def locked(world: World, path: Path) -> Iterator[None]:
+    """Another program writes to the file."""
+    world.store._file._disk._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
 
 
 async def fill(world: World) -> None:
@@ -103,14 +117,10 @@ async def test_one_failed_flush_is_blind_time(world: World) -> None:
 async def test_a_tick_that_could_not_be_written_has_not_happened(world: World, path: Path) -> None:
     await world.beat()
     before = (await world.wait(1)).clock
-    other = sqlite3.connect(path, isolation_level=None)
-    world.store._file._disk._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
-    other.execute("BEGIN IMMEDIATE")
-    world.now += 1.5
-    with pytest.raises(StoreUnavailable, match="lock"):
-        await world.tick()
-    other.execute("ROLLBACK")
-    other.close()
+    with locked(world, path):
+        world.now += 1.5
+        with pytest.raises(StoreUnavailable, match="lock"):
+            await world.tick()
     after = (await world.tick()).clock
     assert (after.observed, after.standing) == (before.observed, Cause.STORE)
 
@@ -151,6 +161,21 @@ async def test_an_outcome_that_could_not_be_written_can_be_settled_again(world: 
     assert await world.state() is AgentState.DUE
     assert await world.store.settle(claim, action_of(claim))
     assert await world.state() is AgentState.AWAY
+
+
+async def test_an_outcome_is_on_the_disk_though_the_agent_s_row_was_waiting_to_be_written(
+    world: World, path: Path
+) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 0.5)
+    claim = await world.claimed()
+    with locked(world, path), pytest.raises(StoreUnavailable):
+        await world.beat(number=2)
+    await world.store.settle(claim, action_of(claim, Outcome.RETURNED))
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT epoch, settled_epoch FROM agents").fetchone() == (claim.epoch + 1, claim.epoch)
+    on_disk.close()
 
 
 async def test_who_is_due_again_is_not_claimed_before_what_is_left_is_settled(path: Path) -> None:
@@ -244,6 +269,16 @@ async def test_agents_not_seen_for_long_are_pruned_and_others_are_not(world: Wor
     await world.restart()
     assert await world.store.agent(ANNA) is None
     assert await world.store.agent(BERT) is not None
+
+
+async def test_a_wall_clock_that_jumps_ahead_prunes_nobody_who_is_present_or_waits(world: World) -> None:
+    await world.beat(ANNA, 1)
+    await world.beat(BERT, 2)
+    await world.bye(BERT, 2)
+    assert await world.store.prune(Epoch(world.instant.epoch + 1e9)) == 0
+    await world.wait(TIMER + 0.5)
+    assert await world.state(ANNA) is AgentState.LIVE
+    assert await world.due() == [BERT]
 
 
 # Files that cannot be used.
