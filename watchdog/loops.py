@@ -59,6 +59,7 @@ class Loops:
         self._metrics = metrics
         self._now = now
         self._counted_at = 0.0
+        self._ticked_at: Instant | None = None
 
     async def every(self, interval_s: float, step: Callable[[], Awaitable[None]], going: asyncio.Event) -> None:
         """Runs a step again and again while `going` is set, at fixed times; missed ones are not made up for."""
@@ -85,9 +86,13 @@ class Loops:
             await self._buffer.flush()
         except StoreUnavailable:
             blind = Cause.STORE
+        instant, before = self._now(), self._ticked_at
+        self._ticked_at = instant
         try:
-            tick = await self._store.tick(self._owner, self._now(), blind)
+            tick = await self._store.tick(self._owner, instant, blind)
         except StoreUnavailable as error:
+            if before is not None:
+                self._metrics.clock_stopped(Cause.STORE, max(0.0, instant.boot - before.boot))
             self._store_answered(error)
             return
         if blind is None:

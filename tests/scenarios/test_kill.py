@@ -102,7 +102,9 @@ def test_fifty_kills_lose_nothing_do_nothing_twice_and_touch_nobody_who_stays(tm
             assert states == {"live": STAYERS}
             effects = Counter(call.user_id for call in connect.writes())
             assert effects == dict.fromkeys(leavers.left, 1), "not exactly one effective change each"
-            told = {action["agent"].partition("/")[2] for action in daemon.actions() if action["intent"] == "set_status"}
+            told = {
+                action["agent"].partition("/")[2] for action in daemon.actions() if action["intent"] == "set_status"
+            }
             assert told == set(leavers.left), "a change without its action in the history"
             assert daemon.stop() == 0
         finally:

@@ -5,7 +5,6 @@ fails is tried again; what the daemon answers to it is all that a tab knows of t
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ Tell = Callable[[str, str], None]
 """Takes an agent's name and what happened."""
 
 
-class Unexpected(Exception):  # noqa: N818  # it names what happened, not a fault of ours
+class Unexpected(Exception):
     """The daemon refused a heartbeat that was right; the text is its answer."""
 
 
@@ -201,8 +200,7 @@ async def _silence(tab: Tab) -> None:
         return
     async with tab.sending:
         tab.beats.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await tab.beats
+    await asyncio.wait({tab.beats})
 
 
 async def _sleep_until(at: float) -> None:

@@ -1,6 +1,6 @@
 """The demo's two children, the stand-in of Connect and the daemon: how they start, are killed, and never stay behind.
 
-They run in sessions of their own, so that Ctrl-C reaches the demo alone. `guardian.py` sees to it that they end with it.
+They run in sessions of their own, so that Ctrl-C reaches the demo alone. `guardian.py` sees to it that they end too.
 """
 
 import asyncio

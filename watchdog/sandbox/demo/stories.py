@@ -4,7 +4,7 @@ All times are seconds; those of a step count from the start of the story, at whi
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -23,7 +23,7 @@ class Ending(StrEnum):
     """How an agent's last session ends."""
 
     BYE = "the bye"
-    SILENCE = "the last heartbeat"
+    SILENCE = "the last beat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,13 @@ class Expectation:
         ending: How the last session ends after which the agent must be set Offline; None: must never be touched.
         present: Whether the agent works, and is Available, when the demo ends.
         tabs: How many sessions the agent has then.
+        restart: The daemon is killed between the ending and Offline.
     """
 
     ending: Ending | None = None
     present: bool = True
     tabs: int = 1
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Story:
     """A story that one or several agents live through.
 
     Attributes:
-        title: What happens, shorter than 30 characters.
+        title: What happens, at most 24 characters.
         starts: For each agent, when the first step is.
         steps: What happens; times count from that start.
         expects: How it must end.
@@ -145,8 +147,8 @@ STORIES: tuple[Story, ...] = (
         _UNTOUCHED,
     ),
     Story(
-        "closes both tabs in turn",
-        (8.0,),
+        "closes both tabs",
+        (7.0,),
         (
             _SECOND_TAB,
             Step(0, Act.CLOSE_TAB, "closes one of two tabs", _WORKS),
@@ -155,7 +157,7 @@ STORIES: tuple[Story, ...] = (
         _AFTER_BYE,
     ),
     Story(
-        "silent, back in the timer",
+        "sleeps, back in time",
         (6.0, 9.5),
         (
             Step(0, Act.CUT, "closes the lid", "lid closed"),
@@ -171,16 +173,16 @@ STORIES: tuple[Story, ...] = (
     ),
     Story(
         "a long network outage",
-        (5.5,),
+        (4.2,),
         (
             _OFF,
-            Step(9.5, Act.RECONNECT, "has the network again", "back, still Offline"),
-            Step(11.0, Act.AVAILABLE, "becomes Available again", _WORKS),
+            Step(12.1, Act.RECONNECT, "has the network again", "back, still Offline"),
+            Step(13.2, Act.AVAILABLE, "becomes Available again", _WORKS),
         ),
         Expectation(Ending.SILENCE),
     ),
-    Story("crashes as the watchdog dies", (KILL_AT_S - 1,), (_CRASHES,), _AFTER_SILENCE),
-    Story("closes the tab after that", (KILL_AT_S + 6.5,), (_CLOSED,), _AFTER_BYE),
+    Story("crashes before the kill", (KILL_AT_S - 1,), (_CRASHES,), replace(_AFTER_SILENCE, restart=True)),
+    Story("closes after the kill", (KILL_AT_S + 6.5,), (_CLOSED,), _AFTER_BYE),
 )
 """All stories, in the order of the table."""
 

@@ -86,7 +86,7 @@ class Verdict:
 
     Attributes:
         happened: In words, for the summary.
-        after_s: From the ending of the last session to Offline; None if not set.
+        after_s: From the ending of the last session to Offline, as far as the daemon's clock ran; None if not set.
         faults: What differs from what should be, in words; empty when all is well.
     """
 
@@ -113,38 +113,34 @@ def judge(expects: Expectation, record: Record, timing: Timing, pauses: Sequence
         The verdict, with every fault that there is.
     """
     sets = [write for write in record.writes if write.ok and write.status == OFFLINE]
-    after_s, limit_s = _measured(expects.ending, record.gone, sets, timing, pauses)
+    gone = _ended_before(sets, expects.ending, record.gone)
+    after_s = None if gone is None else observed_s(gone, sets[0].at, pauses)
     faults = [*_untouched(record)] if expects.ending is None else [*_set_once(expects.ending, record, sets)]
-    if expects.ending is not None and after_s is not None:
-        least_s = timing.least_s(expects.ending)
-        if after_s < least_s - EARLY_S:
-            faults.append(f"set Offline {after_s:.1f} s after {expects.ending}, before {least_s:g} s were over")
-        if after_s > limit_s:
-            faults.append(f"set Offline {after_s:.1f} s after {expects.ending}, later than {limit_s:.1f} s")
+    if gone is not None and after_s is not None:
+        least_s, most_s, real_s = timing.least_s(gone.ending), timing.most_s(gone.ending), sets[0].at - gone.at
+        if real_s < least_s - EARLY_S:
+            faults.append(f"set Offline {real_s:.1f} s after {gone.ending}, before {least_s:g} s were over")
+        if after_s > most_s:
+            faults.append(f"set Offline {after_s:.1f} s after {gone.ending}, later than {most_s:g} s")
     faults += _at_the_end(expects, record)
     return Verdict(_in_words(record.writes, sets, after_s), after_s, tuple(faults))
 
 
-def allowed_s(ending: Ending, gone_at: float, set_at: float, timing: Timing, pauses: Sequence[Pause]) -> float:
-    """Give how long after the ending an agent may be set Offline, with the pauses on the way there."""
-    begin = gone_at
-    between = [pause for pause in pauses if gone_at < pause.at <= set_at]
-    if ending is Ending.SILENCE:
-        begin = max([gone_at, *(pause.restart_at for pause in between if pause.restart_at is not None)])
-    return begin - gone_at + timing.most_s(ending) + sum(pause.seconds for pause in between)
+def observed_s(gone: Gone, until: float, pauses: Sequence[Pause]) -> float:
+    """Give the time from an ending to `until` (epoch seconds) in which the daemon's clock ran.
+
+    A restart on the way gives a silent session its whole time to live again, so it counts from there.
+    """
+    between = [pause for pause in pauses if gone.at < pause.at <= until]
+    restarts = [pause.restart_at for pause in between if pause.restart_at is not None]
+    begin = max([gone.at, *restarts]) if gone.ending is Ending.SILENCE else gone.at
+    return until - begin - sum(pause.seconds for pause in between)
 
 
-def _measured(
-    ending: Ending | None, gone: Sequence[Gone], sets: Sequence[Write], timing: Timing, pauses: Sequence[Pause]
-) -> tuple[float | None, float]:
-    """Give the time from the ending before the first change to the change, and the limit for it."""
-    if not sets or ending is None:
-        return None, 0.0
-    before = [each for each in gone if each.ending is ending and each.at <= sets[0].at]
-    if not before:
-        return None, 0.0
-    after_s = sets[0].at - before[-1].at
-    return after_s, allowed_s(ending, before[-1].at, sets[0].at, timing, pauses)
+def _ended_before(sets: Sequence[Write], ending: Ending | None, gone: Sequence[Gone]) -> Gone | None:
+    """Give the ending after which the agent was set; None if not set, or set while present."""
+    before = [each for each in gone if sets and each.ending is ending and each.at <= sets[0].at]
+    return before[-1] if before else None
 
 
 def _untouched(record: Record) -> list[str]:

@@ -82,9 +82,9 @@ class Ledger:
                 write = Write(call["at"], operation, names.get(target, target), ok=ok)
                 self.writes.setdefault(call["user_id"], []).append(write)
 
-    def note_restart(self, killed_at: float, ready_at: float) -> None:
+    def note_restart(self, killed_at: float, started_at: float) -> None:
         """Add the time in which there was no daemon; epoch seconds."""
-        self.pauses.append(Pause(ready_at, ready_at - killed_at, restart_at=killed_at))
+        self.pauses.append(Pause(started_at, started_at - killed_at, restart_at=killed_at))
 
     def record(self, agent: Agent, seen: Seen) -> Record:
         """Put together all that was seen of an agent."""
@@ -137,6 +137,11 @@ class Watcher:
         known = {} if agents is None else {each["user_id"]: each for each in agents["agents"]}
         seen = {user["user_id"]: _seen(user, known.get(user["user_id"])) for user in instance["users"]}
         return Snapshot(seen, status)
+
+    async def note_restart(self, killed_at: float) -> None:
+        """Note that the daemon was killed then (epoch seconds) and has started again since, as it tells itself."""
+        status = await self._daemon("/v1/status")
+        self.ledger.note_restart(killed_at, time.time() if status is None else status["started_at"])
 
     async def read_outcomes(self) -> None:
         """Read the daemon's history into the ledger."""

@@ -1,0 +1,221 @@
+"""boto3 against the stand-in over HTTP: one attempt, aborted when late, errors by code. Real time and sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from watchdog.connect.answers import StatusType
+from watchdog.connect.api import BotoConfig, BotoConnect, Instance
+from watchdog.core.model import Boot, Epoch, Instant
+from watchdog.errors import (
+    CallAborted,
+    ConnectCredentials,
+    ConnectDenied,
+    ConnectInvalid,
+    ConnectNotFound,
+    ConnectThrottled,
+    ConnectUnavailable,
+)
+from watchdog.sandbox.records import ContactState, Fault, FaultKind
+from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID, seed
+from watchdog.sandbox.server import SandboxServer
+
+LATER = Boot(1e12)
+
+
+def now() -> Instant:
+    return Instant(Boot(time.monotonic()), Epoch(time.time()), "boot")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with SandboxServer() as served:
+        yield served
+
+
+class Stand:
+    def __init__(self, server, connect, users):
+        self.server, self.model, self.connect, self.users = server, server.model, connect, users
+        self.since = self.model.last_seq
+
+    def calls(self):
+        return [(call.operation, call.outcome) for call in self.model.calls(self.since)]
+
+    def status_id(self, name="Offline"):
+        return self.model.instance(DEFAULT_INSTANCE_ID).status_called(name).id
+
+    async def put(self, not_after=LATER, user=None, status=None):
+        await self.connect.put_user_status(
+            DEFAULT_INSTANCE_ID, user or self.users[0], status or self.status_id(), not_after
+        )
+
+
+@pytest.fixture
+async def stand(server, monkeypatch, tmp_path):
+    for name in ("AWS_PROFILE", "AWS_ROLE_ARN", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ENDPOINT_URL_CONNECT": server.url,
+        "AWS_ENDPOINT_URL_STS": server.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    server.model.clear_faults()
+    server.model.set_quota(None, 1)
+    instance = seed(server.model, agents=3)
+    for user_id in list(instance.users):
+        server.model.agent_sets_status(DEFAULT_INSTANCE_ID, user_id, "Available")
+    # Patient: the first request of all loads moto, which takes seconds on a busy machine.
+    connect = BotoConnect([Instance(DEFAULT_INSTANCE_ID), Instance("elsewhere")], now, BotoConfig(read_timeout_s=60))
+    yield Stand(server, connect, list(instance.users))
+    server.model.clear_faults()
+    assert await connect.close(5.0)
+
+
+async def test_a_status_is_written_and_read(stand):
+    await stand.put()
+    data = await stand.connect.current_user_data(DEFAULT_INSTANCE_ID, stand.users)
+    assert stand.users[0] not in data.rows
+    assert set(data.rows) == set(stand.users[1:])
+    assert data.complete
+    assert abs(data.answered_at - time.time()) < 5
+    seen = data.rows[stand.users[1]]
+    assert seen.status_name == "Available"
+    assert seen.status_id == stand.status_id("Available")
+    assert abs(seen.since - time.time()) < 60
+    assert seen.available["VOICE"] == 1
+    assert stand.calls() == [("PutUserStatus", "ok"), ("GetCurrentUserData", "ok")]
+
+
+async def test_contacts_and_the_next_status_are_read(stand):
+    user = stand.users[2]
+    contact = stand.model.add_contact(DEFAULT_INSTANCE_ID, user, ContactState.CONNECTED)
+    await stand.put(user=user)
+    data = await stand.connect.current_user_data(DEFAULT_INSTANCE_ID, [user])
+    stand.model.end_contact(DEFAULT_INSTANCE_ID, user, contact.id)
+    assert data.rows[user].next_status == "Offline"
+    assert data.rows[user].contacts == ("CONNECTED",)
+
+
+async def test_statuses_and_profiles_are_listed(stand):
+    statuses = await stand.connect.list_agent_statuses(DEFAULT_INSTANCE_ID)
+    assert {status.name: status.type for status in statuses}["Offline"] is StatusType.OFFLINE
+    assert "Basic Routing Profile" in (await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID)).values()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (FaultKind.THROTTLE, ConnectThrottled),
+        (FaultKind.ACCESS_DENIED, ConnectDenied),
+        (FaultKind.INTERNAL, ConnectUnavailable),
+        (FaultKind.NOT_FOUND, ConnectNotFound),
+        (FaultKind.INVALID, ConnectInvalid),
+    ],
+)
+async def test_an_error_is_one_request_and_one_exception_of_ours(stand, kind, error):
+    stand.model.add_fault(Fault(kind, "PutUserStatus"))
+    with pytest.raises(error) as caught:
+        await stand.put()
+    assert caught.value.operation == "PutUserStatus"
+    assert len(stand.calls()) == 1
+
+
+async def test_a_500_may_have_been_applied(stand):
+    stand.model.add_fault(Fault(FaultKind.INTERNAL, "PutUserStatus"))
+    with pytest.raises(ConnectUnavailable) as caught:
+        await stand.put()
+    assert caught.value.maybe_applied
+
+
+async def test_a_lost_answer_is_one_request_that_may_have_been_applied(stand):
+    await stand.put(user=stand.users[1])
+    stand.model.add_fault(Fault(FaultKind.LOST_ANSWER, "PutUserStatus", delay_s=30))
+    connect = BotoConnect([Instance(DEFAULT_INSTANCE_ID)], now, BotoConfig(read_timeout_s=2))
+    with pytest.raises(ConnectUnavailable, match="Read timeout") as caught:
+        await connect.put_user_status(DEFAULT_INSTANCE_ID, stand.users[0], stand.status_id(), LATER)
+    assert caught.value.maybe_applied
+    assert stand.calls() == [("PutUserStatus", "ok"), ("PutUserStatus", "lost_answer")]
+    assert stand.model.status_name(DEFAULT_INSTANCE_ID, stand.users[0]) == "Offline"
+
+
+async def test_where_nobody_listens_nothing_was_applied(stand, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CONNECT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectUnavailable) as caught:
+        await stand.put()
+    assert not caught.value.maybe_applied
+
+
+async def test_a_write_that_is_late_is_never_sent(stand):
+    await stand.put(user=stand.users[1])
+    with pytest.raises(CallAborted):
+        await stand.put(not_after=Boot(now().boot - 0.001))
+    assert len(stand.calls()) == 1
+    assert stand.model.status_name(DEFAULT_INSTANCE_ID, stand.users[0]) == "Available"
+    # The limit of one call is not that of the next one in the same thread.
+    await stand.connect.current_user_data(DEFAULT_INSTANCE_ID, stand.users)
+    await stand.put()
+
+
+async def test_an_instance_that_does_not_exist_names_the_variable(stand):
+    with pytest.raises(ConnectNotFound, match="WATCHDOG_INSTANCES"):
+        await stand.connect.list_agent_statuses("elsewhere")
+
+
+async def test_without_credentials_nothing_is_sent_and_later_ones_are_found(stand, monkeypatch, tmp_path):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(ConnectCredentials):
+        await stand.put()
+    assert stand.calls() == []
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    await stand.put()
+    assert stand.calls() == [("PutUserStatus", "ok")]
+
+
+async def test_a_role_is_assumed_once_for_many_calls(stand, monkeypatch):
+    instance = Instance(DEFAULT_INSTANCE_ID, "us-east-1", "arn:aws:iam::123456789012:role/watchdog", "secret")
+    connect = BotoConnect([instance], now)
+    await connect.list_agent_statuses(DEFAULT_INSTANCE_ID)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    await asyncio.gather(*(connect.current_user_data(DEFAULT_INSTANCE_ID, stand.users) for _ in range(4)))
+    assert len(stand.calls()) == 5
+    assert await connect.close(1.0)
+    without_sts = BotoConnect([instance], now)
+    with pytest.raises(ConnectUnavailable):
+        await without_sts.list_agent_statuses(DEFAULT_INSTANCE_ID)
+    assert len(stand.calls()) == 5
+    assert await without_sts.close(1.0)
+
+
+async def test_a_cancelled_call_is_still_waited_for_at_the_end(stand):
+    sending = threading.Event()
+
+    def told() -> Instant:
+        sending.set()
+        return now()
+
+    connect = BotoConnect([Instance(DEFAULT_INSTANCE_ID)], told)
+    stand.model.add_fault(Fault(FaultKind.DELAY, "PutUserStatus", delay_s=0.3))
+    calling = asyncio.create_task(
+        connect.put_user_status(DEFAULT_INSTANCE_ID, stand.users[0], stand.status_id(), LATER)
+    )
+    await asyncio.to_thread(sending.wait)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert connect.running == 1
+    assert not await connect.close(0.01)
+    assert await connect.close(5.0)
+    assert stand.calls() == [("PutUserStatus", "ok")]
+    assert stand.model.status_name(DEFAULT_INSTANCE_ID, stand.users[0]) == "Offline"

@@ -1,0 +1,203 @@
+"""Stops and crashes: whatever moment the process ends at, there is exactly one effective change."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import replace
+
+import pytest
+
+from tests.connect.world import TIMER, DirectClient, instant, world
+from watchdog.core.model import BeatType
+from watchdog.sandbox.records import FaultKind
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_drain_lets_a_write_under_way_end_and_releases_the_rest(tmp_path):
+    async with world(tmp_path) as w:
+        agents = w.centre(agents=12)
+        await w.start()
+        await w.leave(*agents)
+        await w.until(lambda: len(w.puts()) == 4)
+        w.sweep.cancel()
+        await w.dispatcher.drain(8.0)
+        assert len(w.actions) == len(w.puts()) == w.effective()
+        # Whoever was not served is due again, for any process.
+        due = {due.agent for due in (await w.store.tick("other", instant())).due}
+        assert due == {agent for agent in agents if not w.puts(agent)}
+        await w.store.close()
+        await w.crash()
+        await w.start()
+        await asyncio.sleep(40)
+        assert w.outcomes() == ["confirmed"] * 12
+        assert all(len(w.puts(agent)) == 1 for agent in agents)
+
+
+async def test_a_drain_without_time_leaves_intents_for_the_next_process(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        await w.leave(anna)
+        await w.until(w.puts)
+        w.sweep.cancel()
+        await w.dispatcher.drain(0.0)
+        assert w.actions == []
+        assert [due.agent for due in (await w.store.tick("other", instant())).due] == [anna]
+        await w.store.close()
+        await w.crash()
+        await w.start()
+        await asyncio.sleep(40)
+        assert w.outcomes() == ["confirmed"]
+        assert len(w.puts()) == 1
+
+
+async def test_a_drained_dispatcher_takes_no_more(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        await w.dispatcher.drain(1.0)
+        await w.leave(anna)
+        await asyncio.sleep(30)
+        assert w.reads() == []
+        assert w.metrics.lags == []
+
+
+async def test_an_agent_who_returned_while_we_were_down_is_settled_as_returned(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        await w.leave(anna)
+        await w.until(w.puts)
+        await w.crash()
+        w.listed = True
+        await w.start()
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        (action,) = w.actions
+        assert str(action.outcome) == "returned"
+        assert action.target == "Offline"
+        assert action.evidence["left_intent"]["target"]
+
+
+class Insistent:
+    """A store that tells of an orphan in each tick until it is settled, and settles slowly."""
+
+    def __init__(self, inner):
+        self.inner, self.told = inner, ()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    async def tick(self, *args):
+        tick = await self.inner.tick(*args)
+        self.told = self.told or tick.orphans
+        return replace(tick, orphans=self.told)
+
+    async def settle(self, claim, action):
+        await asyncio.sleep(1)
+        settled = await self.inner.settle(claim, action)
+        self.told = ()
+        return settled
+
+
+async def test_an_orphan_that_is_told_again_meanwhile_is_recorded_once(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        await w.leave(anna)
+        await w.until(w.puts)
+        await w.crash()
+        await w.start(wrap=lambda each: Insistent(each) if hasattr(each, "tick") else each)
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        assert w.outcomes() == ["returned"]
+
+
+class Brittle:
+    """Around a store or a client: the process dies at the n-th await, before or after what it awaits."""
+
+    count = 0
+    at = -1
+    reached: asyncio.Event
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    async def point(cls):
+        cls.count += 1
+        if cls.count == cls.at:
+            cls.reached.set()
+            await asyncio.Event().wait()
+
+    def __getattr__(self, name):
+        found = getattr(self.inner, name)
+        counted = ("claim", "intend", "still_gone", "settle", "take_tokens", "current_user_data", "put_user_status")
+        if name not in counted or not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*args, **kwargs):
+            await Brittle.point()
+            answer = await found(*args, **kwargs)
+            await Brittle.point()
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["stays-gone", "comes-back"])
+async def test_a_crash_at_any_await_leads_to_exactly_one_effective_change(tmp_path, returns):
+    crashes = 0
+    for at in range(1, 100):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        Brittle.count, Brittle.at, Brittle.reached = -1_000, at, asyncio.Event()
+        async with world(folder) as w:
+            (anna,) = w.centre()
+            await w.start(wrap=Brittle)
+            await w.leave(anna)
+            await asyncio.sleep(TIMER - 0.5)
+            Brittle.count = 0
+            finished = asyncio.create_task(asyncio.sleep(20))
+            crashed = asyncio.create_task(Brittle.reached.wait())
+            await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            died = crashed.done()
+            finished.cancel()
+            crashed.cancel()
+            if not died:
+                break
+            crashes += 1
+            Brittle.at = -1
+            await w.crash()
+            before = w.effective()
+            await w.start(wrap=Brittle)
+            if returns:
+                await w.beat(anna, kind=BeatType.HELLO)
+            await asyncio.sleep(30)
+            if returns:
+                # Whoever is back is not touched by the new process.
+                assert w.effective() == before, at
+                assert w.outcomes() in ([], ["returned"], ["confirmed"]), at
+            else:
+                assert w.effective() == 1, at
+                assert w.shown(anna) == "Offline", at
+                page = await w.store.actions()
+                assert [str(action.outcome) for action in page.actions] == ["confirmed"], at
+    assert crashes >= 14
+
+
+async def test_a_crash_during_the_back_off_after_a_lost_answer_writes_nothing_twice(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.fault(FaultKind.LOST_ANSWER, times=1, delay_s=60)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 5)
+        assert len(w.puts()) == 1
+        await w.crash()
+        await w.start(connect=DirectClient(w.model, w.scopes))
+        await asyncio.sleep(60)
+        assert len(w.puts()) == 1
+        assert w.outcomes() == ["confirmed"]

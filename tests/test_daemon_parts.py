@@ -1,0 +1,347 @@
+"""The daemon's loops, health and jobs, with the real store, buffer and dispatcher; only Connect is the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from tests.connect.world import DirectClient, instant
+from tests.connect.world import Metrics as Observer
+from tests.contract.world import ANNA, INSTANCE, RULES, TIMER, TTL, session
+from watchdog.connect.api import Instance
+from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.core.clock import Cause
+from watchdog.core.model import AgentState, Beat, BeatType
+from watchdog.errors import StoreUnavailable
+from watchdog.health import STUCK_S, Health
+from watchdog.ingest.buffer import Buffer
+from watchdog.jobs import Jobs
+from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.sandbox.model import ConnectModel
+from watchdog.sandbox.records import Fault, FaultKind
+from watchdog.sandbox.seed import seed
+from watchdog.sandbox.world import DEFAULT_ACCOUNT, DEFAULT_REGION
+from watchdog.settings import Settings
+from watchdog.stores.disk import Batch, InlineDisk
+from watchdog.stores.sqlite import SqliteStore
+from watchdog.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+ENVIRONMENT = {"WATCHDOG_INSTANCES": INSTANCE, "WATCHDOG_HEARTBEAT_TOKENS": "a-token"}
+
+
+class SwitchDisk(InlineDisk):
+    """A disk that can be full."""
+
+    full = False
+
+    async def write(self, batch: Batch) -> None:
+        if SwitchDisk.full:
+            raise StoreUnavailable("The disk is full: make room.")
+        await super().write(batch)
+
+
+@dataclass
+class Parts:
+    """Everything but the server and the process. Each test opens the store, since its time begins there."""
+
+    settings: Settings
+    store: SqliteStore
+    buffer: Buffer
+    health: Health
+    metrics: Metrics
+    dispatcher: Dispatcher
+    loops: Loops
+    jobs: Jobs
+    model: ConnectModel
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    SwitchDisk.full = False
+    loop = asyncio.get_running_loop()
+    settings = Settings.load(ENVIRONMENT)
+    store = SqliteStore(tmp_path / "watchdog.db", RULES, SwitchDisk)
+    metrics = Metrics("0")
+    buffer = Buffer(store, instant, loop.time)
+    health = Health(settings, "boot", store=store, buffer=buffer, metrics=metrics, now=instant, time=loop.time)
+    model = ConnectModel(lambda: instant().epoch)
+    seed(model, instance_id=INSTANCE)
+    model.add_user(INSTANCE, "anna", user_id=ANNA.user_id, status="Available")
+    dispatcher = health.dispatcher = Dispatcher(
+        store,
+        DirectClient(model, {INSTANCE: (DEFAULT_ACCOUNT, DEFAULT_REGION)}),
+        [Instance(INSTANCE, DEFAULT_REGION)],
+        DispatcherConfig("me", None, RULES.quota),
+        now=instant,
+        random=lambda: 0.5,
+        flush=buffer.flush,
+        record=metrics.action,
+        observer=Observer(),
+    )
+    loops = Loops("me", store=store, buffer=buffer, dispatcher=dispatcher, health=health, metrics=metrics, now=instant)
+    jobs = Jobs(settings, store, dispatcher.directory, health, instant)
+    yield Parts(settings, store, buffer, health, metrics, dispatcher, loops, jobs, model)
+    await dispatcher.drain(0.1)
+    await store.close()
+
+
+def beat(kind: BeatType = BeatType.BEAT) -> Beat:
+    return Beat(ANNA, session(1), kind, ttl=0.0 if kind is BeatType.BYE else TTL)
+
+
+async def sweeps(parts: Parts, seconds: float) -> None:
+    for _ in range(round(seconds / SWEEP_S)):
+        await asyncio.sleep(SWEEP_S)
+        await parts.loops.sweep()
+
+
+# The loops.
+
+
+@pytest.mark.looptime
+async def test_a_sweep_flushes_before_it_judges(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.buffer.submit(beat())
+    await sweeps(parts, TTL + TIMER)
+    parts.buffer.submit(beat())
+    await sweeps(parts, 1)
+    view = await parts.store.agent(ANNA)
+    assert view is not None
+    assert view.state is AgentState.LIVE
+    assert parts.health.backlog == 0
+
+
+@pytest.mark.looptime
+async def test_a_ghost_is_handed_to_the_dispatcher_and_set(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await parts.jobs.list_directory()
+    parts.buffer.submit(beat())
+    await parts.loops.flush()
+    parts.buffer.submit(beat(BeatType.BYE))
+    await sweeps(parts, TIMER + 1)
+    assert parts.model.status_name(INSTANCE, ANNA.user_id) == "Offline"
+    await sweeps(parts, 5)
+    assert parts.metrics.actions["set_status", "confirmed"] == 1
+    assert parts.metrics.agents["away"] == 1
+
+
+@pytest.mark.looptime
+async def test_while_heartbeats_cannot_be_stored_the_clock_stands_and_it_is_told_once(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.buffer.submit(beat())
+    await sweeps(parts, 1)
+    stood = parts.health.clock
+    assert stood is not None
+    SwitchDisk.full = True
+    with structlog.testing.capture_logs() as logs:
+        await sweeps(parts, 100)
+        assert parts.health.ready() == "The disk is full: make room."
+        assert parts.health.alive() is None
+        assert not parts.metrics.store_up
+        SwitchDisk.full = False
+        await sweeps(parts, 1)
+    assert [line["event"] for line in logs if line["event"].startswith("store.")] == ["store.unavailable", "store.back"]
+    assert parts.health.clock is not None
+    assert parts.health.clock.observed == stood.observed
+    assert parts.health.clock.standing is Cause.GRACE
+    assert parts.health.ready() is None
+    assert parts.metrics.clock_stopped_s["store"] == pytest.approx(100, abs=1)
+
+
+@pytest.mark.looptime
+async def test_a_flush_that_fails_makes_the_tick_blind_though_the_store_is_back(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await sweeps(parts, 1)
+    before = parts.health.clock
+    assert before is not None
+    real = parts.store.apply
+
+    async def refuse(*_: object) -> list[object]:
+        raise StoreUnavailable("not now")
+
+    parts.store.apply = refuse  # type: ignore[method-assign, assignment]
+    parts.buffer.submit(beat())
+    await sweeps(parts, SWEEP_S)
+    parts.store.apply = real  # type: ignore[method-assign]
+    assert parts.health.clock is not None
+    assert (parts.health.clock.observed, parts.health.clock.standing) == (before.observed, Cause.STORE)
+
+
+@pytest.mark.looptime
+async def test_the_clock_tells_when_it_stands_and_when_it_goes_on(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await sweeps(parts, 1)
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.sleep(60)
+        await parts.loops.sweep()
+        await sweeps(parts, 40)
+    told = [(line["event"], line.get("cause")) for line in logs if line["event"].startswith("clock.")]
+    assert told == [("clock.standing", "pause"), ("clock.standing", "grace"), ("clock.running", None)]
+
+
+@pytest.mark.looptime
+async def test_a_loop_keeps_its_times_and_does_not_make_up_for_missed_ones(parts: Parts) -> None:
+    await parts.store.open(instant())
+    loop = asyncio.get_running_loop()
+    began, going = loop.time(), asyncio.Event()
+    steps: list[float] = []
+    going.set()
+
+    async def step() -> None:
+        steps.append(round(loop.time() - began, 3))
+        if len(steps) == 3:
+            await asyncio.sleep(1.05)
+        if len(steps) == 6:
+            going.clear()
+
+    await parts.loops.every(FLUSH_S, step, going)
+    assert steps == [0.0, 0.2, 0.4, 1.45, 1.65, 1.85]
+
+
+# Health.
+
+
+@pytest.mark.looptime
+async def test_the_process_is_dead_when_its_sweep_is_not_tried_any_more(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await sweeps(parts, 1)
+    await asyncio.sleep(STUCK_S)
+    assert parts.health.alive() is None
+    await asyncio.sleep(1)
+    assert "has not run" in str(parts.health.alive())
+
+
+@pytest.mark.looptime
+async def test_heartbeats_that_wait_too_long_make_it_not_ready(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.buffer.submit(beat())
+    assert parts.health.ready() is None
+    await asyncio.sleep(1.5)
+    assert "stored" in str(parts.health.ready())
+
+
+@pytest.mark.looptime
+async def test_a_daemon_that_stops_is_not_ready(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.health.stopping = True
+    assert "stopping" in str(parts.health.ready())
+
+
+@pytest.mark.looptime
+async def test_what_is_wrong_with_connect_is_a_problem_and_turns_no_probe_red(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.model.add_fault(_denied())
+    await parts.jobs.list_directory()
+    assert [problem.code for problem in parts.health.problems()]
+    assert parts.health.ready() is None
+    assert parts.health.alive() is None
+    assert not parts.health.well()
+
+
+@pytest.mark.looptime
+async def test_the_status_tells_the_target_or_why_there_is_none(parts: Parts) -> None:
+    await parts.store.open(instant())
+    (before,) = (await parts.health.status())["instances"]
+    assert before["target"] is None
+    assert before["why"]
+    await parts.jobs.list_directory()
+    await sweeps(parts, 1)
+    status = await parts.health.status()
+    assert status["instances"][0]["target"]["name"] == "Offline"
+    assert status["ready"] is True
+    assert status["problems"] == []
+    assert status["clock"]["standing"] is None
+    assert "a-token" not in str(status)
+
+
+# Jobs.
+
+
+@pytest.mark.looptime
+async def test_a_listing_that_failed_is_tried_again_sooner(parts: Parts) -> None:
+    await parts.store.open(instant())
+    fault = parts.model.add_fault(_denied())
+    await parts.jobs.list_directory()
+    parts.model.clear_faults(fault)
+    await parts.jobs.list_again()
+    assert parts.health.problems() == []
+    listed = len(parts.model.calls(operation="ListAgentStatuses"))
+    await parts.jobs.list_again()
+    assert len(parts.model.calls(operation="ListAgentStatuses")) == listed
+
+
+async def test_a_job_that_is_hours_late_runs_all_the_same(parts: Parts) -> None:
+    """With APScheduler's defaults a run that is more than a second late is dropped."""
+    await parts.store.open(instant())
+    scheduler = parts.jobs.scheduler()
+    scheduler.start(paused=True)
+    try:
+        jobs = scheduler.get_jobs()
+        assert {job.func.__name__ for job in jobs} == {"list_directory", "list_again", "prune"}
+        for job in jobs:
+            assert (job.misfire_grace_time, job.coalesce, job.max_instances) == (None, True, 1)
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+async def answered_by(status: int, asked: list[str]) -> asyncio.Server:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode())
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_the_dead_man_is_told_while_all_is_well_and_its_url_stays_secret(parts: Parts, status: int) -> None:
+    await parts.store.open(instant())
+    asked: list[str] = []
+    server = await answered_by(status, asked)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ping/s3cret"
+    settings = Settings.load({**ENVIRONMENT, "WATCHDOG_DEADMAN_URL": url})
+    jobs = Jobs(settings, parts.store, parts.dispatcher.directory, parts.health, instant)
+    with structlog.testing.capture_logs() as logs:
+        await parts.jobs.list_directory()
+        await jobs.ping()
+        parts.health.stopping = True
+        await jobs.ping()
+    server.close()
+    await server.wait_closed()
+    assert asked == ["GET /ping/s3cret HTTP/1.1\r\n"]
+    assert [line["event"] for line in logs if line["event"].startswith("deadman")] == ["deadman.failed"] * (
+        status == 500
+    )
+    assert "s3cret" not in str(logs)
+
+
+@pytest.mark.looptime
+async def test_pruning_goes_by_the_days_that_are_set(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await parts.jobs.list_directory()
+    parts.buffer.submit(beat())
+    await parts.loops.flush()
+    parts.buffer.submit(beat(BeatType.BYE))
+    await sweeps(parts, TIMER + 5)
+    assert len((await parts.store.actions()).actions) == 1
+    await asyncio.sleep(29.9 * 86_400)
+    await parts.jobs.prune()
+    assert len((await parts.store.actions()).actions) == 1
+    await asyncio.sleep(0.2 * 86_400)
+    with structlog.testing.capture_logs() as logs:
+        await parts.jobs.prune()
+    assert (await parts.store.actions()).actions == ()
+    assert [line["event"] for line in logs] == ["store.pruned"]
+
+
+def _denied() -> Fault:
+    return Fault(FaultKind.ACCESS_DENIED, operation="ListAgentStatuses", times=None)

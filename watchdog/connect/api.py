@@ -1,0 +1,312 @@
+"""Amazon Connect as the dispatcher sees it: the `Connect` protocol, and boto3 behind it.
+
+One call is one attempt: retries, quotas and order are the dispatcher's. boto3 blocks, so it runs in a small pool of
+threads. What an answer or an error means is in `answers.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_futures
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    DeferredRefreshableCredentials,
+)
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.session import Session, get_session
+
+from watchdog.connect.answers import (
+    GET_CURRENT_USER_DATA,
+    LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILES,
+    PUT_USER_STATUS,
+    Seen,
+    Status,
+    UserData,
+    answered_at,
+    classify,
+    parse_status,
+    parse_user,
+)
+from watchdog.core.model import Boot, Instant
+from watchdog.errors import CallAborted, ConnectCredentials
+
+if TYPE_CHECKING:
+    from mypy_boto3_connect import ConnectClient
+    from mypy_boto3_connect.type_defs import (
+        GetCurrentUserDataRequestTypeDef,
+        ListAgentStatusRequestTypeDef,
+        ListRoutingProfilesRequestTypeDef,
+    )
+
+T = TypeVar("T")
+
+AGENTS_A_CALL = 100
+"""Most agents in one GetCurrentUserData. Source: shape AgentsMinOneMaxHundred."""
+
+MAX_PAGES = 50
+"""Pages after which a listing is taken as endless: 50,000 statuses or profiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A Connect instance and how it is reached.
+
+    Attributes:
+        instance_id: Its id.
+        region: Its region; None is the process' own (`AWS_REGION`).
+        role_arn: The role to assume for it; None calls with the process' own credentials.
+        external_id: For that role, if its trust policy asks for one.
+    """
+
+    instance_id: str
+    region: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """Account and region, which share the quota; `own` and `default` where only the process' environment knows."""
+        account = self.role_arn.split(":")[4] if self.role_arn and self.role_arn.count(":") >= 5 else "own"  # noqa: PLR2004  # arn:aws:iam::ACCOUNT:role/…
+        return f"{account}/{self.region or 'default'}"
+
+
+class Connect(Protocol):
+    """The calls of Amazon Connect that the watchdog makes. Every method is one attempt and may raise `ConnectError`."""
+
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+        """Reads what Connect shows of up to 100 agents. Source: GetCurrentUserData."""
+
+    async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
+        """Sets an agent's status, or the next status while a contact is handled. Source: PutUserStatus.
+
+        Args:
+            instance_id: The agent's instance.
+            user_id: The agent.
+            status_id: The status to set.
+            not_after: Reading of `Instant.boot` after which the request must not be sent any more.
+
+        Raises:
+            CallAborted: It was too late; nothing was sent.
+        """
+
+    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+        """All statuses of an instance. Source: ListAgentStatuses."""
+
+    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+        """Names of all routing profiles of an instance, by id. Source: ListRoutingProfiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class BotoConfig:
+    """How boto3 calls.
+
+    Attributes:
+        connect_timeout_s: For the TCP and TLS connection.
+        read_timeout_s: For the answer; Connect answers in well under a second.
+        threads: Calls at a time. At a rate of r calls a second that all time out, r times 13 s are busy.
+        user_agent: What AWS' logs show besides boto3's own.
+    """
+
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 10.0
+    threads: int = 16
+    user_agent: str = "connect-presence-watchdog"
+
+
+class _AssumedRole(CredentialProvider):
+    """The only link of a session's credential chain: a role, assumed when first needed and refreshed by botocore."""
+
+    METHOD = "watchdog-assume-role"
+    CANONICAL_NAME = None
+
+    def __init__(self, source: Session, instance: Instance, config: Config) -> None:
+        super().__init__()
+        self._source = source
+        self._instance = instance
+        self._config = config
+
+    def load(self) -> DeferredRefreshableCredentials:
+        """Credentials that call STS at their first use, not before."""
+        return DeferredRefreshableCredentials(self._fetch, self.METHOD)
+
+    def _fetch(self) -> dict[str, Any]:
+        source = self._source.get_credentials()
+        if source is None:
+            raise NoCredentialsError
+        extra = {"RoleSessionName": "connect-presence-watchdog"}
+        if self._instance.external_id is not None:
+            extra["ExternalId"] = self._instance.external_id
+        create = functools.partial(self._source.create_client, region_name=self._instance.region, config=self._config)
+        fetcher = AssumeRoleCredentialFetcher(create, source, str(self._instance.role_arn), extra_args=extra, cache={})
+        fetched: dict[str, Any] = fetcher.fetch_credentials()
+        return fetched
+
+
+class BotoConnect:
+    """The `Connect` protocol over boto3, for any number of concurrent calls; a cancelled one goes on in its thread."""
+
+    def __init__(
+        self, instances: Sequence[Instance], now: Callable[[], Instant], config: BotoConfig | None = None
+    ) -> None:
+        """Nothing is called and no credential is read before the first call.
+
+        Args:
+            instances: The instances that may be called.
+            now: The machine's clocks; `boot` is compared with `not_after` in the calling thread.
+            config: Time-outs and threads.
+        """
+        config = config or BotoConfig()
+        self._instances = {instance.instance_id: instance for instance in instances}
+        self._now = now
+        self._config = Config(
+            connect_timeout=config.connect_timeout_s,
+            read_timeout=config.read_timeout_s,
+            # One attempt: a retry that botocore hides would send a stale status seconds after the re-check.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=config.threads,
+            tcp_keepalive=True,
+            user_agent_extra=config.user_agent,
+        )
+        self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="connect")
+        self._running: set[Future[Any]] = set()
+        self._clients: dict[tuple[str | None, str | None, str | None], ConnectClient] = {}
+        self._making = threading.Lock()
+        self._call = threading.local()
+
+    @property
+    def running(self) -> int:
+        """Calls that have not ended, those whose caller was cancelled included."""
+        return len(self._running)
+
+    async def close(self, timeout_s: float) -> bool:
+        """Waits for calls that are still running; calls that have not begun are dropped.
+
+        Returns:
+            Whether all have ended. If not, their threads end with their time-outs.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        left = tuple(self._running)
+        if left:
+            # Not in our own pool: that one takes no more work.
+            await asyncio.to_thread(wait_for_futures, left, timeout_s)
+        return not self._running
+
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+        """See `Connect`."""
+
+        def read(client: ConnectClient) -> UserData:
+            request: GetCurrentUserDataRequestTypeDef = {
+                "InstanceId": instance_id,
+                "Filters": {"Agents": list(user_ids)},
+                "MaxResults": AGENTS_A_CALL,
+            }
+            rows: dict[str, Seen] = {}
+            for _ in range(MAX_PAGES):
+                answer = client.get_current_user_data(**request)
+                rows.update(row for row in map(parse_user, answer.get("UserDataList", [])) if row is not None)
+                token = answer.get("NextToken")
+                if not token:
+                    break
+                request["NextToken"] = token
+            return UserData(rows, complete=not token, answered_at=answered_at(answer, self._now().epoch))
+
+        return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
+
+    async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+
+        def write(client: ConnectClient) -> None:
+            # For `_abort_if_late`, which runs in this thread during the call; every write sets its own.
+            self._call.not_after = not_after
+            client.put_user_status(InstanceId=instance_id, UserId=user_id, AgentStatusId=status_id)
+
+        await self._submit(PUT_USER_STATUS, instance_id, write)
+
+    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+        """See `Connect`."""
+
+        def read(client: ConnectClient) -> tuple[Status, ...]:
+            request: ListAgentStatusRequestTypeDef = {"InstanceId": instance_id}
+            found: list[Status] = []
+            for _ in range(MAX_PAGES):
+                answer = client.list_agent_statuses(**request)
+                found.extend(map(parse_status, answer.get("AgentStatusSummaryList", [])))
+                if not answer.get("NextToken"):
+                    break
+                request["NextToken"] = answer["NextToken"]
+            return tuple(found)
+
+        return await self._submit(LIST_AGENT_STATUSES, instance_id, read)
+
+    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+        """See `Connect`."""
+
+        def read(client: ConnectClient) -> dict[str, str]:
+            request: ListRoutingProfilesRequestTypeDef = {"InstanceId": instance_id}
+            found: dict[str, str] = {}
+            for _ in range(MAX_PAGES):
+                answer = client.list_routing_profiles(**request)
+                found.update((row["Id"], row.get("Name", "")) for row in answer.get("RoutingProfileSummaryList", []))
+                if not answer.get("NextToken"):
+                    break
+                request["NextToken"] = answer["NextToken"]
+            return found
+
+        return await self._submit(LIST_ROUTING_PROFILES, instance_id, read)
+
+    async def _submit(self, operation: str, instance_id: str, work: Callable[[ConnectClient], T]) -> T:
+        future = self._pool.submit(self._work, operation, instance_id, work)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
+
+    def _work(self, operation: str, instance_id: str, work: Callable[[ConnectClient], T]) -> T:
+        instance = self._instances[instance_id]
+        try:
+            return work(self._client(instance))
+        except (BotoCoreError, ClientError) as error:
+            ours = classify(error, operation, instance_id)
+            if isinstance(ours, ConnectCredentials):
+                # botocore remembers that there were none, or which; a new session looks again.
+                self._forget(instance)
+            raise ours from error
+
+    def _client(self, instance: Instance) -> ConnectClient:
+        key = (instance.role_arn, instance.external_id, instance.region)
+        with self._making:
+            client = self._clients.get(key)
+            if client is None:
+                client = self._clients[key] = self._new_client(instance)
+            return client
+
+    def _forget(self, instance: Instance) -> None:
+        with self._making:
+            self._clients.pop((instance.role_arn, instance.external_id, instance.region), None)
+
+    def _new_client(self, instance: Instance) -> ConnectClient:
+        session = get_session()
+        if instance.role_arn is not None:
+            role = _AssumedRole(get_session(), instance, self._config)
+            session.register_component("credential_provider", CredentialResolver([role]))
+        client: ConnectClient = boto3.session.Session(botocore_session=session).client(
+            "connect", region_name=instance.region, config=self._config
+        )
+        client.meta.events.register(f"before-send.connect.{PUT_USER_STATUS}", self._abort_if_late)
+        return client
+
+    def _abort_if_late(self, **_: object) -> None:
+        """Runs in the calling thread between the signing of the request and its sending."""
+        if self._now().boot > self._call.not_after:
+            raise CallAborted("Not sent: more than 250 ms have passed since the re-check. It is done again.")

@@ -1,0 +1,111 @@
+"""One claimed agent's file: what was seen, written and counted for it, and the action that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchdog.connect.answers import Status
+from watchdog.connect.queue import Rank
+from watchdog.connect.verdict import Settle
+from watchdog.connect.witness import Sighting
+from watchdog.core.model import Action, Boot, Claim, Instant, IntentKind
+
+
+@dataclass(slots=True)
+class Trail:
+    """What happened to an agent in this epoch, over all claims of this process. A restart forgets it; the intent stays.
+
+    Attributes:
+        epoch: The agent's epoch.
+        began_at: The first claim.
+        failures: Calls that failed in a row; sets the back-off.
+        calls: Connect calls made, batched reads included.
+        accepted: Writes that Connect accepted.
+        before: What the witness saw before the first write.
+        writes: Each write: when, what, and its result.
+        read_backs: What was seen after writes.
+    """
+
+    epoch: int
+    began_at: Boot
+    failures: int = 0
+    calls: int = 0
+    accepted: int = 0
+    before: dict[str, Any] | None = None
+    writes: list[dict[str, Any]] = field(default_factory=list)
+    read_backs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A claim in hand.
+
+    Attributes:
+        claim: The claim.
+        scope: Account and region that share the quota.
+        rank: The place in the queues.
+        trail: What happened so far.
+        unserved: Still waits for its first token of PutUserStatus.
+        interruptible: Nothing of it is under way that a stop would leave half done.
+        closed: Settled or released.
+    """
+
+    claim: Claim
+    scope: str
+    rank: Rank
+    trail: Trail
+    unserved: bool = True
+    interruptible: bool = True
+    closed: bool = False
+
+    def evidence(self) -> dict[str, Any]:
+        """Everything that the decision rests on; JSON values."""
+        found: dict[str, Any] = dict(self.claim.evidence)
+        found["lag_s"] = round(self.claim.lag_s, 3)
+        if self.claim.intent is not None:
+            intent = self.claim.intent
+            found["left_intent"] = {"target": intent.target, "former": intent.former, "at": intent.at}
+        if self.trail.before is not None:
+            found["before"] = self.trail.before
+        if self.trail.writes:
+            found["writes"] = list(self.trail.writes)
+        if self.trail.read_backs:
+            found["read_backs"] = list(self.trail.read_backs)
+        return found
+
+    def action(self, settle: Settle, target: Status, now: Instant) -> Action:
+        """The record of the outcome."""
+        return Action(
+            id=action_id(now, self.claim),
+            at=now.epoch,
+            agent=self.claim.agent,
+            intent=IntentKind.SET_STATUS,
+            target=target.name,
+            outcome=settle.outcome,
+            reason=settle.reason,
+            evidence=self.evidence(),
+            calls=self.trail.calls,
+            latency_s=round(now.boot - self.trail.began_at, 3),
+        )
+
+
+def action_id(now: Instant, claim: Claim) -> str:
+    """Milliseconds since 1970 and the claim's token: sorts by time, and no claim has two actions."""
+    return f"{int(now.epoch * 1000):013d}-{claim.token:08d}"
+
+
+def shown(sighting: Sighting) -> dict[str, Any]:
+    """A sighting as evidence."""
+    seen = sighting.seen
+    if seen is None:
+        return {"at": sighting.answered_at, "shown": False, "complete": sighting.complete}
+    return {
+        "at": sighting.answered_at,
+        "shown": True,
+        "status": seen.status_name,
+        "status_id": seen.status_id,
+        "since": seen.since,
+        "next_status": seen.next_status,
+        "contacts": list(seen.contacts),
+    }

@@ -1,0 +1,202 @@
+"""The statuses and routing profiles of each instance, and the status that agents are to be set to.
+
+What was listed is kept when AWS fails. A name that does not exist is a fault to be told, never a guess. Who refreshes
+and when is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from watchdog.connect.answers import LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES, Status, StatusType
+from watchdog.connect.api import Connect
+from watchdog.connect.circuit import Problem
+from watchdog.core.model import Boot, Instant
+from watchdog.errors import ConnectCredentials, ConnectDenied, ConnectError, ConnectNotFound
+
+TARGET = "target"
+"""Key of the fault that the wanted status does not exist; listings have theirs under the operation."""
+
+CODES: Mapping[type[ConnectError], str] = {
+    ConnectCredentials: "credentials",
+    ConnectDenied: "denied",
+    ConnectNotFound: "instance_not_found",
+}
+
+RETRY_S = 30.0
+"""Least time between two refreshes that the dispatcher asks for because it cannot go on without."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """There is no target status, so nobody of the instance may be touched.
+
+    Attributes:
+        reason: Why, and what to do.
+        loaded: The statuses are known and the wanted one is not among them; False means that they are not known yet.
+    """
+
+    reason: str
+    loaded: bool
+
+
+@dataclass(slots=True)
+class _Entry:
+    statuses: Mapping[str, Status] | None = None
+    profiles: Mapping[str, str] = field(default_factory=dict)
+    faults: dict[str, Problem] = field(default_factory=dict)
+    asked_at: Boot | None = None
+    running: asyncio.Task[None] | None = None
+
+
+def resolve(statuses: Sequence[Status], wanted: str | None) -> Status | str:
+    """The status that is meant among those of an instance, or why there is none.
+
+    Args:
+        statuses: All statuses of the instance.
+        wanted: A status' id or name (exact, else regardless of case if only one fits); None for the one of type
+            OFFLINE, whatever it is called.
+    """
+    if wanted is None:
+        offline = [status for status in statuses if status.type is StatusType.OFFLINE]
+        if len(offline) == 1:
+            return offline[0]
+        named = ", ".join(status.name for status in offline) or "none"
+        return f"The instance has not one status of type OFFLINE but: {named}. Name the one to use in WATCHDOG_STATUS."
+    tests: tuple[Callable[[Status], bool], ...] = (
+        lambda status: status.id == wanted,
+        lambda status: status.name == wanted,
+        lambda status: status.name.casefold() == wanted.casefold(),
+    )
+    for test in tests:
+        found = [status for status in statuses if test(status)]
+        if len(found) == 1:
+            return found[0]
+    existing = ", ".join(sorted(status.name for status in statuses)) or "none"
+    return f"There is no status {wanted!r}; there are: {existing}. Correct WATCHDOG_STATUS, or create the status."
+
+
+class Directory:
+    """Statuses and profiles by instance, in memory."""
+
+    def __init__(
+        self, connect: Connect, instance_ids: Sequence[str], wanted: str | None, now: Callable[[], Instant]
+    ) -> None:
+        """Starts empty: nothing is known before the first `refresh`.
+
+        Args:
+            connect: Makes the calls.
+            instance_ids: The instances.
+            wanted: The target status, see `resolve`.
+            now: The machine's clocks.
+        """
+        self._connect = connect
+        self._wanted = wanted
+        self._now = now
+        self._entries = {instance_id: _Entry() for instance_id in instance_ids}
+
+    async def refresh(self, instance_id: str | None = None) -> None:
+        """Lists statuses and profiles again, of one instance or of all at a time. Never raises for AWS' faults.
+
+        A refresh of the same instance that is running already is joined. What cannot be listed stays as it was.
+        """
+        chosen = self._entries if instance_id is None else {instance_id: self._entries[instance_id]}
+        await asyncio.gather(*(self._joined(each, entry) for each, entry in chosen.items()))
+
+    def overdue(self, instance_id: str) -> bool:
+        """Whether another refresh may be asked for: none is running and the last one is not recent."""
+        entry = self._entries[instance_id]
+        if entry.running is not None:
+            return False
+        return entry.asked_at is None or self._now().boot - entry.asked_at >= RETRY_S
+
+    def fault(self, instance_id: str) -> Problem | None:
+        """Why the statuses could not be listed the last time; None when they could."""
+        return self._entries[instance_id].faults.get(LIST_AGENT_STATUSES)
+
+    def target(self, instance_id: str) -> Status | Unresolved:
+        """The status that agents of the instance are to be set to. Source: ListAgentStatuses."""
+        entry = self._entries[instance_id]
+        if entry.statuses is None:
+            fault = entry.faults.get(LIST_AGENT_STATUSES)
+            return Unresolved(fault.detail if fault else "The statuses have not been listed yet.", loaded=False)
+        found = resolve(tuple(entry.statuses.values()), self._wanted)
+        return Unresolved(f"Instance {instance_id}: {found}", loaded=True) if isinstance(found, str) else found
+
+    def status(self, instance_id: str, status_id: str) -> Status | None:
+        """A status by its id, or None when it is not known."""
+        return (self._entries[instance_id].statuses or {}).get(status_id)
+
+    def type_of(self, instance_id: str, status_id: str) -> StatusType | None:
+        """A status' type, or None when it is not known."""
+        status = self.status(instance_id, status_id)
+        return status.type if status is not None else None
+
+    def profile_name(self, instance_id: str, profile_id: str) -> str | None:
+        """Name of a routing profile, or None when it is not known. Source: ListRoutingProfiles."""
+        return self._entries[instance_id].profiles.get(profile_id)
+
+    def problems(self) -> list[Problem]:
+        """Listings that failed the last time, and targets that do not exist."""
+        return [fault for entry in self._entries.values() for fault in entry.faults.values()]
+
+    async def close(self) -> None:
+        """Gives up the refreshes that are running."""
+        running = [entry.running for entry in self._entries.values() if entry.running is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _joined(self, instance_id: str, entry: _Entry) -> None:
+        if entry.running is None:
+            entry.running = asyncio.create_task(self._refresh(instance_id, entry))
+        # A caller that is cancelled must not take the listing away from the others.
+        await asyncio.shield(entry.running)
+
+    async def _refresh(self, instance_id: str, entry: _Entry) -> None:
+        entry.asked_at = self._now().boot
+        try:
+            with self._fault_of(instance_id, entry, LIST_AGENT_STATUSES):
+                listed = await self._connect.list_agent_statuses(instance_id)
+                entry.statuses = {status.id: status for status in listed}
+            with self._fault_of(instance_id, entry, LIST_ROUTING_PROFILES):
+                entry.profiles = await self._connect.list_routing_profiles(instance_id)
+            target = self.target(instance_id)
+            if isinstance(target, Unresolved) and target.loaded:
+                self._fault(instance_id, entry, TARGET, "unknown_status", target.reason)
+            elif entry.statuses is not None:
+                entry.faults.pop(TARGET, None)
+            if not entry.faults:
+                log.info(
+                    "directory.refreshed",
+                    instance_id=instance_id,
+                    statuses=len(entry.statuses or {}),
+                    profiles=len(entry.profiles),
+                )
+        finally:
+            entry.running = None
+
+    @contextmanager
+    def _fault_of(self, instance_id: str, entry: _Entry, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except ConnectError as error:
+            code = CODES.get(type(error), "directory_failed")
+            self._fault(instance_id, entry, operation, code, str(error))
+        else:
+            entry.faults.pop(operation, None)
+
+    def _fault(self, instance_id: str, entry: _Entry, what: str, code: str, detail: str) -> None:
+        """Remembers a fault; one that goes on keeps its beginning and is not logged again."""
+        known = entry.faults.get(what)
+        if known is None or known.code != code:
+            log.warning("directory.failed", instance_id=instance_id, what=what, code=code, detail=detail)
+        since = known.since if known is not None and known.code == code else self._now().epoch
+        entry.faults[what] = Problem(code, detail, since)

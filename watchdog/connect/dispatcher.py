@@ -1,0 +1,325 @@
+"""From due to settled: claims agents within the quota, has the intent carried out, and settles or releases.
+
+One coroutine an agent. What is done with a claimed agent is in `set_status.py`, who is next in `queue.py`. Nothing is
+lost here: what cannot be done now is released and comes back with a later tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS, Status
+from watchdog.connect.api import Connect, Instance
+from watchdog.connect.case import Case, Trail, action_id
+from watchdog.connect.circuit import Circuits, Problem
+from watchdog.connect.directory import Directory
+from watchdog.connect.guard import Guard, Observer
+from watchdog.connect.readback import ReadBack
+from watchdog.connect.selection import Chosen, Selection
+from watchdog.connect.set_status import SetStatus
+from watchdog.connect.tokens import Tokens
+from watchdog.connect.verdict import Settle
+from watchdog.connect.witness import Witness
+from watchdog.connect.writer import Writer
+from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.core.quota import QuotaRules
+from watchdog.errors import CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
+from watchdog.stores.base import Store, Tick
+
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
+"""Bounds of the exponential back-off of one agent. The wait is a random part of it ("full jitter").
+Source: AWS Architecture Blog, "Exponential Backoff And Jitter"."""
+
+SOON_AGAIN_S = 1.0
+"""Wait after a refusal that other parts pace: the bucket after a 429, the circuit after a 403."""
+
+AFTER_FAULT_S = 60.0
+"""Wait of an agent whose coroutine failed by a fault of ours."""
+
+TRAILS = 20_000
+"""Most agents whose failed attempts are remembered; the oldest are forgotten first and begin a new back-off."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherConfig:
+    """What the dispatcher has to know of the settings.
+
+    Attributes:
+        owner: Name of this process in claims.
+        status: The target status' name or id (STATUS); None is the one of type OFFLINE.
+        quota: The share of Connect's quota, as the store has it.
+        quotas: Exceptions from it, by operation.
+        dry_run: Decide and record, write nothing (DRY_RUN).
+        max_agents: Most agents in hand at a time, those that are read back included.
+    """
+
+    owner: str
+    status: str | None
+    quota: QuotaRules
+    quotas: Mapping[str, QuotaRules] = field(default_factory=dict)
+    dry_run: bool = False
+    max_agents: int = 2_000
+
+
+@dataclass(slots=True)
+class _Run:
+    task: asyncio.Task[None]
+    case: Case | None = None
+
+
+class Dispatcher:
+    """Acts for all due agents of all instances."""
+
+    def __init__(
+        self,
+        store: Store,
+        connect: Connect,
+        instances: Sequence[Instance],
+        config: DispatcherConfig,
+        *,
+        now: Callable[[], Instant],
+        random: Callable[[], float],
+        flush: Callable[[], Awaitable[None]],
+        record: Callable[[Action], None],
+        observer: Observer,
+    ) -> None:
+        """Composes; nothing is called before the first `offer`, and nobody touched before the directory is loaded.
+
+        Args:
+            store: Facts and claims.
+            connect: Makes the calls.
+            instances: Instances that may be acted on.
+            config: Of the settings.
+            now: The machine's clocks.
+            random: From 0 to 1, for the back-off.
+            flush: Applies all heartbeats that this process has accepted; raises StoreUnavailable if it cannot.
+            record: Is given each action that is in the history, once.
+            observer: For the metrics.
+        """
+        self._store = store
+        self._config = config
+        self._now = now
+        self._random = random
+        self._record = record
+        self._observer = observer
+        self._scopes = {instance.instance_id: instance.scope for instance in instances}
+        self._circuits = Circuits(now)
+        self._tokens = Tokens(store, self._quota, now, observer.tokens)
+        self._guard = Guard(
+            connect, self._circuits, self._scopes, observer=observer, throttled=self._tokens.throttled, now=now
+        )
+        self.directory = Directory(self._guard, tuple(self._scopes), config.status, now)
+        self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
+        writer = Writer(store, self._guard, self._tokens, self._circuits, flush=flush, now=now)
+        self._set_status = SetStatus(
+            self.directory,
+            self._witness,
+            writer,
+            ReadBack(store, self._witness, now),
+            dry_run=config.dry_run,
+            now=now,
+        )
+        self._selection = Selection(
+            self._scopes,
+            self.directory,
+            self._circuits,
+            self._witness,
+            lambda scope: self._tokens.rate(PUT_USER_STATUS, scope),
+            random=random,
+            now=now,
+        )
+        self._running: dict[AgentId, _Run] = {}
+        self._trails: dict[AgentId, Trail] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._owed: list[tuple[Claim, float]] = []
+        self._begun = False
+        self._draining = False
+
+    def offer(self, tick: Tick) -> None:
+        """Takes what a tick of the store found and starts what the quota allows. Returns at once.
+
+        Agents that are not started are offered again by the next tick; nothing is kept of this one.
+        """
+        if self._draining:
+            return
+        if not self._begun:
+            self._begun = True
+            for scope in set(self._scopes.values()):
+                for operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
+                    self._spawn(self._tokens.begin(operation, scope))
+        owed, self._owed = self._owed, []
+        for claim, delay_s in owed:
+            self._spawn(self._give_back(claim, delay_s))
+        for orphan in tick.orphans:
+            # One that is told again meanwhile is settled once all the same: the second claim is void.
+            self._spawn(self._settle_orphan(orphan))
+        waiting = [due for due in tick.due if due.agent not in self._running]
+        unserved = Counter(
+            agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
+        )
+        for chosen in self._selection.choose(waiting, unserved):
+            # A probe is not turned away: the gate is shut to all others until it is done.
+            if chosen.probe or len(self._running) < self._config.max_agents:
+                self._start(chosen)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stops claiming, lets what is past its intent end as far as the time allows, and releases the rest.
+
+        Nothing runs afterwards and every claim is settled or released, unless the store is away.
+        """
+        self._draining = True
+        for run in self._running.values():
+            if run.case is not None and run.case.interruptible:
+                run.task.cancel()
+        await self._selection.close()
+        runs = list(self._running.values())
+        ending = [*(run.task for run in runs), *self._background]
+        if ending:
+            await asyncio.wait(ending, timeout=timeout_s)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for run in runs:
+            if run.case is not None and not run.case.closed:
+                await self._give_back(run.case.claim, 0.0)
+        owed, self._owed = self._owed, []
+        for claim, delay_s in owed:
+            await self._give_back(claim, delay_s)
+        await self._witness.close()
+        await self._tokens.close()
+        await self.directory.close()
+
+    def problems(self) -> list[Problem]:
+        """What a person has to mend, each once: open circuits, listings, unknown statuses, throttling, outages."""
+        found = [
+            *self._circuits.problems(),
+            *self.directory.problems(),
+            *self._guard.problems(),
+            *self._selection.problems(),
+        ]
+        return list({(problem.code, problem.detail): problem for problem in reversed(found)}.values())[::-1]
+
+    def _quota(self, operation: str) -> QuotaRules:
+        return self._config.quotas.get(operation, self._config.quota)
+
+    # One agent.
+
+    def _start(self, chosen: Chosen) -> None:
+        agent = chosen.due.agent
+        run = _Run(asyncio.create_task(self._act(chosen), name=f"agent {agent}"))
+        self._running[agent] = run
+        run.task.add_done_callback(lambda task: self._ended(agent, task))
+
+    async def _act(self, chosen: Chosen) -> None:
+        try:
+            claim = await self._store.claim(chosen.due, self._config.owner)
+        except StoreUnavailable:
+            return
+        if claim is None:
+            return
+        case = Case(claim, self._scopes[claim.agent.instance_id], chosen.rank, self._trail(claim))
+        self._running[claim.agent].case = case
+        if self._draining:
+            return
+        log.debug("agent.claimed", agent=str(claim.agent), epoch=claim.epoch, lag_s=round(claim.lag_s, 3))
+        try:
+            settle, target = await self._set_status.carry_out(case, chosen.target)
+            await self._settle(case, settle, target)
+        except (ConnectError, CallAborted) as error:
+            await self._release(case, error)
+        except StoreUnavailable:
+            self._owed.append((claim, SOON_AGAIN_S))
+            case.closed = True
+
+    def _trail(self, claim: Claim) -> Trail:
+        trail = self._trails.pop(claim.agent, None)
+        if trail is None or trail.epoch != claim.epoch:
+            trail = Trail(claim.epoch, self._now().boot)
+            if claim.intent is None:
+                self._observer.detection_lag(claim.lag_s)
+        self._trails[claim.agent] = trail
+        while len(self._trails) > TRAILS:
+            del self._trails[next(iter(self._trails))]
+        return trail
+
+    async def _settle(self, case: Case, settle: Settle, target: Status) -> None:
+        case.interruptible = False
+        action = case.action(settle, target, self._now())
+        settled = await self._store.settle(case.claim, action)
+        case.closed = True
+        self._trails.pop(action.agent, None)
+        self._witness.forget(action.agent)
+        if settled or await self._in_history(action):
+            self._record(action)
+            if action.outcome in SET_BY_US:
+                self._observer.actuation(action.latency_s)
+
+    async def _in_history(self, action: Action) -> bool:
+        """Whether a `settle` that was too late has recorded the action, or the claim was void."""
+        page = await self._store.actions(agent=action.agent, limit=5)
+        return any(known.id == action.id for known in page.actions)
+
+    async def _release(self, case: Case, error: ConnectError | CallAborted) -> None:
+        delay_s = SOON_AGAIN_S
+        if isinstance(error, ConnectUnavailable):
+            longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**case.trail.failures)
+            delay_s = self._random() * longest_s
+            case.trail.failures += 1
+        case.closed = True
+        log.debug("agent.released", agent=str(case.claim.agent), why=type(error).__name__, delay_s=round(delay_s, 3))
+        await self._give_back(case.claim, delay_s)
+
+    async def _give_back(self, claim: Claim, delay_s: float) -> None:
+        try:
+            await self._store.release(claim, delay_s)
+        except StoreUnavailable:
+            self._owed.append((claim, delay_s))
+
+    async def _settle_orphan(self, orphan: Claim) -> None:
+        instant = self._now()
+        intent = orphan.intent
+        evidence: dict[str, Any] = dict(orphan.evidence)
+        status = None
+        if intent is not None:
+            evidence["left_intent"] = {"target": intent.target, "former": intent.former, "at": intent.at}
+            if orphan.agent.instance_id in self._scopes:
+                status = self.directory.status(orphan.agent.instance_id, intent.target)
+        action = Action(
+            id=action_id(instant, orphan),
+            at=instant.epoch,
+            agent=orphan.agent,
+            intent=intent.kind if intent is not None else IntentKind.SET_STATUS,
+            target=status.name if status is not None else intent.target if intent is not None else "",
+            outcome=Outcome.RETURNED,
+            reason="A heartbeat came; an earlier write without an outcome may have taken effect.",
+            evidence=evidence,
+            calls=0,
+            latency_s=0.0,
+        )
+        try:
+            if await self._store.settle(orphan, action) or await self._in_history(action):
+                self._record(action)
+        except StoreUnavailable:
+            return
+
+    def _ended(self, agent: AgentId, task: asyncio.Task[None]) -> None:
+        run = self._running.pop(agent)
+        self._circuits.probed(agent)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("dispatcher.fault", agent=str(agent), exc_info=task.exception())
+        if run.case is not None and not run.case.closed and not self._draining:
+            run.case.closed = True
+            self._owed.append((run.case.claim, AFTER_FAULT_S))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

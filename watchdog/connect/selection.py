@@ -1,0 +1,221 @@
+"""Which of the due agents are claimed now: within the quota, past no open circuit, a backlog in the order of need.
+
+The order itself is in `queue.py`. Reads ahead of the claims (the survey) and refreshes of the directory run beside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from watchdog.connect.answers import Status
+from watchdog.connect.circuit import Circuits, Gate, Problem
+from watchdog.connect.directory import Directory, Unresolved
+from watchdog.connect.queue import Level, Rank, Turns, choose, level, rooms
+from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
+from watchdog.core.model import Boot, Due, Instant
+
+CLAIM_AHEAD_S = 5.0
+"""Agents are claimed when a token will be there for them within this time: longer, and the order would be old."""
+
+SURVEYED = 500
+"""Most agents of an instance that are read ahead at a time to order a backlog: five calls."""
+
+SURVEY_AGAIN_S = 60.0
+"""Agents of a backlog are looked at again after this; until then, and until it is done, the old look orders them."""
+
+SURVEY_BACKOFF_S = 60.0
+"""Longest pause after a survey that failed; a random part of it is waited."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An agent to claim now.
+
+    Attributes:
+        due: Who.
+        target: The status to set.
+        rank: The place in the queues for tokens.
+        probe: Its calls probe an open circuit.
+    """
+
+    due: Due
+    target: Status
+    rank: Rank
+    probe: bool = False
+
+
+class Selection:
+    """Chooses, tick by tick. Keeps nothing of a tick but whose turn it is."""
+
+    def __init__(
+        self,
+        scopes: Mapping[str, str],
+        directory: Directory,
+        circuits: Circuits,
+        witness: Witness,
+        rate: Callable[[str], float],
+        *,
+        random: Callable[[], float],
+        now: Callable[[], Instant],
+    ) -> None:
+        """Composes.
+
+        Args:
+            scopes: Scope of the quota, by instance id.
+            directory: Has the targets.
+            circuits: Which instances are not to be called.
+            witness: Has seen agents, or looks at them.
+            rate: Tokens of PutUserStatus a second, by scope.
+            random: From 0 to 1, for the pause after a failed survey.
+            now: The machine's clocks.
+        """
+        self._scopes = scopes
+        self._directory = directory
+        self._circuits = circuits
+        self._witness = witness
+        self._rate = rate
+        self._random = random
+        self._now = now
+        self._turns: dict[str, Turns] = {}
+        self._foreign: dict[str, Problem] = {}
+        # None while a survey runs, else when the next one may begin.
+        self._surveys: dict[str, Boot | None] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    def choose(self, waiting: Sequence[Due], unserved: Mapping[str, int]) -> list[Chosen]:
+        """The agents to claim now, in order.
+
+        Args:
+            waiting: Due agents who are not in hand, oldest deadline first.
+            unserved: How many are in hand and wait for their first token, by instance.
+        """
+        due: dict[str, dict[str, list[Due]]] = {}
+        for each in waiting:
+            scope = self._scopes.get(each.agent.instance_id)
+            if scope is None:
+                self._note_foreign(each.agent.instance_id)
+            else:
+                due.setdefault(scope, {}).setdefault(each.agent.instance_id, []).append(each)
+        return [chosen for scope, of_scope in due.items() for chosen in self._of_scope(scope, of_scope, unserved)]
+
+    def problems(self) -> list[Problem]:
+        """Instances whose agents are in the store but not in the settings."""
+        return list(self._foreign.values())
+
+    async def close(self) -> None:
+        """Gives up surveys and refreshes."""
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _of_scope(self, scope: str, due: Mapping[str, list[Due]], unserved: Mapping[str, int]) -> list[Chosen]:
+        ready: dict[str, list[Due]] = {}
+        targets: dict[str, Status] = {}
+        chosen: list[Chosen] = []
+        for instance_id, waiting in due.items():
+            places = (instance_id, scope)
+            target = self._target(instance_id, places)
+            if target is None:
+                continue
+            targets[instance_id] = target
+            match self._circuits.gate(places, target.id):
+                case Gate.OPEN:
+                    ready[instance_id] = waiting
+                case Gate.PROBE:
+                    first = waiting[0]
+                    self._circuits.probe(first.agent, places, target.id)
+                    chosen.append(Chosen(first, target, Rank(Level.SOON, first.deadline), probe=True))
+                case Gate.SHUT:
+                    pass
+        busy = {each: count for each, count in unserved.items() if self._scopes.get(each) == scope}
+        capacity = max(1, int(self._rate(scope) * CLAIM_AHEAD_S))
+        room = rooms({instance_id: len(waiting) for instance_id, waiting in ready.items()}, busy, capacity)
+        ranked = {each: self._ranked(each, waiting, room[each]) for each, waiting in ready.items()}
+        ranks = {due_.agent: rank for ranks_ in ranked.values() for rank, due_ in ranks_}
+        next_ = choose(ranked, room, self._turns.setdefault(scope, Turns()))
+        return [*chosen, *(Chosen(each, targets[each.agent.instance_id], ranks[each.agent]) for each in next_)]
+
+    def _target(self, instance_id: str, places: Sequence[str]) -> Status | None:
+        """The target, or None while there is none. What could not be listed is listed again from time to time."""
+        target = self._directory.target(instance_id)
+        unresolved = isinstance(target, Unresolved)
+        wanted = unresolved or self._directory.fault(instance_id) is not None
+        if wanted and self._directory.overdue(instance_id) and self._circuits.gate(places, "") is not Gate.SHUT:
+            self._spawn(self._directory.refresh(instance_id))
+        return None if isinstance(target, Unresolved) else target
+
+    def _ranked(self, instance_id: str, waiting: list[Due], room: int) -> list[tuple[Rank, Due]]:
+        """The next agents in their order, `room` at most; those of a backlog once they have been looked at."""
+        if len(waiting) <= room:
+            return [(Rank(Level.SOON, due.deadline), due) for due in waiting]
+        ranked: list[tuple[Rank, Due]] = []
+        unseen: list[Due] = []
+        stale: list[Due] = []
+        again_before = self._now().boot - SURVEY_AGAIN_S
+        for due in waiting:
+            sighting = self._witness.glance(due.agent)
+            if sighting is None:
+                unseen.append(due)
+                continue
+            if sighting.asked_at < again_before:
+                stale.append(due)
+            ranked.append((Rank(self._level(instance_id, sighting), due.deadline), due))
+        if unseen or stale:
+            self._survey(instance_id, [*unseen, *stale][:SURVEYED])
+        if unseen and self._surveys[instance_id] is None:
+            # More urgent ones may be among those who are being looked at now.
+            ranked = [each for each in ranked if each[0].level is Level.SOON]
+        ahead = int(self._rate(self._scopes[instance_id]) * FRESH_LOOK_S)
+        line = heapq.nsmallest(room + ahead, ranked, key=lambda item: item[0])
+        if any(self._old(due) for _, due in line[:room]):
+            # They will be looked at again; in the same read, so are those who will be claimed until it is old, too.
+            self._spawn(self._looked_ahead([due for _, due in line[room:] if self._old(due)]))
+        return line[:room]
+
+    def _old(self, due: Due) -> bool:
+        sighting = self._witness.glance(due.agent)
+        return sighting is None or sighting.asked_at < self._now().boot - FRESH_LOOK_S
+
+    async def _looked_ahead(self, agents: Sequence[Due]) -> None:
+        await self._witness.survey((due.agent, Rank(Level.LAST, due.deadline)) for due in agents)
+
+    def _level(self, instance_id: str, sighting: Sighting) -> Level:
+        seen = sighting.seen
+        return level(seen, self._directory.type_of(instance_id, seen.status_id) if seen is not None else None)
+
+    def _survey(self, instance_id: str, agents: Sequence[Due]) -> None:
+        """Looks at agents ahead, one survey of an instance at a time; after a failed one not at once again."""
+        not_before = self._surveys.get(instance_id, Boot(0.0))
+        if not_before is not None and self._now().boot >= not_before:
+            self._surveys[instance_id] = None
+            self._spawn(self._surveyed(instance_id, agents))
+
+    async def _surveyed(self, instance_id: str, agents: Sequence[Due]) -> None:
+        pause_s = SURVEY_BACKOFF_S * self._random()
+        try:
+            failed = await self._witness.survey((due.agent, Rank(Level.LAST, due.deadline)) for due in agents)
+            pause_s = pause_s if failed is not None else 0.0
+        finally:
+            self._surveys[instance_id] = Boot(self._now().boot + pause_s)
+
+    def _note_foreign(self, instance_id: str) -> None:
+        if instance_id not in self._foreign:
+            text = (
+                f"The store has agents of instance {instance_id}. It is not in WATCHDOG_INSTANCES: nobody acts on them."
+            )
+            self._foreign[instance_id] = Problem("unknown_instance", text, self._now().epoch)
+            log.warning("dispatcher.unknown_instance", instance_id=instance_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,113 @@
+"""The write: token, intent on disk, flush, re-check, and at once PutUserStatus.
+
+Nothing comes between the re-check and the sending for longer than `FRESH_S`; what comes too late is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from watchdog.connect.answers import PUT_USER_STATUS, Status
+from watchdog.connect.api import Connect
+from watchdog.connect.case import Case
+from watchdog.connect.circuit import Circuits, Line
+from watchdog.connect.guard import RESULTS
+from watchdog.connect.queue import Level
+from watchdog.connect.tokens import Tokens
+from watchdog.core.model import Boot, Instant, Intent, IntentKind
+from watchdog.errors import CallAborted, ConnectDenied, ConnectError
+from watchdog.stores.base import Store
+
+FRESH_S = 0.25
+"""Most time between the re-check and the sending. A heartbeat that comes in it comes too late."""
+
+ABORTS = 5
+"""Re-checks in a row that may come too late; then the machine is too busy, and the agent goes back into the queue."""
+
+
+class Writer:
+    """Writes one status at a time for each case; cases run side by side."""
+
+    def __init__(
+        self,
+        store: Store,
+        connect: Connect,
+        tokens: Tokens,
+        circuits: Circuits,
+        *,
+        flush: Callable[[], Awaitable[None]],
+        now: Callable[[], Instant],
+    ) -> None:
+        """Composes.
+
+        Args:
+            store: Keeps intents and knows who has returned.
+            connect: Makes the calls.
+            tokens: Of PutUserStatus, one a call.
+            circuits: Nothing is written through an open one.
+            flush: Applies all heartbeats that this process has accepted; raises StoreUnavailable if it cannot.
+            now: The machine's clocks.
+        """
+        self._store = store
+        self._connect = connect
+        self._tokens = tokens
+        self._circuits = circuits
+        self._flush = flush
+        self._now = now
+
+    async def write(self, case: Case, target: Status, former: str | None, *, last: bool) -> bool:
+        """Sets the agent's status, once.
+
+        Args:
+            case: The claim.
+            target: The status to set.
+            former: The status' id that Connect showed before; None when it did not show the agent.
+            last: Comes after all others in the queue.
+
+        Returns:
+            True: Connect accepted it. False: the agent has returned, or the claim is void; nothing was sent.
+
+        Raises:
+            ConnectError: Connect did not accept it, or may have; the intent is on disk.
+            CallAborted: Not sent, several times in a row.
+            StoreUnavailable: Nothing was sent after that.
+        """
+        agent = case.claim.agent
+        rank = case.rank._replace(level=Level.LAST) if last else case.rank
+        await self._tokens.take(PUT_USER_STATUS, case.scope, agent.instance_id, rank)
+        case.unserved = False
+        refusal = self._circuits.refusal(Line(agent.instance_id, PUT_USER_STATUS, target.id))
+        if refusal is not None:
+            raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
+        case.interruptible = False
+        intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch)
+        if not await self._store.intend(case.claim, intent):
+            return False
+        for _ in range(ABORTS):
+            await self._flush()
+            asked_at = self._now().boot
+            if not await self._store.still_gone(case.claim):
+                return False
+            try:
+                await self._put(case, target, Boot(asked_at + FRESH_S))
+            except CallAborted:
+                continue
+            return True
+        raise CallAborted("Not sent: each re-check was more than 250 ms old. The machine or the store is too slow.")
+
+    async def _put(self, case: Case, target: Status, not_after: Boot) -> None:
+        agent = case.claim.agent
+        write = {"at": self._now().epoch, "target": target.id, "result": "unanswered"}
+        case.trail.writes.append(write)
+        try:
+            await self._connect.put_user_status(agent.instance_id, agent.user_id, target.id, not_after)
+        except CallAborted:
+            write["result"] = "aborted"
+            raise
+        except ConnectError as error:
+            case.trail.calls += 1
+            write["result"] = RESULTS[type(error)]
+            raise
+        case.trail.calls += 1
+        case.trail.accepted += 1
+        write["result"] = "accepted"

@@ -1,0 +1,167 @@
+"""What is printed at the end: for each story what should have happened and what did, totals, and where to go next."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from watchdog.sandbox.demo.stories import Ending, Expectation, Role, Story, Timing
+from watchdog.sandbox.demo.verdict import Pause, Verdict
+
+WIDE = 90
+"""Columns from which the number of agents has room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Numbers of the whole demo.
+
+    Attributes:
+        heartbeats: Answered by the daemon.
+        unanswered: Sent while it was dead.
+        calls: That reached Connect, by operation.
+        throttled: Calls that Connect refused for its quota.
+        took_s: From the command to the summary.
+    """
+
+    heartbeats: int
+    unanswered: int
+    calls: Mapping[str, int]
+    throttled: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An agent's role and how it ended."""
+
+    role: Role
+    verdict: Verdict
+
+
+def differences(results: Iterable[Result], others: Iterable[str] = ()) -> list[str]:
+    """Give a line for everything that is not as it should be: of agents, then others."""
+    return [
+        *(f"{each.role.name} ({each.role.story.title}): {fault}" for each in results for fault in each.verdict.faults),
+        *others,
+    ]
+
+
+def expected(expects: Expectation, timing: Timing) -> str:
+    """Say in a few words how a story must end."""
+    if expects.ending is None:
+        return "untouched"
+    begin = "the restart" if expects.restart else expects.ending
+    return f"Offline {timing.least_s(expects.ending):g}–{timing.most_s(expects.ending):g} s after {begin}"
+
+
+def happened(verdicts: Sequence[Verdict]) -> str:
+    """Say how it ended for the agents of a story: `after 3.1, 3.2 s`."""
+    times = [f"{each.after_s:.1f}" for each in verdicts if each.after_s is not None]
+    if len(times) == len(verdicts):
+        return f"after {', '.join(times)} s"
+    return ", ".join(dict.fromkeys(each.happened for each in verdicts))
+
+
+def detection(results: Iterable[Result]) -> str:
+    """Say how long agents who were gone stayed Available, for each way to go."""
+    parts = []
+    for ending in Ending:
+        times = sorted(
+            each.verdict.after_s
+            for each in results
+            if each.role.story.expects.ending is ending and each.verdict.after_s is not None
+        )
+        if times:
+            parts.append(f"{times[0]:.1f} to {times[-1]:.1f} s after {ending}")
+    return "; ".join(parts) or "nobody was set"
+
+
+def show(
+    console: Console,
+    results: Sequence[Result],
+    totals: Totals,
+    timing: Timing,
+    pauses: Sequence[Pause],
+    others: Sequence[str] = (),
+) -> bool:
+    """Print the summary.
+
+    Args:
+        console: Where.
+        results: Of all agents, in order.
+        totals: Of the demo.
+        timing: The daemon's settings.
+        pauses: When the daemon's clock stood still.
+        others: What went wrong apart from the agents.
+
+    Returns:
+        Whether all is as it should be.
+    """
+    console.print()
+    console.print(_table(results, timing, wide=console.width >= WIDE))
+    console.print()
+    calls = ", ".join(f"{number} {operation}" for operation, number in sorted(totals.calls.items()))
+    refused = f"; {totals.throttled} refused for the quota" if totals.throttled else "; none refused for the quota"
+    stood_s = sum(pause.seconds for pause in pauses)
+    facts = {
+        "Heartbeats": f"{totals.heartbeats} answered, {totals.unanswered} tried while the watchdog was down",
+        "Connect calls": calls + refused,
+        "Set Offline": detection(results),
+        "Restart": f"after kill -9 the clock stood for {stood_s:.1f} s, so that all could return" if pauses else "none",
+        "Took": f"{totals.took_s:.0f} s",
+    }
+    lines = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        lines.add_row(Text(name, "dim"), fact)
+    console.print(lines)
+    console.print()
+    wrong = differences(results, others)
+    if not wrong:
+        console.print(Text(f"All {len(results)} agents as they should be.", "bold green"))
+        _next(console)
+        return True
+    console.print(Text("Not as it should be:", "bold red"))
+    for line in wrong:
+        console.print(Text(f"  {line}", "red"), soft_wrap=True)
+    return False
+
+
+def _table(results: Sequence[Result], timing: Timing, *, wide: bool) -> Table:
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("", width=1)
+    table.add_column("Story")
+    if wide:
+        table.add_column("Agents", justify="right")
+    table.add_column("Should be")
+    table.add_column("Was")
+    stories: dict[Story, list[Verdict]] = {}
+    for each in results:
+        stories.setdefault(each.role.story, []).append(each.verdict)
+    for story, verdicts in stories.items():
+        good = all(verdict.ok for verdict in verdicts)
+        table.add_row(
+            Text("✓", "green") if good else Text("✗", "bold red"),
+            story.title,
+            *((str(len(verdicts)),) if wide else ()),
+            expected(story.expects, timing),
+            Text(happened(verdicts), "" if good else "red"),
+        )
+    return table
+
+
+def _next(console: Console) -> None:
+    steps = {
+        "watchdog demo --keep": "the same, and it stays up: send a heartbeat of your own with curl",
+        "watchdog sandbox": "the stand-in of Connect alone; prints the variables that the daemon needs",
+        "watchdog settings": "every variable, its value and what it means",
+        "README.md": "how to run it with your own instance",
+        "docs/architecture.md": "how it decides, and why it can be killed at any moment",
+    }
+    console.print("Next:")
+    lines = Table.grid(padding=(0, 2))
+    for name, text in steps.items():
+        lines.add_row(Text(f"  {name}", "bold"), Text(text, "dim"))
+    console.print(lines)
