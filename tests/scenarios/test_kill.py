@@ -1,4 +1,4 @@
-"""kill -9 again and again while agents come, stay and leave: nothing is lost, nothing is done twice, nobody is touched."""
+"""kill -9 again and again while agents come, stay and leave: nothing lost, nothing done twice, nobody touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAYERS = 12
 
 
 class Leavers:
-    """Agents who come one after the other, beat a few times, and leave: with a bye if it gets through, or in silence."""
+    """Agents who come one after the other, beat a few times, and leave: some with a bye, the others in silence."""
 
     def __init__(self, daemon: Daemon, users: list[str], chance: random.Random) -> None:
         self._daemon = daemon
