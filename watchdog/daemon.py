@@ -8,6 +8,7 @@ A root task that ends by itself stops all the others: a daemon with a part missi
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -95,7 +96,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         store = SqliteStore(settings.store_path, _store_rules(settings))
-        await store.open(machine.now())
+        await _opened(store)
         try:
             listener = _bound(settings.host, settings.port)
             try:
@@ -248,6 +249,21 @@ class _Observer:
 
     def actuation(self, seconds: float) -> None:
         """Counted with the action, by the recorder."""
+
+
+async def _opened(store: SqliteStore) -> None:
+    """Opens the store and takes what lives as long as the process out of the garbage collector's way.
+
+    A full collection looks at every object, 0.1 s for those of the imports and of 10,000 agents, in which no heartbeat
+    is answered. What is frozen is not looked at again; while the rows are loaded, none of them can be garbage.
+    """
+    gc.disable()
+    try:
+        await store.open(machine.now())
+    finally:
+        gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -1,0 +1,69 @@
+"""How large and how long the measurements are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """All sizes.
+
+    Attributes:
+        rounds: Of everything of which a median is taken.
+        load_s: Of one run of the load generator.
+        connections: Of the load generator.
+        sessions: That it takes turns with.
+        lag_agents: Live agents while the detection lag is measured.
+        lag_silent: Of whom so many fall silent,
+        lag_spread_s: within this time.
+        lag_interval_s: Between beats; the TTL is three times that.
+        lag_timer_s: SESSION_END_TIMER.
+        memory_agents: Live agents whose memory is measured.
+        start_agents: Agents in the database of the start-up.
+        patience_s: For how long all measurements together wait for a quiet machine.
+    """
+
+    rounds: int
+    load_s: int
+    connections: int
+    sessions: int
+    lag_agents: int
+    lag_silent: int
+    lag_spread_s: float
+    lag_interval_s: float
+    lag_timer_s: float
+    memory_agents: int
+    start_agents: int
+    patience_s: float
+
+
+FULL = Scale(
+    rounds=3,
+    load_s=5,
+    connections=64,
+    sessions=10_000,
+    lag_agents=10_000,
+    lag_silent=200,
+    lag_spread_s=20.0,
+    lag_interval_s=10.0,
+    lag_timer_s=2.0,
+    memory_agents=10_000,
+    start_agents=100_000,
+    patience_s=60.0,
+)
+
+QUICK = Scale(
+    rounds=1,
+    load_s=2,
+    connections=64,
+    sessions=1_000,
+    lag_agents=1_000,
+    lag_silent=40,
+    lag_spread_s=4.0,
+    lag_interval_s=2.0,
+    lag_timer_s=1.0,
+    memory_agents=10_000,
+    start_agents=10_000,
+    patience_s=5.0,
+)
