@@ -31,6 +31,13 @@ else
 fi
 echo "Installing ${missing[*]} with apt-get"
 export DEBIAN_FRONTEND=noninteractive
+# Debian starts a service as soon as it is installed, e.g. nginx on port 80; the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod 755 "$policy"
+fi
 install=("${root[@]}" apt-get -qq install --yes --no-install-recommends "${missing[@]}")
 # The package lists may be missing or old: read them again only if the install fails without.
 "${install[@]}" >/dev/null 2>&1 || { "${root[@]}" apt-get -qq update && "${install[@]}" >/dev/null; }
