@@ -1,7 +1,10 @@
 """What is printed at the end: for each story what should have happened and what did, totals, and where to go next."""
 
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -153,10 +156,11 @@ def _table(results: Sequence[Result], timing: Timing, *, wide: bool) -> Table:
 
 
 def _next(console: Console) -> None:
+    command = _command()
     steps = {
-        "watchdog demo --keep": "the same, and it stays up: send a heartbeat of your own with curl",
-        "watchdog sandbox": "the stand-in of Connect alone; prints the variables that the daemon needs",
-        "watchdog settings": "every variable, its value and what it means",
+        f"{command} demo --keep": "the same, and it stays up: send a heartbeat of your own with curl",
+        f"{command} sandbox": "the stand-in of Connect alone; prints the variables that the daemon needs",
+        f"{command} settings": "every variable, its value and what it means",
         "README.md": "how to run it with your own instance",
         "docs/architecture.md": "how it decides, and why it can be killed at any moment",
     }
@@ -165,3 +169,12 @@ def _next(console: Console) -> None:
     for name, text in steps.items():
         lines.add_row(Text(f"  {name}", "bold"), Text(text, "dim"))
     console.print(lines)
+
+
+def _command() -> str:
+    """The command as it can be typed here: by its path where the shell would not find it."""
+    installed = Path(sys.executable).with_name("watchdog")
+    if shutil.which("watchdog") is not None or not installed.exists():
+        return "watchdog"
+    here = Path.cwd()
+    return str(installed.relative_to(here) if installed.is_relative_to(here) else installed)
