@@ -50,7 +50,7 @@ LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(LOCK_OPTIONS) pyproject.toml
 
 lock: $(VENV)/.dev ## Pin all requirements anew, with hashes (LOCK_OPTIONS=--upgrade for the newest)
-	$(LOCK) --extra dev --extra valkey --all-build-deps --output-file requirements/dev.txt
+	$(LOCK) --extra dev --all-build-deps --output-file requirements/dev.txt
 	$(LOCK) --extra sandbox --all-build-deps --constraint requirements/dev.txt --output-file requirements/sandbox.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt
 	$(LOCK) --only-build-deps --all-build-deps --constraint requirements/dev.txt --output-file requirements/build.txt

@@ -56,7 +56,7 @@ def test_every_declared_requirement_is_locked():
     extras = declared["optional-dependencies"]
     assert {normal(r) for r in declared["dependencies"]} <= pins("run").keys()
     assert {normal(r) for r in extras["sandbox"]} <= pins("sandbox").keys()
-    assert {normal(r) for r in extras["valkey"] + extras["dev"]} <= pins("dev").keys()
+    assert {normal(r) for r in extras["dev"]} <= pins("dev").keys()
     assert set(extras["sandbox"]) <= set(extras["dev"])
 
 
