@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.connect.world import TIMER, DirectClient, instant, world
+from tests.connect.world import TIMER, TTL, DirectClient, instant, world
 from watchdog.core.model import BeatType
 from watchdog.sandbox.records import FaultKind
 
@@ -201,3 +201,37 @@ async def test_a_crash_during_the_back_off_after_a_lost_answer_writes_nothing_tw
         await asyncio.sleep(60)
         assert len(w.puts()) == 1
         assert w.outcomes() == ["confirmed"]
+
+
+async def test_who_was_due_before_a_restart_and_returns_in_the_grace_is_not_touched(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        w.fault(FaultKind.INTERNAL, "GetCurrentUserData", times=None)
+        await w.start()
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 2)  # due, and not set, since AWS is away
+        await w.crash()
+        w.model.clear_faults()
+        await asyncio.sleep(15)  # no process: the page that is back tries in vain
+        await w.start()
+        await asyncio.sleep(12)
+        assert w.puts() == []
+        await w.beat(anna, number=2)
+        await asyncio.sleep(TTL)
+        assert w.puts() == []
+        assert w.model.status_name(*anna) == "Available"
+
+
+async def test_who_was_due_before_a_restart_and_stays_away_is_set_after_the_grace(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        w.fault(FaultKind.INTERNAL, "GetCurrentUserData", times=None)
+        await w.start()
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 2)
+        await w.crash()
+        w.model.clear_faults()
+        await asyncio.sleep(15)
+        await w.start()
+        await asyncio.sleep(15 + 2)
+        assert w.effective(anna) == 1

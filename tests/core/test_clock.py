@@ -15,9 +15,10 @@ from watchdog.core.clock import (
     ClockRules,
     advance,
     first,
+    gives_grace,
     resume,
 )
-from watchdog.core.model import Boot, Epoch, Instant
+from watchdog.core.model import Boot, Epoch, Instant, Running
 
 RULES = ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0)
 
@@ -171,3 +172,21 @@ def test_it_never_passes_unobserved_time(story: list[tuple[str, float]]) -> None
             if end > clock.running - GRACE_WINDOW_S
         )
         assert within <= GRACE_WINDOW_S * GRACE_SHARE + MAX_STEP_S
+
+
+def test_it_tells_whether_clients_are_given_time_to_return() -> None:
+    clock = ticked(first(at(0)), 10)
+    assert not gives_grace(clock)
+    clock = resume(clock, at(15), RULES)
+    assert gives_grace(clock)
+    assert gives_grace(ticked(clock, 9.5))
+    assert not gives_grace(ticked(clock, 10))
+
+
+@pytest.mark.parametrize(("spent", "given"), [(299.0, True), (300.0, False)])
+def test_a_grace_that_the_window_does_not_allow_gives_nobody_time(spent: float, *, given: bool) -> None:
+    clock = Clock(
+        running=Running(1000.0), boot=Boot(0.0), boot_id="boot-1", grace_s=10.0, graces=((500.0, 500.0 + spent),)
+    )
+    assert gives_grace(clock) is given
+    assert (advance(clock, at(0.25), RULES).observed == 0.0) is given

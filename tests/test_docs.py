@@ -1,0 +1,248 @@
+"""The documentation agrees with the code: settings, endpoints, metrics, events, problems, and every link.
+
+`python -m tests.test_docs` writes the generated part of docs/settings.md.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from watchdog import __version__, settings
+from watchdog.connect.directory import CODES
+from watchdog.connect.guard import RESULTS
+from watchdog.core.clock import Cause
+from watchdog.core.model import AgentState, Outcome
+from watchdog.environment import variable
+from watchdog.ingest.answers import Rejection
+from watchdog.ingest.app import build
+from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
+from watchdog.settings import Settings
+from watchdog.telemetry.actions import EVENTS
+from watchdog.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DECISIONS = sorted(page for page in (DOCS / "decisions").glob("*.md") if not page.name.startswith("000-"))
+
+BEGIN, END = "<!-- begin: generated -->", "<!-- end: generated -->"
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def table(name):
+    """The rows of all tables of a page whose first cell is code: its text, and the other cells."""
+    rows = re.findall(r"^\| `([^`|]+)` \|(.*)\|$", text(name), re.MULTILINE)
+    return [(first, [cell.strip() for cell in rest.split(" | ")]) for first, rest in rows]
+
+
+# Settings.
+
+
+def settings_reference():
+    """The generated part of docs/settings.md."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    details = []
+    for name, field in Settings.model_fields.items():
+        default = None if field.is_required() else settings.shown(field.default)
+        shown = "required" if field.is_required() else "–" if default is None else f"`{default}`"
+        paragraphs = [" ".join(each.split()) for each in field.description.split("\n\n")]
+        secret = settings._takes(field).secret
+        rows.append(f"| [`{variable(name)}`](#{variable(name).lower()}) | {shown} | {paragraphs[0]} |")
+        takes = f"Takes {settings._takes_in_words(field)}. "
+        takes += "Required." if field.is_required() else f"Default: {'none' if default is None else shown}."
+        if secret:
+            takes += f" Secret: `{variable(name)}_FILE` takes the path of a file."
+        details += [f"## {variable(name)}", "", takes, "", *"\n\n".join(paragraphs).split("\n"), ""]
+    return "\n".join([*rows, "", *details]).rstrip()
+
+
+def settings_page():
+    """The whole page as it should be."""
+    head, rest = text("docs/settings.md").split(BEGIN)
+    return f"{head}{BEGIN}\n{settings_reference()}\n{END}{rest.split(END)[1]}"
+
+
+def test_the_reference_of_settings_is_current():
+    assert text("docs/settings.md") == settings_page(), "run: python -m tests.test_docs"
+
+
+def test_every_variable_named_anywhere_is_one_of_this_version():
+    known = {variable(name) for name in Settings.model_fields}
+    known |= {
+        f"{variable(name)}_FILE" for name, field in Settings.model_fields.items() if settings._takes(field).secret
+    }
+    # set by systemd and by Kubernetes, and named to say that they are ignored
+    known |= {"WATCHDOG_USEC", "WATCHDOG_PID", "WATCHDOG_SERVICE_HOST", "WATCHDOG_PORT_8080_TCP"}
+    for page in PAGES:
+        named = set(re.findall(r"WATCHDOG_[A-Z0-9_]*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
+        assert named <= known, page.name
+
+
+# Endpoints.
+
+
+async def test_every_endpoint_and_no_other_is_in_the_page():
+    gate = Gate(AuthMode.NONE, Tokens([]), Tokens([]), Tickets([b"0123456789abcdef"]))
+    app = build(lane=None, store=None, gate=gate, health=None, metrics=None, version=__version__)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs") as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    operations = {f"{method.upper()} {path}" for path, of in paths.items() for method in of}
+    documented = set(re.findall(r"^##+ `((?:GET|POST|PUT) \S+)`", text("docs/http.md"), re.MULTILINE))
+    assert documented == operations | {"GET /openapi.json"}
+
+
+def test_every_reason_state_and_outcome_is_in_the_page():
+    named = {first for first, _ in table("docs/http.md")}
+    assert {f"urn:watchdog:problem:{reason}" for reason in Rejection} <= named
+    assert set(AgentState) <= named
+    assert set(Outcome) <= named
+
+
+# Metrics.
+
+
+def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
+    metrics = Metrics("0", rejections=Rejection, operations=["PutUserStatus"], results=["ok"])
+    rendered = metrics.render().decode()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", rendered, re.MULTILINE))
+    labels = {
+        name: {
+            label
+            for found in re.findall(rf"^{name}(?:_bucket)?{{([^}}]*)}}", rendered, re.MULTILINE)
+            for label in re.findall(r"(\w+)=", found)
+        }
+        - {"le"}
+        for name in kinds
+    }
+    documented = {
+        name: (cells[0], set(re.findall(r"`(\w+)`", cells[1])))
+        for name, cells in table("docs/metrics.md")
+        if name.startswith("watchdog_")
+    }
+    assert documented == {name: (kind, labels[name]) for name, kind in kinds.items()}
+
+
+def test_the_values_of_labels_are_explained():
+    page = text("docs/metrics.md")
+    for value in (*Rejection, *Cause, *AgentState, *RESULTS.values(), "ok", "cancelled"):
+        assert f"`{value}`" in page, value
+
+
+# Events and problems.
+
+
+def calls():
+    """Every call in the daemon: name of the function or method, and its text arguments by position."""
+    for path in sorted((ROOT / "watchdog").rglob("*.py")):
+        if "sandbox" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                yield (
+                    name,
+                    [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)],
+                )
+
+
+def test_every_event_and_no_other_is_in_the_page():
+    events = set(EVENTS.values())
+    for _, texts in calls():
+        events |= {each for each in texts if re.fullmatch(r"[a-z]+\.[a-z_]+", each)}
+    assert {first for first, _ in table("docs/events.md")} == events
+
+
+def test_the_page_of_events_tells_their_levels():
+    logged = {texts[0]: name for name, texts in calls() if name in LEVELS and texts}
+    documented = {first: cells[0] for first, cells in table("docs/events.md")}
+    assert logged.items() <= documented.items()
+    assert set(documented.values()) <= set(LEVELS) | {"its own"}
+
+
+def test_every_code_of_a_problem_and_no_other_is_explained():
+    makers = {"Problem": 0, "_note": 0, "open": 0, "_fault": 0, "get": 0}
+    codes = set(CODES.values())
+    for path in [*(ROOT / "watchdog" / "connect").glob("*.py"), ROOT / "watchdog" / "health.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in makers:
+                if getattr(node.func, "attr", "") == "get" and getattr(node.func.value, "id", "") != "CODES":
+                    continue
+                texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+                codes |= {each for each in texts if re.fullmatch(r"[a-z_]+", each)}
+    documented = re.findall(r"^### `([a-z_]+)`$", text("docs/troubleshooting.md"), re.MULTILINE)
+    assert set(documented) == codes
+
+
+# Links and form.
+
+
+def prose(page):
+    """A page without its blocks and spans of code."""
+    without_blocks = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", without_blocks)
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    without_blocks = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", without_blocks, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_names_a_registry_or_a_place_on_a_machine(page):
+    found = re.findall(
+        r"pypi\.|pythonhosted|npmjs|docker\.io|ghcr\.io|--index-url|--find-links|(?<![\w/])/(?:home|root|tmp|work)/",
+        page.read_text(encoding="utf-8"),
+    )
+    assert found == []
+
+
+def test_the_readme_begins_with_the_two_commands():
+    first = text("README.md").splitlines()[:6]
+    assert [line.split("#")[0].strip() for line in first if line.startswith("make")] == ["make demo", "make test"]
+
+
+def test_every_page_can_be_found_from_the_index():
+    linked = {
+        (DOCS / link.partition("#")[0]).resolve() for link in re.findall(r"\]\(([^)\s]+)\)", text("docs/index.md"))
+    }
+    template = DOCS / "decisions" / "000-template.md"
+    assert {page.resolve() for page in PAGES} - {(DOCS / "index.md").resolve(), template.resolve()} <= linked
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_the_form_of_the_template(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith(f"# {page.name[:3]}: ")
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == ["## Problem", "## Reasons", "## Decision", "## What we gave up"]
+    assert len(lines) <= 40
+
+
+def test_decisions_are_numbered_without_gaps():
+    assert [page.name[:3] for page in DECISIONS] == [f"{number:03}" for number in range(1, len(DECISIONS) + 1)]
+
+
+if __name__ == "__main__":
+    (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
