@@ -32,7 +32,7 @@ test: check ## Run all checks and all tests but the long ones
 
 test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES)
-	@tests/run.sh $(PYTHON) "long or not long"
+	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
 check: $(VENV)/.dev ## Lint, check the format, the types, the layers and the Dockerfile
 	$(BIN)/ruff check

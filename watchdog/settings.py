@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """
 
     heartbeat_interval: Annotated[float, Ge(0.1), Le(300), Takes("seconds")] = 10
-    """Seconds between heartbeats that clients are told; they add a jitter of 10 %.
+    """Seconds between heartbeats that clients are told, with a jitter of ±10 % in each answer.
 
     Below 0.1 the buffer (flushed every 0.2 s) would coalesce them anyway. Above 300 common proxies drop idle
     connections, and detection takes a quarter of an hour.

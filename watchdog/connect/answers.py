@@ -183,6 +183,8 @@ def classify(error: Exception, operation: str, instance_id: str) -> ConnectError
     text = f"{operation} for instance {instance_id}: {error}"
     if isinstance(error, _NO_CREDENTIALS):
         return ConnectCredentials(f"{text}. Check the AWS credentials of the process.", operation=operation)
+    if isinstance(error, aws.NoRegionError):
+        return ConnectInvalid(f"{text} Set AWS_REGION, or `region` in WATCHDOG_INSTANCES.", operation=operation)
     if isinstance(error, _REFUSED_BY_BOTOCORE):
         return ConnectInvalid(text, operation=operation)
     return ConnectUnavailable(text, maybe_applied=not isinstance(error, _NOT_SENT), operation=operation)

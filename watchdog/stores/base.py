@@ -120,8 +120,9 @@ class Store(Protocol):
         """Applies heartbeats, one a session at most, and returns one reply for each, in order.
 
         Atomic for each beat, not for all. When it returns, sessions opened and closed and the horizons of leases
-        survive a crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. The clock
-        advances to `instant` first, by the rules of a tick, so that a lease is never shorter than its TTL.
+        survive a crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. Leases
+        count from where a tick at `instant` would put the clock, so that none is shorter than its TTL; the clock itself
+        does not advance.
         """
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
