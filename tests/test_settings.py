@@ -46,6 +46,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "session_ttl": 35,
         "throttled_session_ttl": 150,
         "max_page_lag": 120,
+        "witness": True,
         "dry_run": False,
         "resume_grace": 30,
         "connect_rate": 2,
@@ -72,6 +73,7 @@ def test_every_variable_is_taken():
         SESSION_TTL="0.75",
         THROTTLED_SESSION_TTL="1e1",
         MAX_PAGE_LAG="60",
+        WITNESS="false",
         DRY_RUN="true",
         RESUME_GRACE="0",
         CONNECT_RATE="10",
@@ -90,7 +92,7 @@ def test_every_variable_is_taken():
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
-    assert (settings.dry_run, settings.resume_grace) == (True, 0)
+    assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
     assert settings.store_path == Path("/data/watchdog.db")
     assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "token")

@@ -135,7 +135,11 @@ class Daemon:
             connect,
             instances,
             DispatcherConfig(
-                owner=self._boot, status=settings.status, quota=_quota(settings), dry_run=settings.dry_run
+                owner=self._boot,
+                status=settings.status,
+                quota=_quota(settings),
+                dry_run=settings.dry_run,
+                witness_ttl_s=settings.session_ttl if settings.witness else None,
             ),
             now=machine.now,
             random=random.random,

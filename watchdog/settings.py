@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     Below 1, an ordinary pause of a busy page would count.
     """
 
+    witness: Annotated[bool, Takes("true or false")] = True
+    """Activity in Connect that is newer than the last heartbeat counts as a heartbeat at that time.
+
+    Taking a contact, or a status that the watchdog did not set. Off for those who want heartbeats and nothing else.
+    """
+
     dry_run: Annotated[bool, Takes("true or false")] = False
     """Decide and record everything, write nothing to Connect."""
 

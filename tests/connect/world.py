@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from watchdog.connect.answers import UserData, answered_at, classify, parse_status, parse_user
+from watchdog.connect.answers import UserData, answered_at, classify, is_dated, parse_status, parse_user
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.clock import ClockRules
@@ -68,7 +68,7 @@ class DirectClient:
     async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
         answer = await self.call("GetCurrentUserData", instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100)
         rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row)
-        return UserData(rows, "NextToken" not in answer, answered_at(answer, instant().epoch))
+        return UserData(rows, "NextToken" not in answer, answered_at(answer, instant().epoch), is_dated(answer))
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         if self.send_after_s:
@@ -130,6 +130,8 @@ class World:
     quota: QuotaRules = QUOTA
     status: str | None = None
     dry_run: bool = False
+    witness: bool = True
+    skew: float = 0.0
     listed: bool = True
     extra: list[str] = field(default_factory=list)
     model: ConnectModel = field(init=False)
@@ -139,7 +141,7 @@ class World:
 
     def __post_init__(self) -> None:
         SwitchDisk.full = False
-        self.model = ConnectModel(lambda: instant().epoch, behaviour=Behaviour())
+        self.model = ConnectModel(lambda: instant().epoch + self.skew, behaviour=Behaviour())
         self.scopes: dict[str, tuple[str, str]] = {}
         self.metrics = Metrics()
         self.flushes: list[float] = []
@@ -169,7 +171,13 @@ class World:
             self.store,
             wrap(self.client),
             instances,
-            DispatcherConfig(f"me-{self.copies}", self.status, self.quota, dry_run=self.dry_run),
+            DispatcherConfig(
+                f"me-{self.copies}",
+                self.status,
+                self.quota,
+                dry_run=self.dry_run,
+                witness_ttl_s=TTL if self.witness else None,
+            ),
             now=instant,
             random=lambda: 0.5,
             flush=self.flush,

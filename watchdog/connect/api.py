@@ -36,6 +36,7 @@ from watchdog.connect.answers import (
     UserData,
     answered_at,
     classify,
+    is_dated,
     parse_status,
     parse_user,
 )
@@ -220,7 +221,12 @@ class BotoConnect:
                 if not token:
                     break
                 request["NextToken"] = token
-            return UserData(rows, complete=not token, answered_at=answered_at(answer, self._now().epoch))
+            return UserData(
+                rows,
+                complete=not token,
+                answered_at=answered_at(answer, self._now().epoch),
+                dated=is_dated(answer),
+            )
 
         return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
 

@@ -161,6 +161,18 @@ class Store(Protocol):
             all the same), or when the claim was void (nothing is recorded).
         """
 
+    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
+        """Counts activity of a claimed agent as a heartbeat of `ttl_s` that came `age_s` ago, if it is worth anything.
+
+        What it is worth is in `watchdog.core.evidence.lease`, by the clock of the last tick. If it is worth something,
+        the agent ends with that lease, though it has no session with it; its epoch is up by one, as with any heartbeat
+        after its grace began; the claim ends with its intent, and the action is in the history. One transaction,
+        synced. A later bye ends such a lease at once.
+
+        Returns:
+            True; or False when it is worth nothing, the agent has returned or the claim is void: nothing is changed.
+        """
+
     async def release(self, claim: Claim, delay_s: float) -> bool:
         """Gives a claim back without an outcome; its intent, if any, stays. The agent is not due again for `delay_s`.
 
