@@ -189,6 +189,13 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["json", "console"], BeforeValidator(values.lower), Takes("json or console")] = "json"
     """Form of the log: JSON lines, or console for people."""
 
+    canary_url: Annotated[str | None, BeforeValidator(values.base_url), Takes("an http or https URL")] = None
+    """The daemon's own public address, without /v1/heartbeat: while it cannot be reached through it, the clock stands.
+
+    The daemon posts a signed heartbeat of nobody there, every 5 s or less, and without a proxy. Unless at least half
+    of the heartbeats still come in, it waits for the way to be mended before anybody counts as gone.
+    """
+
     deadman_url: Annotated[
         SecretStr | None, BeforeValidator(values.secret_url), Takes("an http or https URL", secret=True)
     ] = None
