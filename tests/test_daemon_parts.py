@@ -16,6 +16,7 @@ from tests.contract.world import ANNA, INSTANCE, RULES, TIMER, TTL, session
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.connect.reconcile import ReconcileRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentState, Beat, BeatType
@@ -38,6 +39,8 @@ from watchdog.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from watchdog.core.model import Action
 
 ENVIRONMENT = {"WATCHDOG_INSTANCES": INSTANCE, "WATCHDOG_HEARTBEAT_TOKENS": "a-token"}
 
@@ -383,6 +386,42 @@ async def test_the_dead_man_is_told_while_all_is_well_and_its_url_stays_secret(p
         status == 500
     )
     assert "s3cret" not in str(logs)
+
+
+@pytest.mark.looptime
+async def test_nobody_is_looked_for_while_the_clock_stands(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await parts.jobs.list_directory()
+    recorded: list[Action] = []
+    dispatcher = Dispatcher(
+        parts.store,
+        DirectClient(parts.model, {INSTANCE: (DEFAULT_ACCOUNT, DEFAULT_REGION)}),
+        [Instance(INSTANCE, DEFAULT_REGION)],
+        DispatcherConfig("me", None, RULES.quota, reconcile=ReconcileRules(60.0, None)),
+        now=instant,
+        random=lambda: 0.5,
+        flush=parts.buffer.flush,
+        record=recorded.append,
+        observer=Observer(),
+    )
+    await dispatcher.directory.refresh()
+    parts.health.dispatcher = dispatcher
+    jobs = Jobs(parts.settings, parts.store, dispatcher.directory, parts.health, instant, dispatcher.reconciler)
+    await jobs.reconcile()
+    for _ in range(3):
+        SwitchDisk.full = True
+        await sweeps(parts, 60)
+        await jobs.reconcile()
+    assert parts.model.calls(operation="GetCurrentUserData") == ()
+    SwitchDisk.full = False
+    await sweeps(parts, 60)
+    for _ in range(2):
+        await jobs.reconcile()
+        await sweeps(parts, 60)
+    await jobs.reconcile()
+    assert ANNA in {action.agent for action in recorded}
+    assert (await parts.health.status())["reconcile"] == {"mode": "report", "unseen": len(recorded)}
+    await dispatcher.drain(0.1)
 
 
 @pytest.mark.looptime

@@ -47,6 +47,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "throttled_session_ttl": 150,
         "max_page_lag": 120,
         "witness": True,
+        "reconcile": "report",
         "dry_run": False,
         "resume_grace": 30,
         "connect_rate": 2,
@@ -75,6 +76,7 @@ def test_every_variable_is_taken():
         THROTTLED_SESSION_TTL="1e1",
         MAX_PAGE_LAG="60",
         WITNESS="false",
+        RECONCILE="ACT",
         DRY_RUN="true",
         RESUME_GRACE="0",
         CONNECT_RATE="10",
@@ -94,6 +96,7 @@ def test_every_variable_is_taken():
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
+    assert settings.reconcile == "act"
     assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
     assert settings.store_path == Path("/data/watchdog.db")

@@ -29,6 +29,7 @@ from watchdog.connect.answers import (
 from watchdog.connect.api import BotoConnect, Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
+from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
@@ -142,6 +143,7 @@ class Daemon:
                 quota=_quota(settings),
                 dry_run=settings.dry_run,
                 witness_ttl_s=settings.session_ttl if settings.witness else None,
+                reconcile=_reconcile_rules(settings),
             ),
             now=machine.now,
             random=random.random,
@@ -178,7 +180,7 @@ class Daemon:
             now=machine.now,
             canary=canary,
         )
-        scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now).scheduler()
+        scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
         sweeping.set()
         flushing.set()
@@ -306,6 +308,13 @@ def _store_rules(settings: Settings) -> StoreRules:
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
     )
+
+
+def _reconcile_rules(settings: Settings) -> ReconcileRules | None:
+    if settings.reconcile == "off":
+        return None
+    patience_s = max(UNSEEN_S, settings.session_ttl + settings.session_end_timer)
+    return ReconcileRules(patience_s, settings.session_ttl if settings.reconcile == "act" else None)
 
 
 def _heartbeat_rules(settings: Settings, boot: str) -> HeartbeatRules:

@@ -133,6 +133,7 @@ class Health:
                 "grace_left_s": round(clock.grace_s, 3),
                 "stopped_s": {cause: round(s, 3) for cause, s in self._metrics.clock_stopped_s.items()},
             },
+            "reconcile": self._reconcile(),
             "canary": None if self.canary is None else self.canary.told(),
             "store": {"up": self.store_fault is None, "kind": "sqlite"},
             "flush": {
@@ -149,6 +150,10 @@ class Health:
                 "resume_grace_s": settings.resume_grace,
             },
         }
+
+    def _reconcile(self) -> dict[str, Any] | None:
+        reconciler = None if self.dispatcher is None else self.dispatcher.reconciler
+        return None if reconciler is None else {"mode": self._settings.reconcile, "unseen": reconciler.unseen}
 
     def _instance(self, instance_id: str) -> dict[str, Any]:
         if self.dispatcher is None:

@@ -125,6 +125,14 @@ class Settings(BaseSettings):
     Taking a contact, or a status that the watchdog did not set. Off for those who want heartbeats and nothing else.
     """
 
+    reconcile: Annotated[
+        Literal["off", "report", "act"], BeforeValidator(values.lower), Takes("off, report or act")
+    ] = "report"
+    """What is done about agents who can get contacts in Connect and of whom no heartbeat is heard.
+
+    Report tells of each once; act treats them as if they had been heard for the last time at that moment.
+    """
+
     dry_run: Annotated[bool, Takes("true or false")] = False
     """Decide and record everything, write nothing to Connect."""
 

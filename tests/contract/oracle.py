@@ -272,6 +272,19 @@ class DictStore:
         self.facts.agents[claim.agent]["not_before"] = self.clock.running + delay_s
         return True
 
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        known = self.facts.agents.get(action.agent)
+        if known is not None and self.state(action.agent) not in (AgentState.AWAY, AgentState.GONE):
+            return False
+        self.facts.actions.append(action)
+        if ttl_s is not None:
+            row = self.facts.agents.setdefault(
+                action.agent,
+                {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": None},
+            )
+            row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + ttl_s)
+        return True
+
     # Quota.
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:

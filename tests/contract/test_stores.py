@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.world import ANNA, BERT, INSTANCE, TIMER, TTL, World, action_of, due_of, intent
+from tests.contract.world import ANNA, BERT, INSTANCE, START, TIMER, TTL, World, action_of, due_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Claim, Due, Epoch, Observed, Outcome, Verdict
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    Beat,
+    BeatType,
+    Claim,
+    Due,
+    Epoch,
+    IntentKind,
+    Observed,
+    Outcome,
+    Verdict,
+)
 
 # Deadlines.
 
@@ -719,6 +732,64 @@ async def test_a_heartbeat_after_witnessed_activity_is_as_any_other(world: World
     view = await world.store.agent(ANNA)
     assert view is not None
     assert view.last_outcome is Outcome.WITNESSED
+
+
+# Agents whom nobody has seen.
+
+
+def unseen_of(agent: AgentId = ANNA, at: float = START) -> Action:
+    return Action(
+        id=f"{int(at * 1000)}-{agent.user_id}",
+        at=Epoch(at),
+        agent=agent,
+        intent=IntentKind.RECONCILE,
+        target="Offline",
+        outcome=Outcome.UNSEEN,
+        reason="Available in Connect, and no heartbeat has been heard.",
+        evidence={},
+        calls=0,
+        latency_s=0.0,
+    )
+
+
+async def test_to_tell_of_an_unseen_agent_adds_to_the_history_and_nothing_else(world: World) -> None:
+    assert await world.store.unseen(unseen_of(), None)
+    assert (await world.store.actions()).actions == (unseen_of(),)
+    assert await world.store.agent(ANNA) is None
+
+
+async def test_an_unseen_agent_is_due_as_if_heard_at_that_moment(world: World) -> None:
+    await world.wait(1)
+    assert await world.store.unseen(unseen_of(), TTL)
+    assert await world.state() is AgentState.LIVE
+    assert not await world.store.unseen(unseen_of(at=START + 1), TTL)
+    await world.wait(TTL + TIMER)
+    assert await world.due() == []
+    await world.wait(0.5)
+    claim = await world.claimed()
+    assert await world.store.settle(claim, action_of(claim, at=START + 2))
+    assert await world.state() is AgentState.AWAY
+    assert len((await world.store.actions()).actions) == 2
+
+
+async def test_an_unseen_agent_survives_a_crash(world: World) -> None:
+    await world.wait(1)
+    assert await world.store.unseen(unseen_of(), TTL)
+    await world.restart()
+    assert await world.state() is AgentState.LIVE
+    await world.wait(30 + TTL + TIMER + 2)
+    assert await world.due() == [ANNA]
+
+
+async def test_a_settled_agent_can_be_unseen_again(world: World) -> None:
+    await gone(world)
+    assert not await world.store.unseen(unseen_of(), TTL)
+    claim = await world.claimed()
+    assert not await world.store.unseen(unseen_of(), TTL)
+    await world.store.settle(claim, action_of(claim, at=START + 2))
+    assert await world.store.unseen(unseen_of(at=START + 3), TTL)
+    await world.wait(TTL + TIMER + 0.5)
+    assert (await world.claimed()).epoch == claim.epoch + 1
 
 
 async def test_the_history_comes_newest_first_in_pages_and_by_filter(world: World) -> None:

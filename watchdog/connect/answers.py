@@ -98,6 +98,19 @@ class UserData:
     dated: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """One page of GetCurrentUserData by routing profiles.
+
+    Attributes:
+        rows: By user id.
+        cursor: For the next page; None on the last one.
+    """
+
+    rows: Mapping[str, Seen]
+    cursor: str | None
+
+
 def parse_status(summary: Mapping[str, Any]) -> Status:
     """One row of ListAgentStatuses."""
     kind = summary.get("Type", "")

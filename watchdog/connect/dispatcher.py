@@ -21,6 +21,7 @@ from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.readback import ReadBack
+from watchdog.connect.reconcile import Reconciler, ReconcileRules
 from watchdog.connect.selection import Chosen, Selection
 from watchdog.connect.set_status import SetStatus
 from watchdog.connect.sparing import Sparing
@@ -61,6 +62,7 @@ class DispatcherConfig:
         dry_run: Decide and record, write nothing (DRY_RUN).
         witness_ttl_s: Seconds that activity in Connect counts for, like a heartbeat (SESSION_TTL); None takes none as
             evidence (WITNESS).
+        reconcile: What is done about agents whom nobody has seen (RECONCILE); None looks for none.
         max_agents: Most agents in hand at a time, those that are read back included.
     """
 
@@ -70,6 +72,7 @@ class DispatcherConfig:
     quotas: Mapping[str, QuotaRules] = field(default_factory=dict)
     dry_run: bool = False
     witness_ttl_s: float | None = None
+    reconcile: ReconcileRules | None = None
     max_agents: int = 2_000
 
 
@@ -132,6 +135,21 @@ class Dispatcher:
             sparing,
             dry_run=config.dry_run,
             now=now,
+        )
+        self.reconciler = (
+            None
+            if config.reconcile is None
+            else Reconciler(
+                config.reconcile,
+                self._scopes,
+                store=store,
+                connect=self._guard,
+                tokens=self._tokens,
+                circuits=self._circuits,
+                directory=self.directory,
+                record=record,
+                now=now,
+            )
         )
         self._selection = Selection(
             self._scopes,

@@ -180,6 +180,16 @@ class Store(Protocol):
             True; or False when the claim was void.
         """
 
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        """Adds to the history that an agent is there of whom nothing is expected: unknown, or settled and not live.
+
+        With `ttl_s` the agent has a lease of so many seconds then, without a session, as if heard now and never again;
+        its epoch is up by one, and an unknown agent is known. One transaction, synced.
+
+        Returns:
+            True; or False when the agent is live, in grace or due: nothing is changed.
+        """
+
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
         """Takes tokens of one API's quota, or none.
 

@@ -157,6 +157,15 @@ class LeaseTable:
         self.dirty.agents[agent.id] = agent
         self._look(agent, clock)
 
+    def expected(self, agent_id: AgentId, clock: Observed) -> bool:
+        """Whether the agent is live, in grace or due."""
+        agent = self.agents.get(agent_id)
+        return agent is not None and self.state(agent, clock) not in (AgentState.AWAY, AgentState.GONE)
+
+    def suppose(self, agent_id: AgentId, ends_at: Observed, clock: Observed) -> None:
+        """Gives an agent, known or not, a lease without a session."""
+        self.lengthen(self.agents.get(agent_id) or self._new_agent(agent_id), ends_at, clock)
+
     def _new_agent(self, agent_id: AgentId) -> Agent:
         agent = self.agents[agent_id] = Agent(agent_id)
         self.phases[agent.phase] += 1

@@ -290,6 +290,22 @@ class SqliteStore:
             self._table.lengthen(agent, ends_at, self._clock.observed)
         return True
 
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        """See `Store.unseen`."""
+        if self._table.expected(action.agent, self._clock.observed):
+            return False
+        batch = Batch(sync=True)
+        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        if ttl_s is not None:
+            row = copy(self._table.agents.get(action.agent) or Agent(action.agent))
+            row.epoch, row.floor = row.epoch + 1, Observed(self._clock.observed + ttl_s)
+            batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
+        await self._write(batch)
+        clock = self._clock.observed
+        if ttl_s is not None and not self._table.expected(action.agent, clock):
+            self._table.suppose(action.agent, Observed(clock + ttl_s), clock)
+        return True
+
     def _end_claim(self, agent: Agent, claim: Claim) -> None:
         agent.claim = None
         agent.intent = None
