@@ -408,12 +408,18 @@ async def test_nobody_is_looked_for_while_the_clock_stands(parts: Parts) -> None
     parts.health.dispatcher = dispatcher
     jobs = Jobs(parts.settings, parts.store, dispatcher.directory, parts.health, instant, dispatcher.reconciler)
     await jobs.reconcile()
-    for _ in range(3):
-        SwitchDisk.full = True
-        await sweeps(parts, 60)
-        await jobs.reconcile()
-    assert parts.model.calls(operation="GetCurrentUserData") == ()
+    await sweeps(parts, 1)
+    SwitchDisk.full = True
+    await sweeps(parts, 60)
+    # the last tick that succeeded was of a clock that went
+    assert parts.health.clock is not None
+    assert parts.health.clock.standing is None
+    await jobs.reconcile()
     SwitchDisk.full = False
+    await sweeps(parts, 5)
+    assert parts.health.clock.standing is Cause.GRACE
+    await jobs.reconcile()
+    assert parts.model.calls(operation="GetCurrentUserData") == ()
     await sweeps(parts, 60)
     for _ in range(2):
         await jobs.reconcile()

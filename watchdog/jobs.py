@@ -104,7 +104,9 @@ class Jobs:
     async def reconcile(self) -> None:
         """Looks for agents whom nobody has seen; never of a time in which nobody could be heard."""
         clock = self._health.clock
-        if self._reconciler is not None and clock is not None and clock.standing is None:
+        if self._reconciler is None or clock is None or clock.standing is not None:
+            return
+        if self._health.store_fault is None:
             await self._reconciler.run(clock.observed)
 
     async def ping(self) -> None:

@@ -179,6 +179,20 @@ async def test_a_missing_permission_to_read_by_profile_stops_nothing_else(tmp_pa
         assert w.outcomes() == ["confirmed"]
 
 
+async def test_that_profiles_can_be_read_does_not_mean_that_agents_can(tmp_path):
+    async with world(tmp_path, reconcile=REPORT) as w:
+        anna, bert = w.centre(agents=2)
+        await w.start()
+        w.fault(FaultKind.ACCESS_DENIED, "GetCurrentUserData", user_id=anna.user_id)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 5)
+        assert w.problems() == {"denied"}
+        (profile,) = w.dispatcher.directory.profile_ids("main")
+        page = await w.dispatcher._guard.user_data_page("main", [profile], None)
+        assert bert.user_id in page.rows
+        assert w.problems() == {"denied"}
+
+
 async def test_a_broken_circuit_is_not_probed_by_it(tmp_path):
     async with world(tmp_path, reconcile=REPORT) as w:
         (anna,) = w.centre()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Epoch, Outcome
+from watchdog.core.model import AgentState, Claim, Epoch, Observed, Outcome
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
@@ -206,6 +206,29 @@ async def test_whoever_comes_and_goes_while_activity_is_written_is_gone_since_th
     assert await store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
     await world.wait(TIMER + 0.5)
     assert (await world.claimed()).epoch == claim.epoch + 1
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT floor FROM agents").fetchone() == (None,)
+    on_disk.close()
+    await store.close()
+
+
+async def test_whoever_comes_and_goes_while_it_is_written_that_nobody_has_seen_them_is_gone_since_the_bye(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.wait(1)
+
+    async def comes_and_goes() -> None:
+        await world.beat()
+        await world.bye()
+
+    Meanwhile.deed = comes_and_goes
+    claim = Claim(ANNA, 1, 1, "me", Observed(0.0), 0.0)
+    assert await store.unseen(action_of(claim, Outcome.UNSEEN), TTL)
+    await world.wait(TIMER + 0.5)
+    assert await world.due() == [ANNA]
     on_disk = sqlite3.connect(path)
     assert on_disk.execute("SELECT floor FROM agents").fetchone() == (None,)
     on_disk.close()

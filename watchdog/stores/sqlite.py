@@ -302,7 +302,12 @@ class SqliteStore:
             batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
         await self._write(batch)
         clock = self._clock.observed
-        if ttl_s is not None and not self._table.expected(action.agent, clock):
+        if ttl_s is None:
+            return True
+        if self._table.expected(action.agent, clock):
+            # Heard from meanwhile: what was written about the agent is older than what is known now.
+            self._table.dirty.agents[action.agent] = self._table.agents[action.agent]
+        else:
             self._table.suppose(action.agent, Observed(clock + ttl_s), clock)
         return True
 
