@@ -6,18 +6,24 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import structlog
 
 from tests.connect.world import DirectClient, instant
 from tests.connect.world import Metrics as Observer
 from tests.contract.world import ANNA, INSTANCE, RULES, TIMER, TTL, session
+from watchdog.canary import Canary
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.connect.reconcile import ReconcileRules
+from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentState, Beat, BeatType
 from watchdog.errors import StoreUnavailable
 from watchdog.health import STUCK_S, Health
+from watchdog.ingest import canary as canary_message
+from watchdog.ingest.auth import Tickets
 from watchdog.ingest.buffer import Buffer
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, SWEEP_S, Loops
@@ -33,6 +39,8 @@ from watchdog.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from watchdog.core.model import Action
 
 ENVIRONMENT = {"WATCHDOG_INSTANCES": INSTANCE, "WATCHDOG_HEARTBEAT_TOKENS": "a-token"}
 
@@ -206,6 +214,62 @@ async def test_a_loop_keeps_its_times_and_does_not_make_up_for_missed_ones(parts
     assert steps == [0.0, 0.2, 0.4, 1.45, 1.65, 1.85]
 
 
+@pytest.mark.looptime
+async def test_while_the_canary_does_not_come_back_the_clock_stands(parts: Parts) -> None:
+    await parts.store.open(instant())
+    answers = True
+
+    async def way(request: httpx.Request) -> httpx.Response:
+        answer = canary_message.answer(request.content, tickets, "boot", instant().epoch)
+        return httpx.Response(200, content=answer) if answers else httpx.Response(502)
+
+    tickets = Tickets([b"a-secret-of-ours-0123"])
+    canary = Canary(
+        "http://127.0.0.1:1",
+        canary_rules(TTL, 10.0),
+        tickets,
+        beats=lambda: sum(parts.metrics.heartbeats.values()),
+        sessions=lambda: parts.metrics.sessions,
+        epoch=lambda: instant().epoch,
+        time=asyncio.get_running_loop().time,
+        transport=httpx.MockTransport(way),
+    )
+    parts.health.canary = parts.loops._canary = canary
+    parts.buffer.submit(beat())
+    for _ in range(4):
+        await canary.step()
+        await sweeps(parts, 5)
+    before = parts.health.clock
+    assert before is not None
+    assert before.observed == pytest.approx(20)
+    answers = False
+    for _ in range(60):
+        await canary.step()
+        await sweeps(parts, 5)
+    clock = parts.health.clock
+    assert clock.standing is Cause.CANARY
+    assert clock.observed - before.observed == pytest.approx(5, abs=0.5)
+    assert parts.metrics.clock_stopped_s["canary"] == pytest.approx(295, abs=1)
+    status = await parts.health.status()
+    assert [problem["code"] for problem in status["problems"]] == ["canary_failing"]
+    assert status["canary"]["state"] == "failing"
+    assert not parts.health.well()
+    assert parts.health.ready() is None
+    # what comes and goes meanwhile is told all the same
+    SwitchDisk.full = True
+    await sweeps(parts, 1)
+    assert parts.health.ready() is not None
+    SwitchDisk.full = False
+    await sweeps(parts, 1)
+    assert parts.health.ready() is None
+    answers = True
+    await canary.step()
+    await sweeps(parts, 5)
+    assert parts.health.clock.standing is Cause.GRACE
+    assert parts.health.problems() == []
+    await canary.close()
+
+
 # Health.
 
 
@@ -322,6 +386,48 @@ async def test_the_dead_man_is_told_while_all_is_well_and_its_url_stays_secret(p
         status == 500
     )
     assert "s3cret" not in str(logs)
+
+
+@pytest.mark.looptime
+async def test_nobody_is_looked_for_while_the_clock_stands(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await parts.jobs.list_directory()
+    recorded: list[Action] = []
+    dispatcher = Dispatcher(
+        parts.store,
+        DirectClient(parts.model, {INSTANCE: (DEFAULT_ACCOUNT, DEFAULT_REGION)}),
+        [Instance(INSTANCE, DEFAULT_REGION)],
+        DispatcherConfig("me", None, RULES.quota, reconcile=ReconcileRules(60.0, None)),
+        now=instant,
+        random=lambda: 0.5,
+        flush=parts.buffer.flush,
+        record=recorded.append,
+        observer=Observer(),
+    )
+    await dispatcher.directory.refresh()
+    parts.health.dispatcher = dispatcher
+    jobs = Jobs(parts.settings, parts.store, dispatcher.directory, parts.health, instant, dispatcher.reconciler)
+    await jobs.reconcile()
+    await sweeps(parts, 1)
+    SwitchDisk.full = True
+    await sweeps(parts, 60)
+    # the last tick that succeeded was of a clock that went
+    assert parts.health.clock is not None
+    assert parts.health.clock.standing is None
+    await jobs.reconcile()
+    SwitchDisk.full = False
+    await sweeps(parts, 5)
+    assert parts.health.clock.standing is Cause.GRACE
+    await jobs.reconcile()
+    assert parts.model.calls(operation="GetCurrentUserData") == ()
+    await sweeps(parts, 60)
+    for _ in range(2):
+        await jobs.reconcile()
+        await sweeps(parts, 60)
+    await jobs.reconcile()
+    assert ANNA in {action.agent for action in recorded}
+    assert (await parts.health.status())["reconcile"] == {"mode": "report", "unseen": len(recorded)}
+    await dispatcher.drain(0.1)
 
 
 @pytest.mark.looptime

@@ -46,6 +46,8 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "session_ttl": 35,
         "throttled_session_ttl": 150,
         "max_page_lag": 120,
+        "witness": True,
+        "reconcile": "report",
         "dry_run": False,
         "resume_grace": 30,
         "connect_rate": 2,
@@ -59,6 +61,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "ticket_secrets": (),
         "log_level": "info",
         "log_format": "json",
+        "canary_url": None,
         "deadman_url": None,
         "history_days": 30,
     }
@@ -72,6 +75,8 @@ def test_every_variable_is_taken():
         SESSION_TTL="0.75",
         THROTTLED_SESSION_TTL="1e1",
         MAX_PAGE_LAG="60",
+        WITNESS="false",
+        RECONCILE="ACT",
         DRY_RUN="true",
         RESUME_GRACE="0",
         CONNECT_RATE="10",
@@ -85,18 +90,21 @@ def test_every_variable_is_taken():
         TICKET_SECRETS="0123456789abcdef,ABCDEFGHIJKLMNOPQ",
         LOG_LEVEL="DEBUG",
         LOG_FORMAT="console",
+        CANARY_URL="https://example.com/watchdog/",
         DEADMAN_URL="https://example.com/ping/1",
         HISTORY_DAYS="7",
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
-    assert (settings.dry_run, settings.resume_grace) == (True, 0)
+    assert settings.reconcile == "act"
+    assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
     assert settings.store_path == Path("/data/watchdog.db")
     assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "token")
     assert reveal(settings.admin_tokens) == ["one", "two"]
     assert reveal(settings.ticket_secrets) == ["0123456789abcdef", "ABCDEFGHIJKLMNOPQ"]
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
+    assert settings.canary_url == "https://example.com/watchdog/"
     assert settings.deadman_url is not None
     assert settings.deadman_url.get_secret_value() == "https://example.com/ping/1"
     assert {row.source for row in settings.describe()} == {"environment"}
@@ -188,6 +196,14 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"DEADMAN_URL": "https://"}, "got ***; it is not one; takes an http or https URL"),
         ({"DEADMAN_URL": "https://example.com:port/"}, "got ***; it is not one; takes an http or https URL"),
         ({"DEADMAN_URL": "https://example.com/a b"}, "got ***; it is not one; takes an http or https URL"),
+        ({"CANARY_URL": "example.com"}, "it is not one; takes an http or https URL"),
+        ({"CANARY_URL": "https://user@example.com"}, "no user, no query and no fragment are taken"),
+        ({"CANARY_URL": "https://example.com?x=1"}, "no user, no query and no fragment are taken"),
+        ({"CANARY_URL": "https://example.com/v1/heartbeat"}, "give the address without /v1/heartbeat"),
+        ({"CANARY_URL": "http://169.254.169.254/"}, "link-local and metadata addresses are never called"),
+        ({"CANARY_URL": "http://[::ffff:169.254.1.2]/"}, "link-local and metadata addresses are never called"),
+        ({"CANARY_URL": "http://[fd00:ec2::254]:80/"}, "link-local and metadata addresses are never called"),
+        ({"CANARY_URL": "http://[fe80::1]/"}, "link-local and metadata addresses are never called"),
         ({"ADMIN_TOKENS": ""}, "got ***; it is empty; unset it for the default"),
         ({"ADMIN_TOKENS": "one,"}, "got ***; entry 2 is empty"),
         ({"ADMIN_TOKENS": "one two"}, "entry 1: it has a blank or a character that is not ASCII"),

@@ -20,6 +20,7 @@ import structlog
 import uvloop
 
 from watchdog import __version__, machine
+from watchdog.canary import Canary
 from watchdog.connect.answers import (
     GET_CURRENT_USER_DATA,
     LIST_AGENT_STATUSES,
@@ -29,6 +30,8 @@ from watchdog.connect.answers import (
 from watchdog.connect.api import BotoConnect, Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
+from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
+from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.quota import QuotaRules
@@ -136,7 +139,12 @@ class Daemon:
             connect,
             instances,
             DispatcherConfig(
-                owner=self._boot, status=settings.status, quota=_quota(settings), dry_run=settings.dry_run
+                owner=self._boot,
+                status=settings.status,
+                quota=_quota(settings),
+                dry_run=settings.dry_run,
+                witness_ttl_s=settings.session_ttl if settings.witness else None,
+                reconcile=_reconcile_rules(settings),
             ),
             now=machine.now,
             random=random.random,
@@ -161,6 +169,7 @@ class Daemon:
             epoch=lambda: machine.now().epoch,
             random=random.random,
         )
+        canary = health.canary = self._canary(gate.tickets, metrics)
         http = server(build(lane, store, gate, health, metrics, version=__version__), drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
@@ -170,8 +179,9 @@ class Daemon:
             health=health,
             metrics=metrics,
             now=machine.now,
+            canary=canary,
         )
-        scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now).scheduler()
+        scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
         sweeping.set()
         flushing.set()
@@ -180,6 +190,8 @@ class Daemon:
             "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
             "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
         }
+        if canary is not None:
+            roots["canary"] = asyncio.create_task(loops.every(canary.rules.every_s, canary.step, sweeping))
         scheduler.start()
         host, port = listener.getsockname()[:2]
         log.info(
@@ -198,6 +210,10 @@ class Daemon:
         http.should_exit = True
         sweeping.clear()
         await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
+        if canary is not None:
+            roots["canary"].cancel()
+            await asyncio.gather(roots["canary"], return_exceptions=True)
+            await canary.close()
         await dispatcher.drain(DRAIN_S)
         await self._ended("server", roots["server"], SERVER_STOP_S + 1)
         flushing.clear()
@@ -205,6 +221,20 @@ class Daemon:
         with contextlib.suppress(StoreUnavailable):
             await buffer.flush()
         return code, await connect.close(CONNECT_STOP_S)
+
+    def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        if settings.canary_url is None:
+            return None
+        return Canary(
+            settings.canary_url,
+            canary_rules(settings.session_ttl, settings.heartbeat_interval),
+            tickets,
+            beats=lambda: sum(metrics.heartbeats.values()),
+            sessions=lambda: metrics.sessions,
+            epoch=lambda: machine.now().epoch,
+            time=loop.time,
+        )
 
     async def _until_stopped(self, roots: dict[str, asyncio.Task[None]], stop: asyncio.Event) -> int:
         """Waits for the signal. Returns the exit code: 1 when a root task ended before it."""
@@ -294,6 +324,13 @@ def _store_rules(settings: Settings) -> StoreRules:
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
     )
+
+
+def _reconcile_rules(settings: Settings) -> ReconcileRules | None:
+    if settings.reconcile == "off":
+        return None
+    patience_s = max(UNSEEN_S, settings.session_ttl + settings.session_end_timer)
+    return ReconcileRules(patience_s, settings.session_ttl if settings.reconcile == "act" else None)
 
 
 def _heartbeat_rules(settings: Settings, boot: str) -> HeartbeatRules:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from watchdog import __version__
+from watchdog.canary import Canary
 from watchdog.connect.circuit import Problem
 from watchdog.connect.directory import Unresolved
 from watchdog.connect.dispatcher import Dispatcher
@@ -62,6 +63,7 @@ class Health:
         self.swept_at = time()
         self.stopping = False
         self.dispatcher: Dispatcher | None = None
+        self.canary: Canary | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -103,6 +105,8 @@ class Health:
     def problems(self) -> list[Problem]:
         """What a person has to mend."""
         found = [] if self.store_fault is None else [self.store_fault]
+        if self.canary is not None:
+            found += self.canary.problems()
         return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
 
     async def status(self) -> dict[str, Any]:
@@ -129,6 +133,8 @@ class Health:
                 "grace_left_s": round(clock.grace_s, 3),
                 "stopped_s": {cause: round(s, 3) for cause, s in self._metrics.clock_stopped_s.items()},
             },
+            "reconcile": self._reconcile(),
+            "canary": None if self.canary is None else self.canary.told(),
             "store": {"up": self.store_fault is None, "kind": "sqlite"},
             "flush": {
                 "ok": self._buffer.last_ok,
@@ -144,6 +150,10 @@ class Health:
                 "resume_grace_s": settings.resume_grace,
             },
         }
+
+    def _reconcile(self) -> dict[str, Any] | None:
+        reconciler = None if self.dispatcher is None else self.dispatcher.reconciler
+        return None if reconciler is None else {"mode": self._settings.reconcile, "unseen": reconciler.unseen}
 
     def _instance(self, instance_id: str) -> dict[str, Any]:
         if self.dispatcher is None:

@@ -1,4 +1,4 @@
-"""What follows the wall clock: listing the directory, pruning the history, and the dead man's ping."""
+"""What follows the wall clock: listing the directory, pruning the history, reconciling, and the dead man's ping."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,6 +8,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from watchdog.connect.directory import Directory
+from watchdog.connect.reconcile import Reconciler
 from watchdog.core.model import Epoch, Instant
 from watchdog.errors import StoreUnavailable
 from watchdog.health import Health
@@ -22,6 +23,7 @@ LISTING_RETRY_S = 15.0
 
 PRUNE_S = 3600.0
 DEADMAN_S = 60.0
+RECONCILE_S = 60.0
 
 DAY_S = 86_400.0
 
@@ -32,7 +34,13 @@ class Jobs:
     """The jobs and what they need."""
 
     def __init__(
-        self, settings: Settings, store: Store, directory: Directory, health: Health, now: Callable[[], Instant]
+        self,
+        settings: Settings,
+        store: Store,
+        directory: Directory,
+        health: Health,
+        now: Callable[[], Instant],
+        reconciler: Reconciler | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -42,12 +50,14 @@ class Jobs:
             directory: Listed.
             health: Asked whether all is well.
             now: The machine's clocks.
+            reconciler: Run every minute; None with RECONCILE=off.
         """
         self._settings = settings
         self._store = store
         self._directory = directory
         self._health = health
         self._now = now
+        self._reconciler = reconciler
 
     def scheduler(self) -> AsyncIOScheduler:
         """A scheduler with all jobs that has not been started. No job is skipped for being late, none overlaps itself.
@@ -62,6 +72,8 @@ class Jobs:
             (self.list_again, LISTING_RETRY_S),
             (self.prune, PRUNE_S),
         ]
+        if self._reconciler is not None:
+            jobs.append((self.reconcile, RECONCILE_S))
         if self._settings.deadman_url is not None:
             jobs.append((self.ping, DEADMAN_S))
         for job, interval_s in jobs:
@@ -88,6 +100,14 @@ class Jobs:
             return
         if pruned:
             log.info("store.pruned", rows=pruned)
+
+    async def reconcile(self) -> None:
+        """Looks for agents whom nobody has seen; never of a time in which nobody could be heard."""
+        clock = self._health.clock
+        if self._reconciler is None or clock is None or clock.standing is not None:
+            return
+        if self._health.store_fault is None:
+            await self._reconciler.run(clock.observed)
 
     async def ping(self) -> None:
         """Tells the dead man's switch that all is well; its silence is the alarm."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from watchdog.canary import Canary
 from watchdog.connect.dispatcher import Dispatcher
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import Instant
@@ -39,6 +40,7 @@ class Loops:
         health: Health,
         metrics: Metrics,
         now: Callable[[], Instant],
+        canary: Canary | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -50,6 +52,7 @@ class Loops:
             health: Told how it goes.
             metrics: Told the numbers.
             now: The machine's clocks.
+            canary: Asked whether anybody can be heard; None trusts the way from outside.
         """
         self._owner = owner
         self._store = store
@@ -58,6 +61,7 @@ class Loops:
         self._health = health
         self._metrics = metrics
         self._now = now
+        self._canary = canary
         self._counted_at = 0.0
         self._ticked_at: Instant | None = None
 
@@ -86,6 +90,8 @@ class Loops:
             await self._buffer.flush()
         except StoreUnavailable:
             blind = Cause.STORE
+        if blind is None and self._canary is not None:
+            blind = self._canary.blind()
         instant, before = self._now(), self._ticked_at
         self._ticked_at = instant
         try:
@@ -95,7 +101,7 @@ class Loops:
                 self._metrics.clock_stopped(Cause.STORE, max(0.0, instant.boot - before.boot))
             self._store_answered(error)
             return
-        if blind is None:
+        if blind is not Cause.STORE:
             self._store_answered(None)
         if tick.stopped_s > 0 and tick.clock.standing is not None:
             self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)

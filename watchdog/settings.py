@@ -119,6 +119,20 @@ class Settings(BaseSettings):
     Below 1, an ordinary pause of a busy page would count.
     """
 
+    witness: Annotated[bool, Takes("true or false")] = True
+    """Activity in Connect that is newer than the last heartbeat counts as a heartbeat at that time.
+
+    Taking a contact, or a status that the watchdog did not set. Off for those who want heartbeats and nothing else.
+    """
+
+    reconcile: Annotated[
+        Literal["off", "report", "act"], BeforeValidator(values.lower), Takes("off, report or act")
+    ] = "report"
+    """What is done about agents who can get contacts in Connect and of whom no heartbeat is heard.
+
+    Report tells of each once; act treats them as if they had been heard for the last time at that moment.
+    """
+
     dry_run: Annotated[bool, Takes("true or false")] = False
     """Decide and record everything, write nothing to Connect."""
 
@@ -182,6 +196,13 @@ class Settings(BaseSettings):
 
     log_format: Annotated[Literal["json", "console"], BeforeValidator(values.lower), Takes("json or console")] = "json"
     """Form of the log: JSON lines, or console for people."""
+
+    canary_url: Annotated[str | None, BeforeValidator(values.base_url), Takes("an http or https URL")] = None
+    """The daemon's own public address, without /v1/heartbeat: while it cannot be reached through it, the clock stands.
+
+    The daemon posts a signed heartbeat of nobody there, every 5 s or less, and without a proxy. Unless at least half
+    of the heartbeats still come in, it waits for the way to be mended before anybody counts as gone.
+    """
 
     deadman_url: Annotated[
         SecretStr | None, BeforeValidator(values.secret_url), Takes("an http or https URL", secret=True)

@@ -171,12 +171,12 @@ def store(value: object) -> object:
 
 def host(value: object) -> object:
     """Reads an address to listen on."""
-    if isinstance(value, str) and not _is_address(value) and not _HOST_NAME.fullmatch(value):
+    if isinstance(value, str) and not is_address(value) and not _HOST_NAME.fullmatch(value):
         raise ValueError("this is neither (no scheme, no port, no brackets)")
     return value
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
     """Tells whether a text is an IP address."""
     try:
         ipaddress.ip_address(value)
@@ -187,7 +187,7 @@ def _is_address(value: str) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Tells whether only this machine can reach an address: 127.0.0.0/8, ::1 or localhost."""
-    if _is_address(address):
+    if is_address(address):
         return ipaddress.ip_address(address).is_loopback
     return address.lower() == "localhost"
 
@@ -236,6 +236,37 @@ def _signing_secret(text: str) -> SecretStr:
     if len(text) < SIGNING_SECRET_LENGTH:
         raise ValueError(f"it has less than {SIGNING_SECRET_LENGTH} characters")
     return _secret(text)
+
+
+def is_metadata(address: str) -> bool:
+    """Tells whether an IP address is link-local, or that of a cloud's metadata service.
+
+    Source: Amazon EC2, "Access instance metadata": 169.254.169.254 and fd00:ec2::254.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return ip.is_link_local or ip == ipaddress.ip_address("fd00:ec2::254")
+
+
+def base_url(value: object) -> object:
+    """Reads the http or https URL under which this daemon is reached; a path is where it is mounted."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("it is not one")
+    if parts.username is not None or parts.password is not None or "?" in value or "#" in value:
+        raise ValueError("no user, no query and no fragment are taken")
+    if parts.path.rstrip("/").endswith("/v1/heartbeat"):
+        raise ValueError("give the address without /v1/heartbeat")
+    host = parts.hostname or ""
+    if is_address(host) and is_metadata(host):
+        raise ValueError("link-local and metadata addresses are never called")
+    return value
 
 
 def secret_url(value: object) -> object:

@@ -105,6 +105,29 @@ async def test_contacts_and_the_next_status_are_read(stand):
     stand.model.end_contact(DEFAULT_INSTANCE_ID, user, contact.id)
     assert data.rows[user].next_status == "Offline"
     assert data.rows[user].contacts == ("CONNECTED",)
+    (connected_at,) = data.rows[user].connected_at
+    assert connected_at == pytest.approx(contact.connected_at, abs=0.01)
+    assert data.dated
+
+
+async def test_agents_are_read_by_profile_page_by_page(stand):
+    profiles = list(await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID))
+    everyone = {user.id for user in stand.model.instance(DEFAULT_INSTANCE_ID).users.values()}
+    page = await stand.connect.user_data_page(DEFAULT_INSTANCE_ID, profiles, None)
+    assert page.rows.keys() <= everyone
+    assert set(stand.users) <= page.rows.keys()
+    assert page.cursor is None
+    for number in range(100):
+        stand.model.add_user(DEFAULT_INSTANCE_ID, f"one-more-{number}", status="Available")
+    page = await stand.connect.user_data_page(DEFAULT_INSTANCE_ID, profiles, None)
+    assert len(page.rows) == 100
+    rest = await stand.connect.user_data_page(DEFAULT_INSTANCE_ID, profiles, page.cursor)
+    assert rest.cursor is None
+    assert not page.rows.keys() & rest.rows.keys()
+    assert set(stand.users) <= page.rows.keys() | rest.rows.keys()
+    for user in list(stand.model.instance(DEFAULT_INSTANCE_ID).users.values()):
+        if user.username.startswith("one-more-"):
+            stand.model.delete_user(DEFAULT_INSTANCE_ID, user.id)
 
 
 async def test_statuses_and_profiles_are_listed(stand):

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from watchdog.connect.answers import UserData, answered_at, classify, parse_status, parse_user
+from watchdog.connect.answers import UserData, UserPage, answered_at, classify, is_dated, parse_status, parse_user
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.clock import ClockRules
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from watchdog.connect.reconcile import ReconcileRules
+    from watchdog.core.clock import Clock
     from watchdog.core.model import Action
 
 START = 1_700_000_000.0
@@ -58,6 +60,7 @@ class DirectClient:
         self.send_after_s: list[float] = []
         self.before_send: Callable[[], Awaitable[None]] | None = None
         self.aborted = 0
+        self.page = 100
 
     async def call(self, operation: str, instance_id: str, **params: Any) -> dict[str, Any]:
         try:
@@ -68,7 +71,14 @@ class DirectClient:
     async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
         answer = await self.call("GetCurrentUserData", instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100)
         rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row)
-        return UserData(rows, "NextToken" not in answer, answered_at(answer, instant().epoch))
+        return UserData(rows, "NextToken" not in answer, answered_at(answer, instant().epoch), is_dated(answer))
+
+    async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
+        more = {} if cursor is None else {"NextToken": cursor}
+        filters = {"RoutingProfiles": list(profile_ids)}
+        answer = await self.call("GetCurrentUserData", instance_id, Filters=filters, MaxResults=self.page, **more)
+        rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row)
+        return UserPage(rows, answer.get("NextToken"))
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         if self.send_after_s:
@@ -130,16 +140,20 @@ class World:
     quota: QuotaRules = QUOTA
     status: str | None = None
     dry_run: bool = False
+    witness: bool = True
+    skew: float = 0.0
+    reconcile: ReconcileRules | None = None
     listed: bool = True
     extra: list[str] = field(default_factory=list)
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
     copies: int = 0
     seq: int = 0
+    clock: Clock | None = None
 
     def __post_init__(self) -> None:
         SwitchDisk.full = False
-        self.model = ConnectModel(lambda: instant().epoch, behaviour=Behaviour())
+        self.model = ConnectModel(lambda: instant().epoch + self.skew, behaviour=Behaviour())
         self.scopes: dict[str, tuple[str, str]] = {}
         self.metrics = Metrics()
         self.flushes: list[float] = []
@@ -169,7 +183,14 @@ class World:
             self.store,
             wrap(self.client),
             instances,
-            DispatcherConfig(f"me-{self.copies}", self.status, self.quota, dry_run=self.dry_run),
+            DispatcherConfig(
+                f"me-{self.copies}",
+                self.status,
+                self.quota,
+                dry_run=self.dry_run,
+                witness_ttl_s=TTL if self.witness else None,
+                reconcile=self.reconcile,
+            ),
             now=instant,
             random=lambda: 0.5,
             flush=self.flush,
@@ -183,7 +204,9 @@ class World:
     async def run(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                self.dispatcher.offer(await self.store.tick(f"me-{self.copies}", instant()))
+                tick = await self.store.tick(f"me-{self.copies}", instant())
+                self.clock = tick.clock
+                self.dispatcher.offer(tick)
             await asyncio.sleep(TICK)
 
     async def until(self, happened: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from watchdog.core import clock as clocks
-from watchdog.core import quota
+from watchdog.core import evidence, quota
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
     SET_BY_US,
@@ -76,7 +76,14 @@ class DictStore:
     # The facts of one agent.
 
     def ends_at(self, agent: AgentId) -> float:
-        return max((row["expires_at"] for row in self.facts.sessions.values() if row["agent"] == agent), default=NEVER)
+        mine = [row["expires_at"] for row in self.facts.sessions.values() if row["agent"] == agent]
+        known = self.facts.agents.get(agent)
+        return max([*mine, NEVER if known is None else known["floor"]])
+
+    def heard(self, agent: AgentId) -> float:
+        """When the last heartbeat of the agent came, or its lease ended before a bye."""
+        mine = [row for row in self.facts.sessions.values() if row["agent"] == agent]
+        return max((row["expires_at"] - (0 if row["closed"] else row["ttl"]) for row in mine), default=NEVER)
 
     def deadline(self, agent: AgentId) -> float:
         return self.ends_at(agent) + self.rules.timer_s
@@ -115,7 +122,15 @@ class DictStore:
         if verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert beat.ttl is not None
             agent = self.facts.agents.setdefault(
-                beat.agent, {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": seen}
+                beat.agent,
+                {
+                    "epoch": 0,
+                    "settled_epoch": -1,
+                    "last_outcome": None,
+                    "not_before": 0.0,
+                    "seen": seen,
+                    "floor": NEVER,
+                },
             )
             if now > self.ends_at(beat.agent):
                 agent["epoch"] += 1
@@ -126,13 +141,15 @@ class DictStore:
                 "incarnation": beat.incarnation,
                 "seq": known if beat.seq is None else beat.seq,
                 "expires_at": now + beat.ttl,
+                "ttl": beat.ttl,
                 "closed": False,
                 "hidden": beat.hidden,
                 "main_driver": beat.main_driver,
             }
         elif verdict is Verdict.CLOSED and row is not None:
             row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
-            self.facts.agents[beat.agent]["seen"] = seen
+            known = self.facts.agents[beat.agent]
+            known.update(seen=seen, floor=min(known["floor"], now))
         if row is None or row["closed"] or verdict is Verdict.FOREIGN:
             return Reply(verdict, live=False, left_s=0.0)
         return Reply(verdict, live=now <= row["expires_at"], left_s=max(0.0, row["expires_at"] - now))
@@ -228,11 +245,44 @@ class DictStore:
         row["settled_epoch"], row["last_outcome"] = claim.epoch, action.outcome
         return bool(row["epoch"] == claim.epoch)
 
+    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
+        if not await self.still_gone(claim):
+            return False
+        ends_at = evidence.lease(
+            age_s,
+            ttl_s,
+            heard=Observed(self.heard(claim.agent)),
+            ends_at=Observed(self.ends_at(claim.agent)),
+            timer_s=self.rules.timer_s,
+            clock=self.clock.observed,
+        )
+        if ends_at is None:
+            return False
+        row = self.facts.agents[claim.agent]
+        row.update(epoch=row["epoch"] + 1, floor=ends_at, last_outcome=action.outcome)
+        del self.facts.claims[claim.agent]
+        self.facts.intents.pop(claim.agent, None)
+        self.facts.actions.append(action)
+        return True
+
     async def release(self, claim: Claim, delay_s: float) -> bool:
         if not self._holds(claim):
             return False
         del self.facts.claims[claim.agent]
         self.facts.agents[claim.agent]["not_before"] = self.clock.running + delay_s
+        return True
+
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        known = self.facts.agents.get(action.agent)
+        if known is not None and self.state(action.agent) not in (AgentState.AWAY, AgentState.GONE):
+            return False
+        self.facts.actions.append(action)
+        if ttl_s is not None:
+            row = self.facts.agents.setdefault(
+                action.agent,
+                {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": None},
+            )
+            row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + ttl_s)
         return True
 
     # Quota.

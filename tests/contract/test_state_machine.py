@@ -161,6 +161,22 @@ class Stores(RuleBasedStateMachine):
             self.claims.append((ours, theirs))
 
     @precondition(lambda self: self.claims)
+    @rule(which=st.integers(0, 5), age_s=st.floats(0.0, 40.0), ttl=st.sampled_from(TTLS))
+    def sees_activity_of_a_claimed_agent(self, which: int, age_s: float, ttl: float) -> None:
+        ours, theirs = self.claims[which % len(self.claims)]
+        self.actions += 1
+        at = START + self.actions
+        spared = done(self.sqlite.witness(ours, age_s, ttl, action_of(ours, Outcome.WITNESSED, at)))
+        assert spared == done(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
+        if spared:
+            self.claims.remove((ours, theirs))
+            assert self.clock - age_s > self.heard[ours.agent], "activity before the last heartbeat spared"
+            view = done(self.sqlite.agent(ours.agent))
+            assert view is not None
+            assert view.due_in_s is not None
+            assert view.due_in_s <= ttl + TIMER - age_s + 1e-6, "spared for longer than a heartbeat would have"
+
+    @precondition(lambda self: self.claims)
     @rule(which=st.integers(0, 5), what=st.sampled_from(["intend", "gone", "settle", "release"]))
     def goes_on_with_a_claim(self, which: int, what: str) -> None:
         ours, theirs = self.claims[which % len(self.claims)]

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.world import ANNA, BERT, INSTANCE, TIMER, TTL, World, action_of, due_of, intent
+from tests.contract.world import ANNA, BERT, INSTANCE, START, TIMER, TTL, World, action_of, due_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Due, Epoch, Observed, Outcome, Verdict
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    Beat,
+    BeatType,
+    Claim,
+    Due,
+    Epoch,
+    IntentKind,
+    Observed,
+    Outcome,
+    Verdict,
+)
 
 # Deadlines.
 
@@ -604,6 +617,179 @@ async def test_the_counts_are_those_of_the_states(world: World) -> None:
         AgentState.LIVE: 1,
         AgentState.GRACE: 1,
     }
+
+
+# Activity that somebody witnessed.
+
+
+async def silent(world: World) -> Claim:
+    """Anna's beats have stopped and her timer is over: `TTL + TIMER + 0.5` after the last one."""
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    return await world.claimed()
+
+
+async def test_activity_counts_as_a_heartbeat_at_that_time(world: World) -> None:
+    claim = await silent(world)
+    assert await world.store.witness(claim, 10.0, TTL, action_of(claim, Outcome.WITNESSED))
+    assert await world.state() is AgentState.LIVE
+    assert not await world.store.still_gone(claim)
+    await world.wait(TTL - 10)
+    assert await world.state() is AgentState.LIVE
+    await world.wait(TIMER)
+    assert await world.state() is AgentState.GRACE
+    await world.wait(0.5)
+    again = await world.claimed()
+    assert again.intent is None
+    assert again.lag_s <= 0.5
+    assert again.epoch == claim.epoch + 1
+
+
+async def test_activity_so_old_that_the_timer_is_over_is_worth_nothing(world: World) -> None:
+    claim = await silent(world)
+    assert not await world.store.witness(claim, TTL + TIMER + 0.1, TTL, action_of(claim, Outcome.WITNESSED))
+    assert await world.store.still_gone(claim)
+    assert (await world.store.actions()).actions == ()
+
+
+async def test_the_same_activity_counts_once(world: World) -> None:
+    claim = await silent(world)
+    assert await world.store.witness(claim, 10.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.wait(TTL - 10 + TIMER + 0.5)
+    claim = await world.claimed()
+    # a second more or less: dates are not finer
+    age_s = TTL + TIMER + 0.5 - 0.999
+    assert not await world.store.witness(claim, age_s, TTL, action_of(claim, Outcome.WITNESSED))
+
+
+async def test_activity_before_the_bye_is_worth_nothing(world: World) -> None:
+    await gone(world)
+    claim = await world.claimed()
+    assert not await world.store.witness(claim, TIMER + 10, TTL, action_of(claim, Outcome.WITNESSED))
+    assert await world.store.witness(claim, 2.0, TTL, action_of(claim, Outcome.WITNESSED))
+
+
+async def test_a_bye_ends_what_was_witnessed_before_it(world: World) -> None:
+    claim = await silent(world)
+    assert await world.store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.beat(number=2)
+    await world.wait(1)
+    await world.bye(number=2)
+    await world.wait(TIMER + 0.5)
+    assert await world.due() == [ANNA]
+
+
+async def test_what_was_witnessed_survives_a_crash_and_is_in_the_history(world: World) -> None:
+    claim = await silent(world)
+    action = action_of(claim, Outcome.WITNESSED)
+    assert await world.store.witness(claim, 10.0, TTL, action)
+    await world.restart()
+    assert (await world.store.actions()).actions == (action,)
+    tick = await world.tick()
+    assert (tick.due, tick.orphans) == ((), ())
+    await world.wait(TTL - 11)
+    assert await world.state() is AgentState.LIVE
+    # the grace of the restart, and a beat and the timer
+    await world.wait(30 + TIMER + 2)
+    (due,) = (await world.tick()).due
+    assert due.epoch == claim.epoch + 1
+
+
+async def test_a_left_intent_ends_with_the_activity_that_was_witnessed(world: World) -> None:
+    claim = await silent(world)
+    assert await world.store.intend(claim, intent())
+    await world.store.release(claim, 0.0)
+    claim = await world.claimed()
+    assert claim.intent == intent()
+    assert await world.store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.beat()
+    assert (await world.tick()).orphans == ()
+    await world.restart()
+    assert (await world.tick()).orphans == ()
+    await world.bye()
+    await world.wait(30 + TIMER + 2)
+    assert (await world.claimed()).intent is None
+
+
+async def test_an_agent_who_has_returned_is_not_witnessed(world: World) -> None:
+    claim = await silent(world)
+    await world.beat(number=2)
+    await world.wait(10)
+    assert not await world.store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    assert await world.store.settle(claim, action_of(claim, Outcome.RETURNED)) is False
+    assert not await world.store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    assert len((await world.store.actions()).actions) == 1
+
+
+async def test_a_heartbeat_after_witnessed_activity_is_as_any_other(world: World) -> None:
+    claim = await silent(world)
+    assert await world.store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.beat(number=2)
+    await world.wait(TTL + TIMER)
+    assert await world.due() == []
+    await world.wait(0.5)
+    assert await world.due() == [ANNA]
+    view = await world.store.agent(ANNA)
+    assert view is not None
+    assert view.last_outcome is Outcome.WITNESSED
+
+
+# Agents whom nobody has seen.
+
+
+def unseen_of(agent: AgentId = ANNA, at: float = START) -> Action:
+    return Action(
+        id=f"{int(at * 1000)}-{agent.user_id}",
+        at=Epoch(at),
+        agent=agent,
+        intent=IntentKind.RECONCILE,
+        target="Offline",
+        outcome=Outcome.UNSEEN,
+        reason="Available in Connect, and no heartbeat has been heard.",
+        evidence={},
+        calls=0,
+        latency_s=0.0,
+    )
+
+
+async def test_to_tell_of_an_unseen_agent_adds_to_the_history_and_nothing_else(world: World) -> None:
+    assert await world.store.unseen(unseen_of(), None)
+    assert (await world.store.actions()).actions == (unseen_of(),)
+    assert await world.store.agent(ANNA) is None
+
+
+async def test_an_unseen_agent_is_due_as_if_heard_at_that_moment(world: World) -> None:
+    await world.wait(1)
+    assert await world.store.unseen(unseen_of(), TTL)
+    assert await world.state() is AgentState.LIVE
+    assert not await world.store.unseen(unseen_of(at=START + 1), TTL)
+    await world.wait(TTL + TIMER)
+    assert await world.due() == []
+    await world.wait(0.5)
+    claim = await world.claimed()
+    assert await world.store.settle(claim, action_of(claim, at=START + 2))
+    assert await world.state() is AgentState.AWAY
+    assert len((await world.store.actions()).actions) == 2
+
+
+async def test_an_unseen_agent_survives_a_crash(world: World) -> None:
+    await world.wait(1)
+    assert await world.store.unseen(unseen_of(), TTL)
+    await world.restart()
+    assert await world.state() is AgentState.LIVE
+    await world.wait(30 + TTL + TIMER + 2)
+    assert await world.due() == [ANNA]
+
+
+async def test_a_settled_agent_can_be_unseen_again(world: World) -> None:
+    await gone(world)
+    assert not await world.store.unseen(unseen_of(), TTL)
+    claim = await world.claimed()
+    assert not await world.store.unseen(unseen_of(), TTL)
+    await world.store.settle(claim, action_of(claim, at=START + 2))
+    assert await world.store.unseen(unseen_of(at=START + 3), TTL)
+    await world.wait(TTL + TIMER + 0.5)
+    assert (await world.claimed()).epoch == claim.epoch + 1
 
 
 async def test_the_history_comes_newest_first_in_pages_and_by_filter(world: World) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from watchdog.core.messages import Heartbeat
 from watchdog.core.model import BeatType
 from watchdog.errors import StoreUnavailable
-from watchdog.ingest.auth import AuthMode
+from watchdog.ingest import canary
+from watchdog.ingest.auth import AuthMode, Tickets
 from watchdog.ingest.buffer import MAX_RIVALS
 
 pytestmark = pytest.mark.looptime
@@ -432,3 +433,23 @@ async def test_each_type_is_counted(world, message, kind):
     before = world.counters.heartbeats[kind]
     await world.post(message(type=kind, ticket=ticket))
     assert world.counters.heartbeats[kind] == before + 1
+
+
+async def test_the_canary_is_answered_at_once_and_touches_nobody(world, looptime):
+    for _ in range(3):
+        nonce = uuid.uuid4().bytes
+        response = await world.post(canary.call(world.gate.tickets, nonce, world.epoch))
+        assert response.status_code == 200
+        assert canary.is_answer(response.content, world.gate.tickets, nonce, world.epoch)
+        assert response.json()["boot"] == "boot-1"
+    assert looptime == 0
+    assert world.buffer.size == 0
+    assert world.store.views() == []
+    assert sum(world.counters.heartbeats.values()) == 0
+
+
+async def test_a_canary_of_somebody_else_is_refused_and_counted(world):
+    others = Tickets([b"a-secret-of-somebody"])
+    response = await world.post(canary.call(others, uuid.uuid4().bytes, world.epoch))
+    is_problem(response, 401, "unauthorized")
+    assert world.counters.rejected["unauthorized"] == 1

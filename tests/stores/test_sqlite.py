@@ -13,14 +13,14 @@ import pytest
 
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Epoch, Outcome
+from watchdog.core.model import AgentState, Claim, Epoch, Observed, Outcome
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
-from watchdog.stores.disk import MIGRATIONS, InlineDisk
+from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
 from watchdog.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 
 @pytest.fixture
@@ -161,6 +161,78 @@ async def test_an_outcome_that_could_not_be_written_can_be_settled_again(world: 
     assert await world.state() is AgentState.DUE
     assert await world.store.settle(claim, action_of(claim))
     assert await world.state() is AgentState.AWAY
+
+
+async def test_activity_that_could_not_be_written_can_be_witnessed_again(world: World) -> None:
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    claim = await world.claimed()
+    action = action_of(claim, Outcome.WITNESSED)
+    with Full(world.store):
+        await fill(world)
+        with pytest.raises(StoreUnavailable):
+            await world.store.witness(claim, 1.0, TTL, action)
+    assert await world.state() is AgentState.DUE
+    assert await world.store.still_gone(claim)
+    assert await world.store.witness(claim, 1.0, TTL, action)
+    assert await world.state() is AgentState.LIVE
+
+
+class Meanwhile(InlineDisk):
+    """Something happens between the decision and the disk's answer."""
+
+    deed: Callable[[], Awaitable[object]] | None = None
+
+    async def write(self, batch: Batch) -> None:
+        deed, Meanwhile.deed = Meanwhile.deed, None
+        if deed is not None:
+            await deed()
+        await super().write(batch)
+
+
+async def test_whoever_comes_and_goes_while_activity_is_written_is_gone_since_the_bye(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    claim = await world.claimed()
+
+    async def comes_and_goes() -> None:
+        await world.beat(number=2)
+        await world.bye(number=2)
+
+    Meanwhile.deed = comes_and_goes
+    assert await store.witness(claim, 1.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.wait(TIMER + 0.5)
+    assert (await world.claimed()).epoch == claim.epoch + 1
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT floor FROM agents").fetchone() == (None,)
+    on_disk.close()
+    await store.close()
+
+
+async def test_whoever_comes_and_goes_while_it_is_written_that_nobody_has_seen_them_is_gone_since_the_bye(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.wait(1)
+
+    async def comes_and_goes() -> None:
+        await world.beat()
+        await world.bye()
+
+    Meanwhile.deed = comes_and_goes
+    claim = Claim(ANNA, 1, 1, "me", Observed(0.0), 0.0)
+    assert await store.unseen(action_of(claim, Outcome.UNSEEN), TTL)
+    await world.wait(TIMER + 0.5)
+    assert await world.due() == [ANNA]
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT floor FROM agents").fetchone() == (None,)
+    on_disk.close()
+    await store.close()
 
 
 async def test_an_outcome_is_on_the_disk_though_the_agent_s_row_was_waiting_to_be_written(

@@ -66,6 +66,7 @@ class Seen:
         since: When it began (`StatusStartTimestamp`), None when Connect did not say.
         next_status: Name of the status that follows once every slot is clear, else None.
         contacts: States of the agent's contacts.
+        connected_at: When each of them was connected to the agent (`ConnectedToAgentTimestamp`), None when it was not.
         available: Free slots by channel.
         profile_id: Id of the routing profile; empty when Connect did not say.
     """
@@ -75,6 +76,7 @@ class Seen:
     since: Epoch | None = None
     next_status: str | None = None
     contacts: tuple[str, ...] = ()
+    connected_at: tuple[Epoch | None, ...] = ()
     available: Mapping[str, int] = field(default_factory=dict)
     profile_id: str = ""
 
@@ -87,11 +89,26 @@ class UserData:
         rows: By user id; users who are Offline may be left out.
         complete: No page is missing, so that whoever is not in it was not shown by Connect.
         answered_at: The last response's `Date`.
+        dated: It had one. If not, `answered_at` is by our own clock, and no age can be told from it.
     """
 
     rows: Mapping[str, Seen]
     complete: bool
     answered_at: Epoch
+    dated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """One page of GetCurrentUserData by routing profiles.
+
+    Attributes:
+        rows: By user id.
+        cursor: For the next page; None on the last one.
+    """
+
+    rows: Mapping[str, Seen]
+    cursor: str | None
 
 
 def parse_status(summary: Mapping[str, Any]) -> Status:
@@ -111,25 +128,40 @@ def parse_user(row: Mapping[str, Any]) -> tuple[str, Seen] | None:
     status = row.get("Status", {})
     if not user_id or not status.get("StatusArn"):
         return None
-    since = status.get("StatusStartTimestamp")
+    contacts = row.get("Contacts", ())
     return user_id, Seen(
         status_id=status["StatusArn"].rsplit("/", 1)[-1],
         status_name=status.get("StatusName", ""),
-        since=Epoch(since.timestamp()) if isinstance(since, datetime) else None,
+        since=_moment(status.get("StatusStartTimestamp")),
         next_status=row.get("NextStatus") or None,
-        contacts=tuple(contact.get("AgentContactState", "") for contact in row.get("Contacts", ())),
+        contacts=tuple(contact.get("AgentContactState", "") for contact in contacts),
+        connected_at=tuple(_moment(contact.get("ConnectedToAgentTimestamp")) for contact in contacts),
         available=dict(row.get("AvailableSlotsByChannel", {})),
         profile_id=row.get("RoutingProfile", {}).get("Id", ""),
     )
 
 
+def _moment(value: object) -> Epoch | None:
+    return Epoch(value.timestamp()) if isinstance(value, datetime) else None
+
+
 def answered_at(response: Mapping[str, Any], otherwise: Epoch) -> Epoch:
     """The response's `Date` header as epoch seconds. Source: RFC 9110, section 6.6.1."""
+    date = _date(response)
+    return otherwise if date is None else date
+
+
+def is_dated(response: Mapping[str, Any]) -> bool:
+    """Whether the response has a `Date` header that can be read."""
+    return _date(response) is not None
+
+
+def _date(response: Mapping[str, Any]) -> Epoch | None:
     date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
-        return Epoch(parsedate_to_datetime(date).timestamp()) if date else otherwise
+        return Epoch(parsedate_to_datetime(date).timestamp()) if date else None
     except ValueError:
-        return otherwise
+        return None
 
 
 CREDENTIAL_CODES = frozenset(

@@ -34,8 +34,10 @@ from watchdog.connect.answers import (
     Seen,
     Status,
     UserData,
+    UserPage,
     answered_at,
     classify,
+    is_dated,
     parse_status,
     parse_user,
 )
@@ -87,6 +89,15 @@ class Connect(Protocol):
 
     async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
         """Reads what Connect shows of up to 100 agents. Source: GetCurrentUserData."""
+
+    async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
+        """Reads 100 agents, at most, of up to 100 routing profiles. Source: GetCurrentUserData.
+
+        Args:
+            instance_id: Their instance.
+            profile_ids: The profiles.
+            cursor: The last page's; None for the first one.
+        """
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         """Sets an agent's status, or the next status while a contact is handled. Source: PutUserStatus.
@@ -220,7 +231,29 @@ class BotoConnect:
                 if not token:
                     break
                 request["NextToken"] = token
-            return UserData(rows, complete=not token, answered_at=answered_at(answer, self._now().epoch))
+            return UserData(
+                rows,
+                complete=not token,
+                answered_at=answered_at(answer, self._now().epoch),
+                dated=is_dated(answer),
+            )
+
+        return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
+
+    async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
+        """See `Connect`."""
+
+        def read(client: ConnectClient) -> UserPage:
+            request: GetCurrentUserDataRequestTypeDef = {
+                "InstanceId": instance_id,
+                "Filters": {"RoutingProfiles": list(profile_ids)},
+                "MaxResults": AGENTS_A_CALL,
+            }
+            if cursor is not None:
+                request["NextToken"] = cursor
+            answer = client.get_current_user_data(**request)
+            rows = dict(row for row in map(parse_user, answer.get("UserDataList", [])) if row is not None)
+            return UserPage(rows, answer.get("NextToken") or None)
 
         return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
 

@@ -22,7 +22,9 @@ class Trail:
         failures: Calls that failed in a row; sets the back-off.
         calls: Connect calls made, batched reads included.
         accepted: Writes that Connect accepted.
+        sent_at: When the last write was sent that Connect accepted, or may have.
         before: What the witness saw before the first write.
+        activity: Activity that counts as a heartbeat.
         writes: Each write: when, what, and its result.
         read_backs: What was seen after writes.
     """
@@ -32,7 +34,9 @@ class Trail:
     failures: int = 0
     calls: int = 0
     accepted: int = 0
+    sent_at: Boot | None = None
     before: dict[str, Any] | None = None
+    activity: dict[str, Any] | None = None
     writes: list[dict[str, Any]] = field(default_factory=list)
     read_backs: list[dict[str, Any]] = field(default_factory=list)
 
@@ -68,6 +72,8 @@ class Case:
             found["left_intent"] = {"target": intent.target, "former": intent.former, "at": intent.at}
         if self.trail.before is not None:
             found["before"] = self.trail.before
+        if self.trail.activity is not None:
+            found["activity"] = self.trail.activity
         if self.trail.writes:
             found["writes"] = list(self.trail.writes)
         if self.trail.read_backs:
@@ -108,4 +114,5 @@ def shown(sighting: Sighting) -> dict[str, Any]:
         "since": seen.since,
         "next_status": seen.next_status,
         "contacts": list(seen.contacts),
+        "connected_at": list(seen.connected_at),
     }

@@ -143,6 +143,10 @@ class Directory:
         """Name of a routing profile, or None when it is not known. Source: ListRoutingProfiles."""
         return self._entries[instance_id].profiles.get(profile_id)
 
+    def profile_ids(self, instance_id: str) -> tuple[str, ...]:
+        """All routing profiles of the instance; empty when they are not known."""
+        return tuple(self._entries[instance_id].profiles)
+
     def problems(self) -> list[Problem]:
         """Listings that failed the last time, and targets that do not exist."""
         return [fault for entry in self._entries.values() for fault in entry.faults.values()]

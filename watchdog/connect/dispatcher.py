@@ -21,8 +21,10 @@ from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.readback import ReadBack
+from watchdog.connect.reconcile import Reconciler, ReconcileRules
 from watchdog.connect.selection import Chosen, Selection
 from watchdog.connect.set_status import SetStatus
+from watchdog.connect.sparing import Sparing
 from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
@@ -59,6 +61,9 @@ class DispatcherConfig:
         quota: The share of Connect's quota, as the store has it.
         quotas: Exceptions from it, by operation.
         dry_run: Decide and record, write nothing (DRY_RUN).
+        witness_ttl_s: Seconds that activity in Connect counts for, like a heartbeat (SESSION_TTL); None takes none as
+            evidence (WITNESS).
+        reconcile: What is done about agents whom nobody has seen (RECONCILE); None looks for none.
         max_agents: Most agents in hand at a time, those that are read back included.
     """
 
@@ -67,6 +72,8 @@ class DispatcherConfig:
     quota: QuotaRules
     quotas: Mapping[str, QuotaRules] = field(default_factory=dict)
     dry_run: bool = False
+    witness_ttl_s: float | None = None
+    reconcile: ReconcileRules | None = None
     max_agents: int = 2_000
 
 
@@ -120,13 +127,30 @@ class Dispatcher:
         self.directory = Directory(self._guard, tuple(self._scopes), config.status, now)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(store, self._guard, self._tokens, self._circuits, flush=flush, now=now)
+        sparing = Sparing(store, config.witness_ttl_s, record=record, now=now)
         self._set_status = SetStatus(
             self.directory,
             self._witness,
             writer,
-            ReadBack(store, self._witness, now),
+            ReadBack(store, self._witness, sparing, now),
+            sparing,
             dry_run=config.dry_run,
             now=now,
+        )
+        self.reconciler = (
+            None
+            if config.reconcile is None
+            else Reconciler(
+                config.reconcile,
+                self._scopes,
+                store=store,
+                connect=self._guard,
+                tokens=self._tokens,
+                circuits=self._circuits,
+                directory=self.directory,
+                record=record,
+                now=now,
+            )
         )
         self._selection = Selection(
             self._scopes,
@@ -236,7 +260,11 @@ class Dispatcher:
         log.debug("agent.claimed", agent=str(claim.agent), epoch=claim.epoch, lag_s=round(claim.lag_s, 3))
         try:
             settle, target = await self._set_status.carry_out(case, chosen.target)
-            await self._settle(case, settle, target)
+            if case.closed:
+                self._trails.pop(claim.agent, None)
+                self._witness.forget(claim.agent)
+            else:
+                await self._settle(case, settle, target)
         except (ConnectError, CallAborted) as error:
             await self._release(case, error)
         except StoreUnavailable:

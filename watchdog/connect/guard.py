@@ -18,6 +18,7 @@ from watchdog.connect.answers import (
     PUT_USER_STATUS,
     Status,
     UserData,
+    UserPage,
 )
 from watchdog.connect.api import Connect
 from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line, Problem
@@ -112,6 +113,13 @@ class Guard:
         self._circuits.close(Line(instance_id, LIST_AGENT_STATUSES))
         return answer
 
+    async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
+        """See `Connect`."""
+        line = Line(instance_id, GET_CURRENT_USER_DATA)
+        call = self._connect.user_data_page(instance_id, profile_ids, cursor)
+        # Reading by profile has a permission of its own: without it, agents can be read and set all the same.
+        return await self._watched(line, call, breaks=False)
+
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         """See `Connect`."""
         line = Line(instance_id, PUT_USER_STATUS, status_id)
@@ -136,7 +144,7 @@ class Guard:
         boot = self._now().boot
         return [trouble.problem for trouble in self._troubles.values() if boot - trouble.last < OVER_AFTER_S]
 
-    async def _watched(self, line: Line, call: Awaitable[T]) -> T:
+    async def _watched(self, line: Line, call: Awaitable[T], *, breaks: bool = True) -> T:
         result = "cancelled"
         scope = self._scopes[line.where]
         try:
@@ -144,17 +152,18 @@ class Guard:
             result = "ok"
         except (ConnectError, CallAborted) as error:
             result = RESULTS[type(error)]
-            await self._failed(line, scope, error)
+            await self._failed(line, scope, error, breaks=breaks)
             raise
         finally:
             self._observer.connect_call(line.operation, result)
-        self._circuits.close(line)
+        if breaks:
+            self._circuits.close(line)
         self._circuits.close(Line(scope, ANY_OPERATION))
         if self._troubles.pop(("connect_unavailable", Line(line.where, line.operation)), None):
             log.info("connect.recovered", operation=line.operation, instance_id=line.where)
         return answer
 
-    async def _failed(self, line: Line, scope: str, error: Exception) -> None:
+    async def _failed(self, line: Line, scope: str, error: Exception, *, breaks: bool) -> None:
         match error:
             case ConnectThrottled():
                 self._note("connect_throttled", Line(scope, line.operation), error, "connect.throttled")
@@ -163,6 +172,8 @@ class Guard:
                 self._note("connect_unavailable", Line(line.where, line.operation), error, "connect.unavailable")
             case ConnectCredentials():
                 self._circuits.open(Line(scope, ANY_OPERATION), "credentials", str(error))
+            case ConnectDenied() if not breaks:
+                self._note("reconcile_denied", line, error, "reconcile.denied")
             case ConnectDenied() if line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
                 # Listings have no circuit: what they listed before is kept, and the agents can be acted on.
                 self._circuits.open(line, "denied", str(error))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from watchdog.connect.answers import Status
+from watchdog.connect.answers import Seen, Status
 from watchdog.connect.case import Case, shown
 from watchdog.connect.queue import Level
+from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, after_write, find
 from watchdog.connect.witness import Witness
 from watchdog.core.model import Instant, Outcome
@@ -30,20 +31,27 @@ def returned(case: Case) -> Settle:
 class ReadBack:
     """Reads back for each case; the reads of all cases are joined by the witness."""
 
-    def __init__(self, store: Store, witness: Witness, now: Callable[[], Instant]) -> None:
+    def __init__(self, store: Store, witness: Witness, sparing: Sparing, now: Callable[[], Instant]) -> None:
         """Composes.
 
         Args:
             store: Knows who has returned.
             witness: Reads.
+            sparing: Knows whose deed a status is.
             now: The machine's clocks.
         """
         self._store = store
         self._witness = witness
+        self._sparing = sparing
         self._now = now
 
-    async def confirm(self, case: Case, target: Status) -> Settle | None:
+    async def confirm(self, case: Case, target: Status, before: Seen | None) -> Settle | None:
         """Reads at 2, 10 and 30 s after now, until something is proven.
+
+        Args:
+            case: The claim.
+            target: What was written.
+            before: What was seen before.
 
         Returns:
             The outcome; None when the last read shows that the target is not there.
@@ -70,6 +78,8 @@ class ReadBack:
             case.trail.read_backs.append({"after_s": waited_s, **shown(sighting)})
             finding = find(sighting.seen, target, complete=sighting.complete)
             settled = after_write(finding, target)
+            if finding is Finding.ELSEWHERE:
+                settled = self._sparing.overruled_since(case, sighting, target, before)
             if settled is not None:
                 return settled
             if finding is Finding.UNKNOWN and after_s == READ_BACK_S[-1]:

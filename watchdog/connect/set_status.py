@@ -12,7 +12,8 @@ from watchdog.connect.case import Case, shown
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import level
 from watchdog.connect.readback import ReadBack, returned
-from watchdog.connect.verdict import Settle, Step, before_write, find
+from watchdog.connect.sparing import Sparing
+from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.connect.writer import Writer
 from watchdog.core.model import Instant, Outcome
@@ -34,6 +35,7 @@ class SetStatus:
         witness: Witness,
         writer: Writer,
         read_back: ReadBack,
+        sparing: Sparing,
         *,
         dry_run: bool,
         now: Callable[[], Instant],
@@ -45,6 +47,7 @@ class SetStatus:
             witness: Sees the agent.
             writer: Writes.
             read_back: Confirms.
+            sparing: Knows signs of life.
             dry_run: Write nothing.
             now: The machine's clocks.
         """
@@ -52,6 +55,7 @@ class SetStatus:
         self._witness = witness
         self._writer = writer
         self._read_back = read_back
+        self._sparing = sparing
         self._dry_run = dry_run
         self._now = now
 
@@ -59,7 +63,7 @@ class SetStatus:
         """Does what can be done.
 
         Returns:
-            The outcome and the target that it is about.
+            The outcome and the target that it is about. If the agent was spared, the claim has ended with it already.
 
         Raises:
             ConnectError: Not now. If anything was sent, its intent is on disk.
@@ -79,6 +83,11 @@ class SetStatus:
     async def _attempt(self, case: Case, target: Status) -> Settle:
         sighting = await self._look(case)
         finding = find(sighting.seen, target, complete=sighting.complete)
+        if finding is Finding.ELSEWHERE:
+            alive = self._sparing.overruled_before(case, sighting, target)
+            alive = alive or await self._sparing.spare(case, sighting, target)
+            if alive is not None:
+                return alive
         step = before_write(finding, target, case.claim.intent, dry_run=self._dry_run)
         match step:
             case Settle():
@@ -93,7 +102,10 @@ class SetStatus:
         while case.trail.accepted <= REWRITES:
             if not await self._writer.write(case, target, former, last=False):
                 return returned(case)
-            settled = await self._read_back.confirm(case, target)
+            settled = await self._read_back.confirm(case, target, sighting.seen)
+            shown_last = self._witness.glance(case.claim.agent)
+            if settled is None and shown_last is not None:
+                settled = await self._sparing.spare(case, shown_last, target)
             if settled is not None:
                 return settled
         return Settle(

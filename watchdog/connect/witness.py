@@ -48,12 +48,14 @@ class Sighting:
         complete: The answer had all pages: not in it means not shown.
         asked_at: When the read was sent.
         answered_at: The response's `Date`.
+        dated: It had one; see `UserData`.
     """
 
     seen: Seen | None
     complete: bool
     asked_at: Boot
     answered_at: Epoch
+    dated: bool = True
 
 
 @dataclass(slots=True)
@@ -253,7 +255,7 @@ class Witness:
 
     def _answer(self, instance_id: str, batch: Mapping[str, _Question], data: UserData, asked_at: Boot) -> None:
         for user_id, question in batch.items():
-            sighting = Sighting(data.rows.get(user_id), data.complete, asked_at, data.answered_at)
+            sighting = Sighting(data.rows.get(user_id), data.complete, asked_at, data.answered_at, data.dated)
             self._seen[AgentId(instance_id, user_id)] = sighting
             question.resolve(sighting)
         if asked_at - self._swept_at > KEPT_S:

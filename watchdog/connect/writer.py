@@ -15,7 +15,7 @@ from watchdog.connect.guard import RESULTS
 from watchdog.connect.queue import Level
 from watchdog.connect.tokens import Tokens
 from watchdog.core.model import Boot, Instant, Intent, IntentKind
-from watchdog.errors import CallAborted, ConnectDenied, ConnectError
+from watchdog.errors import CallAborted, ConnectDenied, ConnectError, ConnectUnavailable
 from watchdog.stores.base import Store
 
 FRESH_S = 0.25
@@ -99,14 +99,18 @@ class Writer:
         agent = case.claim.agent
         write = {"at": self._now().epoch, "target": target.id, "result": "unanswered"}
         case.trail.writes.append(write)
+        sent_before, case.trail.sent_at = case.trail.sent_at, self._now().boot
         try:
             await self._connect.put_user_status(agent.instance_id, agent.user_id, target.id, not_after)
         except CallAborted:
             write["result"] = "aborted"
+            case.trail.sent_at = sent_before
             raise
         except ConnectError as error:
             case.trail.calls += 1
             write["result"] = RESULTS[type(error)]
+            if not isinstance(error, ConnectUnavailable):
+                case.trail.sent_at = sent_before
             raise
         case.trail.calls += 1
         case.trail.accepted += 1

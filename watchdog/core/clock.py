@@ -35,6 +35,8 @@ class Cause(StrEnum):
     """The process was stopped, starved or suspended: a tick came more than `MAX_STEP_S` after the last."""
     STORE = "store"
     """Heartbeats could not be stored."""
+    CANARY = "canary"
+    """The way from outside to us is broken: our own calls do not come back."""
     GRACE = "grace"
     """A blind gap is over; clients are given time to return."""
 

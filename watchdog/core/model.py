@@ -81,6 +81,8 @@ class IntentKind(StrEnum):
     """What the watchdog sets out to do with an agent."""
 
     SET_STATUS = "set_status"
+    RECONCILE = "reconcile"
+    """Tell of an agent who can get contacts and of whom nothing was heard."""
 
 
 class Outcome(StrEnum):
@@ -96,6 +98,10 @@ class Outcome(StrEnum):
     """A heartbeat came before the change was settled."""
     SKIPPED_STATE = "skipped_state"
     """The agent's status rules it out, or Connect does not show the agent and the target is not of type OFFLINE."""
+    WITNESSED = "witnessed"
+    """Connect shows activity of the agent: it counts as a heartbeat at that time."""
+    UNSEEN = "unseen"
+    """Routable in Connect, and no heartbeat has been heard."""
     DRY_RUN = "dry_run"
     """Would have been written; DRY_RUN is on."""
     NO_SUCH_USER = "no_such_user"

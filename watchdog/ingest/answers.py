@@ -68,6 +68,12 @@ NOT_WATCHED = refusal(
     ),
 )
 
+NO_CANARY = refusal(
+    Rejection.UNAUTHORIZED,
+    MessageError(401, "Unauthorized", "Only the daemon itself sends `canary`. A heartbeat has no such field."),
+    BEARER,
+)
+
 WRONG_METHOD = refusal(
     Rejection.METHOD,
     MessageError(405, "Method Not Allowed", "Heartbeats are sent with POST."),

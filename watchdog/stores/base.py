@@ -162,11 +162,33 @@ class Store(Protocol):
             all the same), or when the claim was void (nothing is recorded).
         """
 
+    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
+        """Counts activity of a claimed agent as a heartbeat of `ttl_s` that came `age_s` ago, if it is worth anything.
+
+        What it is worth is in `watchdog.core.evidence.lease`, by the clock of the last tick. If it is worth something,
+        the agent ends with that lease, though it has no session with it; its epoch is up by one, as with any heartbeat
+        after its grace began; the claim ends with its intent, and the action is in the history. One transaction,
+        synced. A later bye ends such a lease at once.
+
+        Returns:
+            True; or False when it is worth nothing, the agent has returned or the claim is void: nothing is changed.
+        """
+
     async def release(self, claim: Claim, delay_s: float) -> bool:
         """Gives a claim back without an outcome; its intent, if any, stays. The agent is not due again for `delay_s`.
 
         Returns:
             True; or False when the claim was void.
+        """
+
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        """Adds to the history that an agent is there of whom nothing is expected: unknown, or settled and not live.
+
+        With `ttl_s` the agent has a lease of so many seconds then, without a session, as if heard now and never again;
+        its epoch is up by one, and an unknown agent is known. One transaction, synced.
+
+        Returns:
+            True; or False when the agent is live, in grace or due: nothing is changed.
         """
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:

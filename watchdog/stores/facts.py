@@ -64,8 +64,8 @@ class Agent:
     Attributes:
         id: Who.
         sessions: Its sessions, those lately ended included.
-        ends_at: The latest `expires_at` of them and of those forgotten.
-        floor: The latest `expires_at` of those forgotten.
+        ends_at: The latest `expires_at` of them, and `floor`.
+        floor: The latest `expires_at` of those forgotten, and the end of a lease that has no session.
         epoch: Up by one at each renewal after its grace began.
         settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
         last_outcome: That outcome.

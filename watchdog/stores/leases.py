@@ -28,7 +28,7 @@ from watchdog.core.model import (
     SessionView,
     Verdict,
 )
-from watchdog.stores.facts import Agent, Dirty, Session
+from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 
 BUCKET_S = 0.05
 """Width of an expiry bucket. An agent is looked at no earlier than its `wake_at` and at most this much later."""
@@ -121,6 +121,10 @@ class LeaseTable:
         session.closed = True
         session.incarnation = beat.incarnation
         session.seen = session.agent.seen = seen
+        if session.agent.floor > clock:
+            # Activity that somebody has witnessed is older than this bye.
+            session.agent.floor = clock
+            self.dirty.agents[session.agent.id] = session.agent
         self._move(session, Observed(min(session.expires_at, deadline.expiry(beat, clock))))
         session.horizon = session.expires_at
         self.dirty.sessions[session.session_id] = session
@@ -137,6 +141,30 @@ class LeaseTable:
         before = agent.ends_at
         agent.ends_at = max(agent.floor, *(row.expires_at for row in agent.sessions))
         return agent.ends_at < before
+
+    def heard(self, agent: Agent) -> Observed:
+        """When the agent was last heard from, a bye included; `NEVER` where no session is known any more."""
+        return max(
+            (row.expires_at if row.closed else Observed(row.expires_at - row.ttl) for row in agent.sessions),
+            default=NEVER,
+        )
+
+    def lengthen(self, agent: Agent, ends_at: Observed, clock: Observed) -> None:
+        """The agent is gone no earlier than `ends_at`, as if heard, without a session. A new epoch begins."""
+        agent.epoch += 1
+        agent.floor = max(agent.floor, ends_at)
+        agent.ends_at = max(agent.ends_at, agent.floor)
+        self.dirty.agents[agent.id] = agent
+        self._look(agent, clock)
+
+    def expected(self, agent_id: AgentId, clock: Observed) -> bool:
+        """Whether the agent is live, in grace or due."""
+        agent = self.agents.get(agent_id)
+        return agent is not None and self.state(agent, clock) not in (AgentState.AWAY, AgentState.GONE)
+
+    def suppose(self, agent_id: AgentId, ends_at: Observed, clock: Observed) -> None:
+        """Gives an agent, known or not, a lease without a session."""
+        self.lengthen(self.agents.get(agent_id) or self._new_agent(agent_id), ends_at, clock)
 
     def _new_agent(self, agent_id: AgentId) -> Agent:
         agent = self.agents[agent_id] = Agent(agent_id)

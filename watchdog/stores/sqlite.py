@@ -10,10 +10,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 from watchdog.core import clock as clocks
+from watchdog.core import evidence
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
     Action,
@@ -253,12 +255,67 @@ class SqliteStore:
         await self._write(batch)
         if self._holder(claim) is None:
             return False
+        self._end_claim(agent, claim)
+        self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed)
+        return agent.epoch == claim.epoch
+
+    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.witness`."""
+        agent, clock = self._holder(claim), self._clock.observed
+        if agent is None or agent.epoch != claim.epoch:
+            return False
+        ends_at = evidence.lease(
+            age_s,
+            ttl_s,
+            heard=self._table.heard(agent),
+            ends_at=agent.ends_at,
+            timer_s=self._rules.timer_s,
+            clock=clock,
+        )
+        if ends_at is None:
+            return False
+        row = copy(agent)
+        row.epoch, row.floor, row.last_outcome = agent.epoch + 1, ends_at, action.outcome
+        batch = Batch(sync=True)
+        batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
+        batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
+        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        await self._write(batch)
+        if self._holder(claim) is None:
+            return False
+        self._end_claim(agent, claim)
+        agent.last_outcome = action.outcome
+        self._table.dirty.agents[agent.id] = agent
+        if agent.epoch == claim.epoch:
+            self._table.lengthen(agent, ends_at, self._clock.observed)
+        return True
+
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        """See `Store.unseen`."""
+        if self._table.expected(action.agent, self._clock.observed):
+            return False
+        batch = Batch(sync=True)
+        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        if ttl_s is not None:
+            row = copy(self._table.agents.get(action.agent) or Agent(action.agent))
+            row.epoch, row.floor = row.epoch + 1, Observed(self._clock.observed + ttl_s)
+            batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
+        await self._write(batch)
+        clock = self._clock.observed
+        if ttl_s is None:
+            return True
+        if self._table.expected(action.agent, clock):
+            # Heard from meanwhile: what was written about the agent is older than what is known now.
+            self._table.dirty.agents[action.agent] = self._table.agents[action.agent]
+        else:
+            self._table.suppose(action.agent, Observed(clock + ttl_s), clock)
+        return True
+
+    def _end_claim(self, agent: Agent, claim: Claim) -> None:
         agent.claim = None
         agent.intent = None
         self._left.pop(agent.id, None)
         self._told_orphans.pop(claim.token, None)
-        self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed)
-        return agent.epoch == claim.epoch
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
         """See `Store.release`."""
