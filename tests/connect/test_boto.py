@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -242,3 +243,83 @@ async def test_a_cancelled_call_is_still_waited_for_at_the_end(stand):
     assert await connect.close(5.0)
     assert stand.calls() == [("PutUserStatus", "ok")]
     assert stand.model.status_name(DEFAULT_INSTANCE_ID, stand.users[0]) == "Offline"
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Answers everything with status 200 and what it was told to."""
+
+    body, kind = b"", "text/html"
+
+    def do_any(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(200)
+        self.send_header("content-type", self.kind)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_GET = do_POST = do_PUT = do_any  # noqa: N815 - names that http.server looks for
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>please log in</html>", "text/html"),
+        (b"", "application/json"),
+        (b"{}", "application/json"),
+        (b"null", "application/json"),
+    ],
+)
+async def test_a_200_that_is_no_answer_of_connect_is_none(monkeypatch, body, kind):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    handler = type("Handler", (Proxy,), {"body": body, "kind": kind})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CONNECT", f"http://127.0.0.1:{proxy.server_port}")
+        connect = BotoConnect([Instance("i", "us-east-1")], now)
+        for call in (
+            connect.current_user_data("i", ["anna"]),
+            connect.list_agent_statuses("i"),
+            connect.list_routing_profiles("i"),
+        ):
+            with pytest.raises(ConnectUnavailable):
+                await call
+        if kind == "text/html":
+            with pytest.raises(ConnectUnavailable) as caught:
+                await connect.put_user_status("i", "anna", "offline", Boot(now().boot + 5))
+            assert caught.value.maybe_applied
+        await connect.close(1)
+        proxy.shutdown()
+        thread.join()
+
+
+async def test_an_agent_who_is_shown_without_a_status_is_neither_seen_nor_absent(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    body = b'{"UserDataList": [{"User": {"Id": "anna"}}]}'
+    handler = type("Handler", (Proxy,), {"body": body, "kind": "application/json"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CONNECT", f"http://127.0.0.1:{proxy.server_port}")
+        connect = BotoConnect([Instance("i", "us-east-1")], now)
+        data = await connect.current_user_data("i", ["anna", "bert"])
+        assert (dict(data.rows), data.unreadable) == ({}, {"anna"})
+        await connect.close(1)
+        proxy.shutdown()
+        thread.join()
+
+
+async def test_an_endpoint_that_is_none_is_told_and_not_lost(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CONNECT", "localhost:5000")
+    connect = BotoConnect([Instance("i", "us-east-1")], now)
+    with pytest.raises(ConnectUnavailable, match="localhost:5000"):
+        await connect.list_agent_statuses("i")
+    await connect.close(1)

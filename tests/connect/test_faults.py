@@ -525,3 +525,30 @@ async def test_a_claim_that_was_lost_is_not_recorded_as_an_outcome(tmp_path):
         await asyncio.sleep(20)
         assert w.outcomes() == ["confirmed"]
         assert w.effective() == 1
+
+
+async def test_a_write_that_was_refused_is_not_taken_for_the_cause(tmp_path):
+    """The agent goes Offline by themselves after the watchdog's write was throttled."""
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        w.fault(FaultKind.THROTTLE, times=1)
+        await w.start()
+        await w.leave(anna)
+        await w.until(lambda: len(w.puts()) == 1)
+        w.model.agent_sets_status(*anna, "Offline")
+        await w.until(lambda: w.actions)
+        assert w.outcomes() == ["already"]
+        assert w.effective() == 0
+
+
+async def test_one_agent_who_may_not_be_set_does_not_stop_the_others(tmp_path):
+    async with world(tmp_path) as w:
+        refused, *others = w.centre(agents=12)
+        w.fault(FaultKind.ACCESS_DENIED, user_id=refused.user_id, times=None)
+        await w.start()
+        await w.leave(refused)
+        await asyncio.sleep(0.5)
+        await w.leave(*others)
+        await asyncio.sleep(1800)
+        assert {w.model.status_name(*agent) for agent in others} == {"Offline"}
+        assert w.model.status_name(*refused) == "Available"

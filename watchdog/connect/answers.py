@@ -5,7 +5,7 @@ Pure functions and values, shared by every implementation of the `Connect` proto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -90,12 +90,14 @@ class UserData:
         complete: No page is missing, so that whoever is not in it was not shown by Connect.
         answered_at: The last response's `Date`.
         dated: It had one. If not, `answered_at` is by our own clock, and no age can be told from it.
+        unreadable: Users who were in it without a status: neither seen nor absent.
     """
 
     rows: Mapping[str, Seen]
     complete: bool
     answered_at: Epoch
     dated: bool = True
+    unreadable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,37 @@ class UserPage:
 
     rows: Mapping[str, Seen]
     cursor: str | None
+
+
+def listed(answer: Mapping[str, Any], key: str, operation: str) -> Sequence[Mapping[str, Any]]:
+    """The rows of an answer.
+
+    Raises:
+        ConnectUnavailable: It is none: a proxy's page with status 200, or an empty body, has no such list.
+    """
+    rows = answer.get(key)
+    if rows is None:
+        raise ConnectUnavailable(
+            f"{operation}: the answer has no {key}. Is there a proxy in between?",
+            maybe_applied=False,
+            operation=operation,
+        )
+    return list(rows)
+
+
+def check_answered(answer: Mapping[str, Any], operation: str) -> None:
+    """Takes an answer without a body.
+
+    Raises:
+        ConnectUnavailable: It is a page, not an answer of Connect.
+    """
+    kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
+    if "html" in kind:
+        raise ConnectUnavailable(
+            f"{operation}: a web page was answered. Is there a proxy in between?",
+            maybe_applied=True,
+            operation=operation,
+        )
 
 
 def parse_status(summary: Mapping[str, Any]) -> Status:
@@ -229,6 +262,9 @@ def _refused(error: aws.ClientError, operation: str, instance_id: str) -> Connec
         f"{operation} for instance {instance_id}: {code or status} {error.response.get('Error', {}).get('Message', '')}"
     )
     said = said.rstrip(" .")
+    if error.operation_name != operation and (code in THROTTLING_CODES or status == 429):  # noqa: PLR2004  # HTTP
+        text = f"{said} ({error.operation_name})"
+        return ConnectUnavailable(text, maybe_applied=False, operation=operation, code=code)
     if error.operation_name != operation and status < 500:  # noqa: PLR2004  # HTTP: below are the caller's faults
         # Before our own operation botocore calls STS for the credentials of a role.
         text = f"{said} ({error.operation_name}). Check the role in WATCHDOG_INSTANCES and who may assume it."

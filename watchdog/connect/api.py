@@ -36,13 +36,15 @@ from watchdog.connect.answers import (
     UserData,
     UserPage,
     answered_at,
+    check_answered,
     classify,
     is_dated,
+    listed,
     parse_status,
     parse_user,
 )
 from watchdog.core.model import Boot, Instant
-from watchdog.errors import CallAborted, ConnectCredentials
+from watchdog.errors import CallAborted, ConnectCredentials, ConnectUnavailable, WatchdogError
 
 if TYPE_CHECKING:
     from mypy_boto3_connect import ConnectClient
@@ -224,9 +226,15 @@ class BotoConnect:
                 "MaxResults": AGENTS_A_CALL,
             }
             rows: dict[str, Seen] = {}
+            unreadable: set[str] = set()
             for _ in range(MAX_PAGES):
                 answer = client.get_current_user_data(**request)
-                rows.update(row for row in map(parse_user, answer.get("UserDataList", [])) if row is not None)
+                for row in listed(answer, "UserDataList", GET_CURRENT_USER_DATA):
+                    parsed = parse_user(row)
+                    if parsed is None:
+                        unreadable.add(row.get("User", {}).get("Id", ""))
+                    else:
+                        rows[parsed[0]] = parsed[1]
                 token = answer.get("NextToken")
                 if not token:
                     break
@@ -236,6 +244,7 @@ class BotoConnect:
                 complete=not token,
                 answered_at=answered_at(answer, self._now().epoch),
                 dated=is_dated(answer),
+                unreadable=frozenset(unreadable),
             )
 
         return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
@@ -252,7 +261,8 @@ class BotoConnect:
             if cursor is not None:
                 request["NextToken"] = cursor
             answer = client.get_current_user_data(**request)
-            rows = dict(row for row in map(parse_user, answer.get("UserDataList", [])) if row is not None)
+            found = listed(answer, "UserDataList", GET_CURRENT_USER_DATA)
+            rows = dict(row for row in map(parse_user, found) if row is not None)
             return UserPage(rows, answer.get("NextToken") or None)
 
         return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
@@ -263,7 +273,8 @@ class BotoConnect:
         def write(client: ConnectClient) -> None:
             # For `_abort_if_late`, which runs in this thread during the call; every write sets its own.
             self._call.not_after = not_after
-            client.put_user_status(InstanceId=instance_id, UserId=user_id, AgentStatusId=status_id)
+            answer = client.put_user_status(InstanceId=instance_id, UserId=user_id, AgentStatusId=status_id)
+            check_answered(answer, PUT_USER_STATUS)
 
         await self._submit(PUT_USER_STATUS, instance_id, write)
 
@@ -275,10 +286,13 @@ class BotoConnect:
             found: list[Status] = []
             for _ in range(MAX_PAGES):
                 answer = client.list_agent_statuses(**request)
-                found.extend(map(parse_status, answer.get("AgentStatusSummaryList", [])))
+                found.extend(map(parse_status, listed(answer, "AgentStatusSummaryList", LIST_AGENT_STATUSES)))
                 if not answer.get("NextToken"):
                     break
                 request["NextToken"] = answer["NextToken"]
+            if not found:
+                text = f"{LIST_AGENT_STATUSES}: the list is empty, and every instance has statuses."
+                raise ConnectUnavailable(text, maybe_applied=False, operation=LIST_AGENT_STATUSES)
             return tuple(found)
 
         return await self._submit(LIST_AGENT_STATUSES, instance_id, read)
@@ -291,7 +305,8 @@ class BotoConnect:
             found: dict[str, str] = {}
             for _ in range(MAX_PAGES):
                 answer = client.list_routing_profiles(**request)
-                found.update((row["Id"], row.get("Name", "")) for row in answer.get("RoutingProfileSummaryList", []))
+                summaries = listed(answer, "RoutingProfileSummaryList", LIST_ROUTING_PROFILES)
+                found.update((row["Id"], row.get("Name", "")) for row in summaries)
                 if not answer.get("NextToken"):
                     break
                 request["NextToken"] = answer["NextToken"]
@@ -315,6 +330,12 @@ class BotoConnect:
                 # botocore remembers that there were none, or which; a new session looks again.
                 self._forget(instance)
             raise ours from error
+        except WatchdogError:
+            raise
+        except Exception as error:
+            # An endpoint that is none, an answer that botocore cannot parse, credentials that it gives up on.
+            text = f"{operation} for instance {instance_id}: {type(error).__name__}: {error}"
+            raise ConnectUnavailable(text, maybe_applied=True, operation=operation) from error
 
     def _client(self, instance: Instance) -> ConnectClient:
         key = (instance.role_arn, instance.external_id, instance.region)

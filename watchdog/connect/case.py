@@ -9,7 +9,13 @@ from watchdog.connect.answers import Status
 from watchdog.connect.queue import Rank
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting
-from watchdog.core.model import Action, Boot, Claim, Instant, IntentKind
+from watchdog.core.model import Action, Boot, Claim, Instant, Intent, IntentKind
+
+MAY_HAVE_APPLIED = frozenset({"accepted", "unanswered", "unavailable"})
+"""Results of a write after which Connect may have the status."""
+
+NOT_SENT = "not_sent"
+"""Result of a write that never reached Connect."""
 
 
 @dataclass(slots=True)
@@ -62,6 +68,16 @@ class Case:
     unserved: bool = True
     interruptible: bool = True
     closed: bool = False
+
+    @property
+    def carried(self) -> Intent | None:
+        """What an earlier claim left and may have taken effect; None when every write of it was refused or not sent.
+
+        Writes of an earlier process are not known, so they may have.
+        """
+        if self.trail.writes and not any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes):
+            return None
+        return self.claim.intent
 
     def evidence(self) -> dict[str, Any]:
         """Everything that the decision rests on; JSON values."""

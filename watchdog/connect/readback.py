@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from watchdog.connect.answers import Seen, Status
-from watchdog.connect.case import Case, shown
+from watchdog.connect.case import MAY_HAVE_APPLIED, Case, shown
 from watchdog.connect.queue import Level
 from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, after_write, find
@@ -23,7 +23,7 @@ def returned(case: Case) -> Settle:
     """The outcome for an agent who came back before the intent was settled."""
     if case.trail.accepted:
         return Settle(Outcome.RETURNED, "A heartbeat came after the status was written and before it was read back.")
-    if any(write["result"] in ("unavailable", "unanswered") for write in case.trail.writes) or case.claim.intent:
+    if any(write["result"] in MAY_HAVE_APPLIED for write in case.trail.writes) or case.carried:
         return Settle(Outcome.RETURNED, "A heartbeat came; an earlier write without an answer may have taken effect.")
     return Settle(Outcome.RETURNED, "A heartbeat came before anything was written.")
 

@@ -131,7 +131,8 @@ class Selection:
                 case Gate.OPEN:
                     ready[instance_id] = waiting
                 case Gate.PROBE:
-                    first = waiting[0]
+                    # Any of them: the one that waits longest may be the one that is refused.
+                    first = waiting[int(self._random() * len(waiting)) % len(waiting)]
                     self._circuits.probe(first.agent, places, target.id)
                     chosen.append(Chosen(first, target, Rank(Level.SOON, first.deadline), probe=True))
                 case Gate.SHUT:

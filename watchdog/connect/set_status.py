@@ -88,7 +88,7 @@ class SetStatus:
             alive = alive or await self._sparing.spare(case, sighting, target)
             if alive is not None:
                 return alive
-        step = before_write(finding, target, case.claim.intent, dry_run=self._dry_run)
+        step = before_write(finding, target, case.carried, dry_run=self._dry_run)
         match step:
             case Settle():
                 return step

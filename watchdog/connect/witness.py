@@ -255,7 +255,8 @@ class Witness:
 
     def _answer(self, instance_id: str, batch: Mapping[str, _Question], data: UserData, asked_at: Boot) -> None:
         for user_id, question in batch.items():
-            sighting = Sighting(data.rows.get(user_id), data.complete, asked_at, data.answered_at, data.dated)
+            complete = data.complete and user_id not in data.unreadable
+            sighting = Sighting(data.rows.get(user_id), complete, asked_at, data.answered_at, data.dated)
             self._seen[AgentId(instance_id, user_id)] = sighting
             question.resolve(sighting)
         if asked_at - self._swept_at > KEPT_S:

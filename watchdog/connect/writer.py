@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from watchdog.connect.answers import PUT_USER_STATUS, Status
 from watchdog.connect.api import Connect
-from watchdog.connect.case import Case
+from watchdog.connect.case import NOT_SENT, Case
 from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.queue import Level
@@ -108,7 +108,8 @@ class Writer:
             raise
         except ConnectError as error:
             case.trail.calls += 1
-            write["result"] = RESULTS[type(error)]
+            sent = not isinstance(error, ConnectUnavailable) or error.maybe_applied
+            write["result"] = RESULTS[type(error)] if sent else NOT_SENT
             if not isinstance(error, ConnectUnavailable):
                 case.trail.sent_at = sent_before
             raise
