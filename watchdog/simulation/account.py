@@ -1,0 +1,182 @@
+"""The simulator's own account of who was heard and who was there, kept from the outside of the daemon.
+
+Two clocks are kept apart. *Heard* time passes while a process runs and can store what it hears; no agent may be judged
+by any other. *Real* time passes always; it tells whether an agent was present, whatever became of the daemon.
+
+Nothing here looks into the daemon: it is told what was answered, when processes ran, and what the network let through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PAUSE_HEARD_S = 2.0
+"""Of each pause this much counts as heard: what arrives in it waits in the socket and is read afterwards."""
+
+RACE_S = 0.35
+"""A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
+re-check and the sending, and the time of a flush."""
+
+KEPT_S = 1_200.0
+"""Coverage is kept for this long."""
+
+
+class Hearing:
+    """Heard time: how long a process ran, unpaused, with a store that took what it heard."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._since: float | None = None
+        self._up = False
+        self._deaf = 0
+        self._paused_at: float | None = None
+
+    def at(self, now: float) -> float:
+        """Heard seconds until `now`."""
+        if self._since is None:
+            return self._total
+        until = now if self._paused_at is None else min(now, self._paused_at + PAUSE_HEARD_S)
+        return self._total + max(0.0, until - self._since)
+
+    def up(self, now: float, *, up: bool) -> None:
+        """A process begins or ceases to run."""
+        self._change(now)
+        self._up = up
+        self._paused_at = None
+        self._since = now if self._hears() else None
+
+    def paused(self, now: float, *, paused: bool) -> None:
+        """The process is stopped or continues."""
+        self._change(now)
+        self._paused_at = now if paused else None
+        self._since = now if self._hears() else None
+
+    def deaf(self, now: float, *, deaf: bool) -> None:
+        """The store fails or recovers. Calls nest."""
+        self._change(now)
+        self._deaf += 1 if deaf else -1
+        self._since = now if self._hears() else None
+
+    def _hears(self) -> bool:
+        return self._up and not self._deaf
+
+    def _change(self, now: float) -> None:
+        self._total = self.at(now)
+        if self._paused_at is not None and now > self._paused_at + PAUSE_HEARD_S:
+            # Whatever else changes in this pause, its two seconds are spent.
+            self._paused_at = float("-inf")
+
+
+@dataclass(slots=True)
+class Taken:
+    """One beat or bye that a process accepted: when, in real and in heard time, and what it renews."""
+
+    at: float
+    heard: float
+    ttl: float
+    bye: bool
+
+
+@dataclass(slots=True)
+class SessionAccount:
+    """One session, as the outside knows it.
+
+    Attributes:
+        incarnation: The highest that was accepted.
+        seq: The highest of that incarnation that was accepted.
+        taken: What was accepted lately, oldest first.
+        let_through: Attempts that the network let through: real time and TTL.
+        ended_at: Real time of the page's end, by bye or by silence; None while it beats.
+        bye_at: Real time at which the bye was sent, if one was.
+    """
+
+    incarnation: int = -1
+    seq: int = -1
+    taken: list[Taken] = field(default_factory=list)
+    let_through: list[tuple[float, float]] = field(default_factory=list)
+    ended_at: float | None = None
+    bye_at: float | None = None
+
+    def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
+        """Notes an accepted message. False: it was an old one, which counts for nothing."""
+        if incarnation < self.incarnation:
+            return False
+        closed = bool(self.taken) and self.taken[-1].bye
+        if incarnation == self.incarnation and (closed or (seq <= self.seq and not taken.bye)):
+            return False
+        self.seq = max(seq, self.seq) if incarnation == self.incarnation else seq
+        self.incarnation = incarnation
+        self.taken = [*self.taken[-7:], taken]
+        return True
+
+    def end_heard(self, before: float) -> float | None:
+        """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""
+        counted = [each for each in self.taken if each.at <= before]
+        if not counted:
+            return None
+        last = counted[-1]
+        if last.bye:
+            lease = [each.heard + each.ttl for each in counted[:-1] if not each.bye]
+            return min([last.heard, *lease[-1:]])
+        return last.heard + last.ttl
+
+
+class AgentAccount:
+    """One agent: all sessions, and how often the watchdog has changed the status since the agent was last there.
+
+    Attributes:
+        sessions: By session id.
+        known: A process has stored a session of the agent.
+        changes: Effective changes since the last attempt that the network let through.
+        total_changes: Effective changes in all.
+        overruled: A person has changed the status of the absent agent after the watchdog was done.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionAccount] = {}
+        self.known = False
+        self.changes = 0
+        self.total_changes = 0
+        self.overruled = False
+
+    def session(self, session_id: str) -> SessionAccount:
+        """The account of a session; a new one when it is not known."""
+        return self.sessions.setdefault(session_id, SessionAccount())
+
+    def attempt(self, session_id: str, now: float, ttl: float) -> None:
+        """The network let a beat through: the agent is there, whatever the daemon makes of it."""
+        account = self.session(session_id)
+        account.let_through.append((now, ttl))
+        self.changes = 0
+        self.overruled = False
+
+    def deadline_heard(self, before: float, timer: float) -> float:
+        """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
+        ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
+        return max(ends) + timer if ends else float("-inf")
+
+    def uncovered(self, begin: float, end: float) -> float:
+        """Real seconds between `begin` and `end` in which no session was there.
+
+        A session is there from each attempt that the network let through for its TTL, until its bye.
+        """
+        spans = sorted(
+            (at, min(at + ttl, each.bye_at if each.bye_at is not None and each.bye_at >= at else float("inf")))
+            for each in self.sessions.values()
+            for at, ttl in each.let_through
+            if at + ttl > begin and at < end
+        )
+        missing, reached = 0.0, begin
+        for first, last in spans:
+            if first > reached:
+                missing += min(first, end) - reached
+            reached = max(reached, last)
+            if reached >= end:
+                return missing
+        return missing + max(0.0, end - reached)
+
+    def forget(self, before: float) -> None:
+        """Drops attempts that are too old to matter, so that a long world stays quick."""
+        for account in self.sessions.values():
+            if account.let_through and account.let_through[0][0] < before:
+                account.let_through = [each for each in account.let_through if each[0] >= before]
