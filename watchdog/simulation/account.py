@@ -8,6 +8,7 @@ Nothing here looks into the daemon: it is told what was answered, when processes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 PAUSE_HEARD_S = 2.0
@@ -109,6 +110,19 @@ class SessionAccount:
         self.taken = [*self.taken[-7:], taken]
         return True
 
+    def spans(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
+        """When the page was there, in real time, as far as it touches `begin` to `end`.
+
+        It is there from each attempt that the network let through, for its TTL, until the next one or its bye.
+        """
+        following = [*(at for at, _ in self.let_through[1:]), float("inf")]
+        for (at, ttl), then in zip(self.let_through, following, strict=False):
+            until = min(at + ttl, then)
+            if self.bye_at is not None and self.bye_at >= at:
+                until = min(until, self.bye_at)
+            if until > begin and at < end:
+                yield at, until
+
     def end_heard(self, before: float) -> float | None:
         """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""
         counted = [each for each in self.taken if each.at <= before]
@@ -156,16 +170,8 @@ class AgentAccount:
         return max(ends) + timer if ends else float("-inf")
 
     def uncovered(self, begin: float, end: float) -> float:
-        """Real seconds between `begin` and `end` in which no session was there.
-
-        A session is there from each attempt that the network let through for its TTL, until its bye.
-        """
-        spans = sorted(
-            (at, min(at + ttl, each.bye_at if each.bye_at is not None and each.bye_at >= at else float("inf")))
-            for each in self.sessions.values()
-            for at, ttl in each.let_through
-            if at + ttl > begin and at < end
-        )
+        """Real seconds between `begin` and `end` in which no session was there."""
+        spans = sorted(span for each in self.sessions.values() for span in each.spans(begin, end))
         missing, reached = 0.0, begin
         for first, last in spans:
             if first > reached:

@@ -12,16 +12,12 @@ from watchdog.core.model import Action, Boot, Epoch, Instant
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.simulation.account import Hearing
 from watchdog.simulation.client import VirtualConnect, Watcher
+from watchdog.simulation.clocks import BOOTED_FOR_S, START
 from watchdog.simulation.disk import DiskWeather
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.loop import spawn
 from watchdog.simulation.network import Answered
 from watchdog.simulation.process import Process, Surroundings, Timers
-
-START = 1_700_000_000.0
-"""The wall clock at virtual second 0."""
-
-BOOTED_FOR_S = 1_000.0
 
 
 class Host(Surroundings):
@@ -109,7 +105,7 @@ class Host(Surroundings):
 
     # What the network finds.
 
-    def accept(self, body: bytes) -> asyncio.Future[Answered] | None:
+    def accept(self, body: bytes) -> asyncio.Future[Answered | None] | None:
         """See `network.Host`."""
         if self.process is None or not self.process.listening:
             return None
@@ -178,10 +174,6 @@ class Host(Surroundings):
             return
         self._boots += 1
         self._booted_at = self._time() - 20.0
-
-    def busy(self) -> bool:
-        """Whether the process still works on something."""
-        return False
 
     def _gone(self) -> Process | None:
         process, self.process = self.process, None

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,6 +19,7 @@ from typing import Protocol
 from watchdog.core.model import Action, Outcome
 from watchdog.sandbox.records import Call
 from watchdog.simulation.account import RACE_S, AgentAccount, Hearing
+from watchdog.simulation.clocks import START
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.process import Timers
 
@@ -38,6 +40,11 @@ EACH_S = 2.0
 
 CARRIED_S = 5.0
 """Longest that a request is under way after its page has ended."""
+
+LOGGED_S = 40.0
+"""Longest from a call's arrival to its line in the log: the longest delay among the faults is 30 s."""
+
+ROUNDING = 1e-6
 
 WRITTEN = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.RETURNED, Outcome.FAILED, Outcome.ALREADY})
 """Outcomes that an effective change may end in."""
@@ -82,12 +89,21 @@ class Rate:
     burst: float
     level: float = 0.0
     at: float = 0.0
+    waiting: list[float] = field(default_factory=list)
 
-    def add(self, at: float) -> bool:
-        """One call. Returns whether the quota was kept."""
-        self.level = max(0.0, self.level - (at - self.at) * self.rate) + 1.0
-        self.at = at
-        return self.level <= self.burst + 1e-6
+    def add(self, at: float) -> None:
+        """One call. Calls are logged when they take effect, so they may be added out of order."""
+        heapq.heappush(self.waiting, at)
+
+    def most(self, before: float) -> float:
+        """Counts the calls that came before. Returns by how much the quota was exceeded at worst; 0 when it was not."""
+        worst = 0.0
+        while self.waiting and self.waiting[0] < before:
+            at = heapq.heappop(self.waiting)
+            self.level = max(0.0, self.level - (at - self.at) * self.rate) + 1.0
+            self.at = at
+            worst = max(worst, self.level - self.burst)
+        return worst if worst > ROUNDING else 0.0
 
 
 @dataclass(slots=True)
@@ -125,11 +141,9 @@ class Invariants:
 
     def logged(self, calls: Sequence[Call], status_name: Mapping[str, str]) -> None:
         """Connect's log has grown. Calls are given in the order of their effect, with Connect's own times."""
-        for call in sorted(calls, key=lambda each: each.received_at):
-            rate = self.rates.get(call.operation)
-            if rate is not None and not rate.add(call.received_at):
-                over = rate.level - rate.burst
-                self.journal.violate("rate", f"{call.operation}: {over:.1f} calls more than the quota allows")
+        for call in calls:
+            if call.operation in self.rates:
+                self.rates[call.operation].add(call.received_at - START)
         for call in calls:
             if call.operation != "PutUserStatus" or call.user_id is None:
                 continue
@@ -143,7 +157,8 @@ class Invariants:
                     self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
 
     def look(self, now: float) -> int:
-        """Looks for ghosts that have waited for too long. Returns how many ghosts there are."""
+        """Looks for ghosts that have waited for too long, and at the rate. Returns how many ghosts there are."""
+        self.count(now - LOGGED_S)
         ghosts = [
             (user_id, each)
             for user_id, each in self.people.items()
@@ -156,6 +171,13 @@ class Invariants:
             if now > bound:
                 self.journal.violate("ghost", f"should have been set {now - bound:.1f} s ago", user_id)
         return len(ghosts)
+
+    def count(self, before: float) -> None:
+        """Checks the rate of the calls that came before."""
+        for operation, rate in self.rates.items():
+            over = rate.most(before)
+            if over:
+                self.journal.violate("rate", f"{operation}: {over:.1f} calls more than the quota allows")
 
     def bound(self, someone: Someone, ghosts: int) -> float:
         """The real time until which a ghost must be set, if no fault comes any more."""
@@ -176,6 +198,7 @@ class Invariants:
 
     def recorded(self, actions: Sequence[Action]) -> None:
         """The whole history, at the end."""
+        self.count(float("inf"))
         found: dict[str, int] = {}
         for action in actions:
             if action.outcome in WRITTEN:

@@ -61,7 +61,7 @@ class Journal:
 
     def add(self, what: str, agent: str = "") -> None:
         """Writes a line. `agent` is a user's id, or empty for what concerns all."""
-        line = f"{self._time():11.3f}  {agent or '-':<10}  {what}"
+        line = f"{self._time():11.3f}  {agent[:8] or '-':<8}  {what}"
         self.lines += 1
         self._digest.update(line.encode())
         self._kept.append((agent, line))

@@ -44,8 +44,8 @@ class Answered:
 class Host(Protocol):
     """The machine that the daemon runs on."""
 
-    def accept(self, body: bytes) -> asyncio.Future[Answered] | None:
-        """Gives the request to the process that listens, if there is one. The future may never be done."""
+    def accept(self, body: bytes) -> asyncio.Future[Answered | None] | None:
+        """Gives the request to the process that listens, if there is one. None when it ends before."""
 
 
 @dataclass(slots=True)

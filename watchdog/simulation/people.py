@@ -247,7 +247,8 @@ class Person:
         """Sets the status again, a while after the person was set Offline by mistake or before the return."""
         while True:
             await asyncio.sleep(self._rng.uniform(5.0, 40.0))
-            if self.pages and self.shown() == "Offline":
+            cut_off = self.path.down or self._site.down or self._place.network.all.down
+            if not cut_off and any(page.awake.is_set() for page in self.pages) and self.shown() == "Offline":
                 self._set("Available")
 
     def shown(self) -> str:

@@ -104,7 +104,7 @@ class Process:
         self._ended = asyncio.Event()
         self._stopping = asyncio.Event()
         self._flushing, self._sweeping = asyncio.Event(), asyncio.Event()
-        self._requests: dict[asyncio.Task[None], None] = {}
+        self._requests: dict[asyncio.Task[None], asyncio.Future[Answered | None]] = {}
 
     def start(self) -> None:
         """Starts it; it listens when its store is open."""
@@ -118,11 +118,11 @@ class Process:
         """SIGCONT."""
         self.owner.resume()
 
-    def accept(self, body: bytes) -> asyncio.Future[Answered]:
-        """A request has arrived at the socket."""
-        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+    def accept(self, body: bytes) -> asyncio.Future[Answered | None]:
+        """A request has arrived at the socket. None: the connection was torn by the process's end."""
+        answered: asyncio.Future[Answered | None] = asyncio.get_running_loop().create_future()
         task = spawn(self._answer(body, answered), self.owner)
-        self._requests[task] = None
+        self._requests[task] = answered
         task.add_done_callback(lambda done: self._requests.pop(done, None))
         return answered
 
@@ -137,6 +137,9 @@ class Process:
         self.listening = False
         if self._disk is not None:
             self._disk.dead = True
+        for answered in self._requests.values():
+            if not answered.done():
+                answered.set_result(None)
         self.owner.resume()
         while self.owner.tasks:
             tasks = list(self.owner.tasks)
@@ -155,7 +158,7 @@ class Process:
         if not self.dead:
             self._around.point(name)
 
-    async def _answer(self, body: bytes, answered: asyncio.Future[Answered]) -> None:
+    async def _answer(self, body: bytes, answered: asyncio.Future[Answered | None]) -> None:
         status, parts, after = 0, b"", 0.0
 
         async def receive() -> Message:

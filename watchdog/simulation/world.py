@@ -19,8 +19,9 @@ from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Behaviour
 from watchdog.sandbox.seed import seed as seed_instance
 from watchdog.simulation.account import KEPT_S, Taken
+from watchdog.simulation.clocks import START
 from watchdog.simulation.faults import QUIET, Story
-from watchdog.simulation.host import START, Host
+from watchdog.simulation.host import Host
 from watchdog.simulation.invariants import Invariants, Rate
 from watchdog.simulation.journal import Journal, Violation
 from watchdog.simulation.logs import watched
@@ -129,7 +130,7 @@ class World:
         self.host.start()
         self.network.all.loss = 0.0
         since = self._time()
-        while await self._look() or self._time() < since + 60.0 or self.host.busy():
+        while await self._look() or self._time() < since + 60.0:
             if self._time() > since + LONGEST_S or self.journal.violations:
                 break
         for task in (*people, *stories):
