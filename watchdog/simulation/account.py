@@ -70,12 +70,16 @@ class Hearing:
 
 @dataclass(slots=True)
 class Taken:
-    """One beat or bye that a process accepted: when, in real and in heard time, and what it renews."""
+    """One beat that a process accepted, or a bye that it heard: when, in real and in heard time, and what it renews.
+
+    `sure` is False for a bye that was answered with an error: it may have been applied.
+    """
 
     at: float
     heard: float
     ttl: float
     bye: bool
+    sure: bool = True
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class SessionAccount:
         incarnation: The highest that was accepted.
         seq: The highest of that incarnation that was accepted.
         taken: What was accepted lately, oldest first.
-        let_through: Attempts that the network let through: real time and TTL.
+        let_through: Attempts that the network let through, and those of them that were accepted: real time and TTL.
         ended_at: Real time of the page's end, by bye or by silence; None while it beats.
         bye_at: Real time at which the bye was sent, if one was.
     """
@@ -102,11 +106,13 @@ class SessionAccount:
         """Notes an accepted message. False: it was an old one, which counts for nothing."""
         if incarnation < self.incarnation:
             return False
-        closed = bool(self.taken) and self.taken[-1].bye
+        closed = bool(self.taken) and self.taken[-1].bye and self.taken[-1].sure
         if incarnation == self.incarnation and (closed or (seq <= self.seq and not taken.bye)):
             return False
         self.seq = max(seq, self.seq) if incarnation == self.incarnation else seq
         self.incarnation = incarnation
+        if not taken.bye:
+            self.let_through.append((taken.at, taken.ttl))
         self.taken = [*self.taken[-7:], taken]
         return True
 
@@ -122,6 +128,15 @@ class SessionAccount:
                 until = min(until, self.bye_at)
             if until > begin and at < end:
                 yield at, until
+
+    def end_real(self, gone_at: float, carried_s: float) -> tuple[float, float] | None:
+        """The latest end of its lease in real time, without faults, and its TTL; None for no lease."""
+        sure = [each for each in self.taken if each.sure]
+        if not sure:
+            return None
+        if sure[-1].bye:
+            return sure[-1].at, sure[-2].ttl if len(sure) > 1 else 0.0
+        return (gone_at if self.ended_at is None else self.ended_at) + carried_s + sure[-1].ttl, sure[-1].ttl
 
     def end_heard(self, before: float) -> float | None:
         """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""

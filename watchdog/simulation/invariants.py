@@ -182,19 +182,15 @@ class Invariants:
     def bound(self, someone: Someone, ghosts: int) -> float:
         """The real time until which a ghost must be set, if no fault comes any more."""
         gone_at = someone.gone_at or 0.0
-        ends = [
-            each.taken[-1].at
-            if each.taken[-1].bye
-            else (gone_at if each.ended_at is None else each.ended_at) + CARRIED_S + each.taken[-1].ttl
-            for each in someone.account.sessions.values()
-            if each.taken
-        ]
+        leases = [each.end_real(gone_at, CARRIED_S) for each in someone.account.sessions.values()]
+        ends = [end for end, _ in filter(None, leases)]
         waits = self.timers.session_end_timer + SLACK_S + EACH_S * ghosts
+        calmly = max([gone_at, *ends]) + waits
         calm_at = self.disturbance.over_at + CALM_S
-        longest = max((each.taken[-1].ttl for each in someone.account.sessions.values() if each.taken), default=0.0)
-        # After a fault a lease may begin anew, of a session whose bye was not heard, too.
-        disturbed = calm_at + longest + waits if calm_at > min([gone_at, *ends]) else 0.0
-        return max([gone_at, *ends]) + waits if not disturbed else max(disturbed, max([gone_at, *ends]) + waits)
+        if calm_at <= min([gone_at, *ends]):
+            return calmly
+        # After a fault a lease may begin anew, also that of a session whose bye was not heard.
+        return max(calmly, calm_at + max((ttl for _, ttl in filter(None, leases)), default=0.0) + waits)
 
     def recorded(self, actions: Sequence[Action]) -> None:
         """The whole history, at the end."""

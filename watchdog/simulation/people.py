@@ -127,10 +127,13 @@ class Person:
             self.gone_at = self._time()
 
     def _route(self, page: Page) -> Route:
+        # Whether a longer TTL was granted, only the answer tells.
+        ttl_s = min(page.ttl_s, self._place.leases.ttl_s)
+
         def passed() -> None:
             # A beat that was under way when its page said bye proves nothing.
             if page in self.pages:
-                self.account.attempt(page.session_id, self._time(), page.ttl_s)
+                self.account.attempt(page.session_id, self._time(), ttl_s)
 
         return Route((self._site, self.path), passed)
 

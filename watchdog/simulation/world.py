@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 from uuid import UUID
 
 from watchdog.connect.api import Instance
-from watchdog.core.model import Action, AgentId
+from watchdog.core.model import Action, AgentId, Outcome
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Behaviour
@@ -171,6 +171,9 @@ class World:
 
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
+        if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY):
+            # Whoever comes and goes unheard after this is not the daemon's ghost.
+            self.people[action.agent.user_id].account.known = False
         self._settled[action.agent.user_id] = self.people[action.agent.user_id].account.changes
 
     def _heard(self, body: bytes, answer: Answered) -> None:
@@ -178,20 +181,17 @@ class World:
         said = json.loads(body)
         user_id, kind = said["user_id"], said["type"]
         self.journal.add(f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id)
-        if answer.status not in (200, 204):
+        bye, now = kind == "bye", self._time()
+        if not bye and not (answer.status == 200 and b'"live"' in answer.body):  # noqa: PLR2004 - HTTP
             return
-        live = answer.status == 200 and b'"live"' in answer.body  # noqa: PLR2004 - HTTP
-        if not live and kind != "bye":
-            return
-        person = self.people[user_id]
         throttled = said["driver"] == "main" and said["visibility"] == "hidden"
-        ttl = self.leases.throttled_ttl_s if throttled else self.leases.ttl_s
-        now = self._time()
-        taken = Taken(now, self.host.hearing.at(now), 0.0 if kind == "bye" else ttl, kind == "bye")
-        session = person.account.session(said["session_id"])
-        if session.taken or kind != "bye":
-            session.accept(taken, said["incarnation"], said["seq"])
-        person.account.known = person.account.known or kind != "bye"
+        ttl = 0.0 if bye else self.leases.throttled_ttl_s if throttled else self.leases.ttl_s
+        account = self.people[user_id].account
+        session = account.session(said["session_id"])
+        if session.taken or not bye:
+            sure = answer.status in (200, 204)
+            session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
+        account.known = account.known or not bye
 
     # The course of things.
 
