@@ -27,6 +27,7 @@ from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
+from watchdog.core.clock import gives_grace
 from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
@@ -161,6 +162,9 @@ class Dispatcher:
         for orphan in tick.orphans:
             # One that is told again meanwhile is settled once all the same: the second claim is void.
             self._spawn(self._settle_orphan(orphan))
+        if gives_grace(tick.clock):
+            # Whoever was due before a gap may have returned in it, and is heard with the next retry.
+            return
         waiting = [due for due in tick.due if due.agent not in self._running]
         unserved = Counter(
             agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved

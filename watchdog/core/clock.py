@@ -137,6 +137,20 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
     return _stand(now, clock.running, step)
 
 
+def gives_grace(clock: Clock) -> bool:
+    """Whether clients are given time to return at present.
+
+    Whoever became due before the gap may have come back in it and waits for a retry: nobody is acted on meanwhile.
+    """
+    return clock.grace_s > 0 and _spent(clock.graces, clock.running) < GRACE_WINDOW_S * GRACE_SHARE
+
+
+def _spent(graces: tuple[tuple[float, float], ...], running: float) -> float:
+    """Grace of the last `GRACE_WINDOW_S`."""
+    since = running - GRACE_WINDOW_S
+    return sum(end - max(begin, since) for begin, end in graces if end > since)
+
+
 def _grace(gap_s: float, rules: ClockRules) -> float:
     return min(rules.resume_grace_s, max(rules.heartbeat_interval_s, gap_s))
 
@@ -144,7 +158,7 @@ def _grace(gap_s: float, rules: ClockRules) -> float:
 def _stand(now: Clock, since: Running, step: float) -> Clock:
     """Spends the step on what is left of the grace first, as far as the window allows, and the rest on the clock."""
     graces = tuple(span for span in now.graces if span[1] > now.running - GRACE_WINDOW_S)
-    spent = sum(end - max(begin, now.running - GRACE_WINDOW_S) for begin, end in graces)
+    spent = _spent(graces, now.running)
     stand = min(step, now.grace_s, max(0.0, GRACE_WINDOW_S * GRACE_SHARE - spent))
     if stand > 0:
         graces = _joined(graces, (since, since + stand))

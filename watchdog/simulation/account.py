@@ -18,6 +18,10 @@ RACE_S = 0.35
 """A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
 re-check and the sending, and the time of a flush."""
 
+GRACE_WINDOW_S = 600.0
+MANY_GAPS = 8
+"""After so many gaps in this time the grace that is due may be used up: half of the time, at most 30 s each."""
+
 KEPT_S = 1_200.0
 """Coverage is kept for this long."""
 
@@ -31,6 +35,9 @@ class Hearing:
         self._up = False
         self._deaf = 0
         self._paused_at: float | None = None
+        self._stopped_at: float | None = None
+        self._down_at: float | None = None
+        self._gaps: list[tuple[float, float]] = []
 
     def at(self, now: float) -> float:
         """Heard seconds until `now`."""
@@ -42,6 +49,10 @@ class Hearing:
     def up(self, now: float, *, up: bool) -> None:
         """A process begins or ceases to run."""
         self._change(now)
+        if not up:
+            self._down_at = now
+        elif self._down_at is not None:
+            self._gap(self._down_at, now)
         self._up = up
         self._paused_at = None
         self._since = now if self._hears() else None
@@ -49,7 +60,9 @@ class Hearing:
     def paused(self, now: float, *, paused: bool) -> None:
         """The process is stopped or continues."""
         self._change(now)
-        self._paused_at = now if paused else None
+        if self._paused_at is not None and self._stopped_at is not None:
+            self._gap(self._stopped_at, now)
+        self._paused_at = self._stopped_at = now if paused else None
         self._since = now if self._hears() else None
 
     def deaf(self, now: float, *, deaf: bool) -> None:
@@ -58,8 +71,22 @@ class Hearing:
         self._deaf += 1 if deaf else -1
         self._since = now if self._hears() else None
 
+    def hasty(self, now: float, interval: float) -> bool:
+        """Whether a blind gap of more than a tick ended less than `interval` ago.
+
+        Grace has a limit: where gaps were many lately there is none to be expected.
+        """
+        recent = [gap for gap in self._gaps if gap[1] > now - GRACE_WINDOW_S]
+        if len(recent) > MANY_GAPS or not recent:
+            return False
+        return now - recent[-1][1] < interval - 1.0
+
     def _hears(self) -> bool:
         return self._up and not self._deaf
+
+    def _gap(self, begin: float, end: float) -> None:
+        if end - begin > PAUSE_HEARD_S + 0.5:
+            self._gaps = [*self._gaps[-30:], (begin, end)]
 
     def _change(self, now: float) -> None:
         self._total = self.at(now)
@@ -124,7 +151,7 @@ class SessionAccount:
         following = [*(at for at, _ in self.let_through[1:]), float("inf")]
         for (at, ttl), then in zip(self.let_through, following, strict=False):
             until = min(at + ttl, then)
-            if self.bye_at is not None and self.bye_at >= at:
+            if self.bye_at is not None:
                 until = min(until, self.bye_at)
             if until > begin and at < end:
                 yield at, until
@@ -158,6 +185,8 @@ class AgentAccount:
         known: A process has stored a session of the agent.
         changes: Effective changes since the last attempt that the network let through.
         total_changes: Effective changes in all.
+        actions: How many actions these changes must have: one for each time that the daemon heard the agent before.
+        heard: The daemon has heard the agent since the last change.
         overruled: A person has changed the status of the absent agent after the watchdog was done.
     """
 
@@ -166,6 +195,8 @@ class AgentAccount:
         self.known = False
         self.changes = 0
         self.total_changes = 0
+        self.actions = 0
+        self.heard = True
         self.overruled = False
 
     def session(self, session_id: str) -> SessionAccount:
@@ -179,10 +210,21 @@ class AgentAccount:
         self.changes = 0
         self.overruled = False
 
+    def changed(self) -> None:
+        """A write of the watchdog has changed the status."""
+        self.changes += 1
+        self.total_changes += 1
+        self.actions += self.heard
+        self.heard = False
+
     def deadline_heard(self, before: float, timer: float) -> float:
         """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
         ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
         return max(ends) + timer if ends else float("-inf")
+
+    def there(self, now: float) -> bool:
+        """Whether a page is there at a moment."""
+        return any(True for each in self.sessions.values() for _ in each.spans(now, now + 1e-3))
 
     def uncovered(self, begin: float, end: float) -> float:
         """Real seconds between `begin` and `end` in which no session was there."""

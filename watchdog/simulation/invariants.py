@@ -2,6 +2,7 @@
 
 - `early`: nobody is written to before heard silence of TTL and timer. Heard time is the simulator's own, see `account`.
 - `present`: nobody is written to whose page was there, whatever became of daemon, store and Connect.
+- `returned`: nobody is written to who came back in a blind gap and has had no time yet to be heard after it.
 - `rate`: Connect's own log never has more calls than burst + rate × window, in any window.
 - `ghost`: whoever is gone is set, within a bound that begins when the last fault is over.
 - `twice`: at most one effective change for each disappearance.
@@ -133,6 +134,8 @@ class Invariants:
         deadline = account.deadline_heard(now - RACE_S, self.timers.session_end_timer)
         if heard < deadline - TOLERANCE_S:
             self.journal.violate("early", f"written to {deadline - heard:.3f} s of heard time too early", user_id)
+        if account.there(now - RACE_S) and self.hearing.hasty(now, self.timers.heartbeat_interval):
+            self.journal.violate("returned", "is back, was given no time to be heard after a gap, and written to", user_id)
         missing = account.uncovered(now - WINDOW_S, now - RACE_S)
         if missing < self.timers.session_end_timer - TOLERANCE_S:
             self.journal.violate(
@@ -151,8 +154,7 @@ class Invariants:
             self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
             if call.effective:
                 account = self.people[call.user_id].account
-                account.changes += 1
-                account.total_changes += 1
+                account.changed()
                 if account.changes > 1:
                     self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
 
@@ -202,7 +204,6 @@ class Invariants:
             if action.outcome is Outcome.FAILED:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)
         for user_id, each in self.people.items():
-            changes = each.account.total_changes
-            if found.get(user_id, 0) < changes:
-                detail = f"{changes} effective changes, {found.get(user_id, 0)} actions"
-                self.journal.violate("history", detail, user_id)
+            wanted = each.account.actions
+            if found.get(user_id, 0) < wanted:
+                self.journal.violate("history", f"{found.get(user_id, 0)} actions, there should be {wanted}", user_id)

@@ -192,6 +192,7 @@ class World:
             sure = answer.status in (200, 204)
             session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
         account.known = account.known or not bye
+        account.heard = account.heard or not bye
 
     # The course of things.
 
