@@ -101,7 +101,7 @@ class VirtualConnect:
         answer = await self._call(LIST_ROUTING_PROFILES, instance_id)
         return {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
 
-    async def _call(self, operation: str, instance_id: str, **params: Any) -> dict[str, Any]:
+    async def _call(self, operation: str, instance_id: str, **params: object) -> dict[str, Any]:
         sent = spawn(self._carry(operation, instance_id, params))
         if operation == PUT_USER_STATUS:
             self._point("put.sent")
@@ -113,7 +113,7 @@ class VirtualConnect:
             sent.add_done_callback(_read)
             raise
 
-    async def _carry(self, operation: str, instance_id: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def _carry(self, operation: str, instance_id: str, params: Mapping[str, object]) -> dict[str, Any]:
         await asyncio.sleep(0.01 + self._rng.random() * 0.08)
         try:
             return await self._direct.call(operation, InstanceId=instance_id, **params)

@@ -1,4 +1,4 @@
-"""The store's disk in virtual time: a real SQLite file, one writer, a latency, failures, and moments to be killed at."""
+"""The store's disk in virtual time: a real SQLite file, one writer, a latency, failures, moments to be killed at."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class DiskWeather:
 class VirtualDisk(InlineDisk):
     """Commits in the order in which batches came, and jointly what waits, as the real writer thread does."""
 
-    def __init__(
-        self, path: Path, weather: DiskWeather, rng: random.Random, point: Callable[[str], None]
-    ) -> None:
+    def __init__(self, path: Path, weather: DiskWeather, rng: random.Random, point: Callable[[str], None]) -> None:
         """Opens the file.
 
         Args:

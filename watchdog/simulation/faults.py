@@ -164,6 +164,9 @@ async def outage(world: World, rng: random.Random) -> None:
 async def lies(world: World, rng: random.Random) -> None:
     """Writes whose answer is lost, that come late, or that do nothing, a few times."""
     kind = rng.choice((FaultKind.LOST_ANSWER, FaultKind.NO_EFFECT, FaultKind.NO_EFFECT, FaultKind.DELAY))
+    if any(fault.kind is FaultKind.NO_EFFECT for fault in world.model.faults().values()):
+        # A write that does nothing more than three times is given up, and that is right.
+        kind = FaultKind.LOST_ANSWER
     fault = Fault(kind, PUT, times=rng.randint(1, 3), delay_s=rng.uniform(1.0, 30.0))
     await _connect(world, rng.uniform(60.0, 300.0), fault)
 

@@ -135,7 +135,9 @@ class Invariants:
         if heard < deadline - TOLERANCE_S:
             self.journal.violate("early", f"written to {deadline - heard:.3f} s of heard time too early", user_id)
         if account.there(now - RACE_S) and self.hearing.hasty(now, self.timers.heartbeat_interval):
-            self.journal.violate("returned", "is back, was given no time to be heard after a gap, and written to", user_id)
+            self.journal.violate(
+                "returned", "is back, was given no time to be heard after a gap, and written to", user_id
+            )
         missing = account.uncovered(now - WINDOW_S, now - RACE_S)
         if missing < self.timers.session_end_timer - TOLERANCE_S:
             self.journal.violate(

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from watchdog.errors import WatchdogError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
-_Callback = Callable[..., object]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Owner:
@@ -57,10 +59,10 @@ class _Jump(selectors.BaseSelector):
     def __init__(self) -> None:
         self.now = 0.0
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, events, data)
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, 0, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -87,7 +89,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
     def call_soon(
-        self, callback: _Callback, *args: Any, context: contextvars.Context | None = None
+        self,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         """See asyncio; a callback of a paused process is put off."""
         owner = OWNER.get() if context is None else context.get(OWNER)
@@ -99,7 +104,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: _Callback, *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """See asyncio; a callback of a paused process is put off."""
         owner = OWNER.get() if context is None else context.get(OWNER)
@@ -110,7 +119,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         own.append(handle)
         return handle
 
-    def _gate(self, owner: Owner, own: list[asyncio.Handle], callback: _Callback, args: tuple[Any, ...]) -> None:
+    def _gate(
+        self, owner: Owner, own: list[asyncio.Handle], callback: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
         if own[0].cancelled():
             return
         if not owner.paused:
@@ -123,10 +134,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def _task(
     loop: asyncio.AbstractEventLoop,
-    work: Coroutine[Any, Any, T],
+    work: Coroutine[Any, Any, T] | Generator[Any, None, T],
     context: contextvars.Context | None = None,
 ) -> asyncio.Task[T]:
-    task = asyncio.Task(work, loop=loop, context=context)
+    task = asyncio.Task(cast("Coroutine[Any, Any, T]", work), loop=loop, context=context)
     owner = OWNER.get() if context is None else context.get(OWNER)
     if owner is not None:
         owner.tasks[task] = None

@@ -109,7 +109,7 @@ class Page:
         while True:
             await self.awake.wait()
             reply = await self._network.request(self._route(self), self.message(kind), POST_TIMEOUT_S)
-            if reply is not None and reply.status == 200:  # noqa: PLR2004 - HTTP
+            if reply is not None and reply.status == 200:
                 failing_since, failures = None, 0
                 told = json.loads(reply.body)
                 self._ticket = told.get("ticket", self._ticket)

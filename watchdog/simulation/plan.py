@@ -45,9 +45,9 @@ def draw(seed: int, *, brake: bool = False) -> Plan:
         seed: Any number; the same one draws the same world.
         brake: Faults that silence many at once are among the stories: only where a brake holds.
     """
-    rng = random.Random(f"plan/{seed}")  # noqa: S311 - repeatable chance is the point
-    agents = rng.randint(10, 40)
-    minutes = rng.choice((10, 15, 20, 30, 45, 60))
+    rng = random.Random(f"plan/{seed}")
+    agents = int(rng.triangular(10, 41, 10))
+    minutes = rng.choice((10, 10, 10, 10, 15, 15, 20, 20, 30, 60))
     habits = tuple(
         Habits(
             main_driver=rng.random() < 0.15,

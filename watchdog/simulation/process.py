@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from watchdog.connect.api import Instance
@@ -51,7 +51,7 @@ class Timers:
     session_ttl: float = 35.0
     throttled_session_ttl: float = 150.0
     resume_grace: float = 30.0
-    quota: QuotaRules = QuotaRules(2.0, 5.0, 0.8)
+    quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
 class Surroundings:

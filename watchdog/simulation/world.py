@@ -77,9 +77,7 @@ class World:
             echo: Is given each line of the transcript.
         """
         self.until = plan.minutes * 60.0
-        self.leases = Leases(
-            plan.timers.session_ttl, plan.timers.throttled_session_ttl, plan.timers.heartbeat_interval
-        )
+        self.leases = Leases(plan.timers.session_ttl, plan.timers.throttled_session_ttl, plan.timers.heartbeat_interval)
         self.journal = Journal(plan.seed, self._time, echo)
         ids = self._rng(plan, "ids")
         self.model = ConnectModel(
@@ -180,9 +178,11 @@ class World:
         """A process has answered a request."""
         said = json.loads(body)
         user_id, kind = said["user_id"], said["type"]
-        self.journal.add(f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id)
+        self.journal.add(
+            f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id
+        )
         bye, now = kind == "bye", self._time()
-        if not bye and not (answer.status == 200 and b'"live"' in answer.body):  # noqa: PLR2004 - HTTP
+        if not bye and not (answer.status == 200 and b'"live"' in answer.body):
             return
         throttled = said["driver"] == "main" and said["visibility"] == "hidden"
         ttl = 0.0 if bye else self.leases.throttled_ttl_s if throttled else self.leases.ttl_s
@@ -229,7 +229,7 @@ class World:
 
     @staticmethod
     def _rng(plan: Plan, part: str) -> random.Random:
-        return random.Random(f"{part}/{plan.seed}")  # noqa: S311 - repeatable chance is the point
+        return random.Random(f"{part}/{plan.seed}")
 
 
 def play(plan: Plan, echo: Callable[[str], None] | None = None) -> Result:
@@ -246,5 +246,3 @@ def play(plan: Plan, echo: Callable[[str], None] | None = None) -> Result:
         return run(playing(folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
