@@ -23,6 +23,9 @@ TICK_S = 0.25
 BURST, SHARE = 5.0, 0.8
 """Defaults of CONNECT_BURST and CONNECT_SHARE."""
 
+RETRY_FOR_S = 20.0
+"""After its network is back a page needs so long at most to be heard: the back-off, and a time-out."""
+
 INTERVALS_IN_TTL = 3
 """A TTL has at least so many intervals; the settings demand it."""
 
@@ -56,6 +59,7 @@ class Figures:
 class _Truth:
     gone_at: float | None = None
     out: bool = False
+    back_at: float = float("-inf")
     was_set: bool = True
 
 
@@ -119,6 +123,7 @@ def _apply(event: Event, table: LeaseTable, truths: list[_Truth], ids: list[Agen
             truth.gone_at, truth.was_set = at, False
         case Kind.OUT | Kind.BACK:
             truth.out = kind is Kind.OUT
+            truth.back_at = at
 
 
 def _judge(truth: _Truth, now: float, figures: Figures) -> None:
@@ -126,7 +131,7 @@ def _judge(truth: _Truth, now: float, figures: Figures) -> None:
         if not truth.was_set:
             figures.detection_s.append(now - truth.gone_at)
         truth.was_set = True
-    elif truth.out:
+    elif truth.out or now - truth.back_at < RETRY_FOR_S:
         figures.cut_off += 1
     else:
         figures.false += 1

@@ -105,7 +105,7 @@ class Day:
         crash_at = at + rng.expovariate(1 / CRASH_EVERY_S)
         until = min(reload_at, crash_at, ends)
         self._add(at, Kind.HERE)
-        self._beats(at, until)
+        self._beats(self._retry(at, until) if self._is_lost(at) else at, until)
         if until == reload_at and until < ends:
             # Mostly with a bye; the next page comes at once, so the agent is not gone.
             if not self._is_lost(until):
