@@ -48,7 +48,7 @@ class Scene:
         self.seq += 1
         if not bye:
             self.anna.account.attempt(session, at, 35.0)
-            self.anna.account.known = self.anna.account.heard = True
+            self.anna.account.heard(at)
         account = self.anna.account.session(session)
         account.accept(Taken(at, self.hearing.at(at), 0.0 if bye else 35.0, bye), 0, self.seq)
         if bye:
@@ -58,11 +58,23 @@ class Scene:
         self.now = at
         self.rules.sent("anna", at)
 
-    def call(self, at, *, effective=True):
+    def call(self, at, *, effective=True, received_at=None):
         self.now = at
         self.seq += 1
         params = {"AgentStatusId": "off"}
-        call = Call(self.seq, START + at, START + at, "PutUserStatus", "a", "r", "i", "anna", params, "ok", effective)
+        call = Call(
+            self.seq,
+            START + at,
+            START + (received_at or at),
+            "PutUserStatus",
+            "a",
+            "r",
+            "i",
+            "anna",
+            params,
+            "ok",
+            effective,
+        )
         self.rules.logged([call], OFFLINE)
 
     @property
@@ -215,6 +227,15 @@ def test_an_effective_change_without_an_action(scene):
     scene.call(250.0)
     scene.rules.recorded([action()])
     assert scene.broken == {"history"}
+
+
+def test_a_write_that_takes_effect_late_has_the_action_of_its_absence(scene):
+    scene.beat(100.0)
+    scene.call(150.0)
+    scene.beat(200.0)
+    scene.call(210.0, received_at=160.0)
+    scene.rules.recorded([action()])
+    assert scene.broken == set()
 
 
 def test_giving_up_is_a_ghost(scene):

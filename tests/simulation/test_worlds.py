@@ -43,7 +43,10 @@ def test_a_seed_plays_the_same_way_twice_and_another_one_differently():
 
 
 def test_a_seed_plays_the_same_way_in_another_process():
-    code = "from watchdog.simulation.plan import draw; from watchdog.simulation.world import play; print(play(draw(3)).digest)"
+    code = (
+        "from watchdog.simulation.plan import draw; from watchdog.simulation.world import play; "
+        "print(play(draw(3)).digest)"
+    )
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],

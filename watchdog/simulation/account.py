@@ -186,7 +186,7 @@ class AgentAccount:
         changes: Effective changes since the last attempt that the network let through.
         total_changes: Effective changes in all.
         actions: How many actions these changes must have: one for each time that the daemon heard the agent before.
-        heard: The daemon has heard the agent since the last change.
+        heard_at: When the daemon first heard the agent after the last change, in real time; None when it has not.
         overruled: A person has changed the status of the absent agent after the watchdog was done.
     """
 
@@ -196,7 +196,7 @@ class AgentAccount:
         self.changes = 0
         self.total_changes = 0
         self.actions = 0
-        self.heard = True
+        self.heard_at: float | None = None
         self.overruled = False
 
     def session(self, session_id: str) -> SessionAccount:
@@ -210,12 +210,22 @@ class AgentAccount:
         self.changes = 0
         self.overruled = False
 
-    def changed(self) -> None:
-        """A write of the watchdog has changed the status."""
+    def heard(self, now: float) -> None:
+        """The daemon has accepted a beat."""
+        self.known = True
+        if self.heard_at is None:
+            self.heard_at = now
+
+    def changed(self, received_at: float) -> None:
+        """A write has changed the status, that Connect received at a real time.
+
+        One that was received before the agent was heard again belongs to the action of the absence before.
+        """
         self.changes += 1
         self.total_changes += 1
-        self.actions += self.heard
-        self.heard = False
+        if self.heard_at is not None and self.heard_at < received_at:
+            self.actions += 1
+            self.heard_at = None
 
     def deadline_heard(self, before: float, timer: float) -> float:
         """The earliest heard time at which the agent may be set, by what was accepted until `before`."""

@@ -156,7 +156,7 @@ class Invariants:
             self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
             if call.effective:
                 account = self.people[call.user_id].account
-                account.changed()
+                account.changed(call.received_at - START)
                 if account.changes > 1:
                     self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
 

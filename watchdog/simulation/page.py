@@ -99,8 +99,10 @@ class Page:
         }
         if self._ticket is not None:
             fields["ticket"] = self._ticket
-        self._last = json.dumps(fields).encode()
-        return self._last
+        body = json.dumps(fields).encode()
+        if kind != "bye":
+            self._last = body
+        return body
 
     async def run(self) -> None:
         """Beats for ever."""
@@ -171,6 +173,6 @@ class Page:
         self._ticket = None
 
     def replay(self, route: Route) -> None:
-        """A broken proxy sends the page's last message again."""
+        """A broken proxy sends the page's last beat again."""
         if self._last:
             self._network.post(route, self._last)

@@ -139,7 +139,7 @@ class Person:
 
     async def _replay(self, page: Page) -> None:
         for _ in range(10):
-            await asyncio.sleep(self._rng.uniform(5.0, 25.0))
+            await asyncio.sleep(self._rng.uniform(0.5, 25.0))
             page.replay(Route(()))
 
     # Deeds.

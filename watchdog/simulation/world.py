@@ -169,9 +169,10 @@ class World:
 
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
-        if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY):
+        person = self.people[action.agent.user_id]
+        if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
             # Whoever comes and goes unheard after this is not the daemon's ghost.
-            self.people[action.agent.user_id].account.known = False
+            person.account.known = False
         self._settled[action.agent.user_id] = self.people[action.agent.user_id].account.changes
 
     def _heard(self, body: bytes, answer: Answered) -> None:
@@ -191,8 +192,8 @@ class World:
         if session.taken or not bye:
             sure = answer.status in (200, 204)
             session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
-        account.known = account.known or not bye
-        account.heard = account.heard or not bye
+        if not bye:
+            account.heard(now)
 
     # The course of things.
 
