@@ -201,3 +201,21 @@ async def test_a_crash_during_the_back_off_after_a_lost_answer_writes_nothing_tw
         await asyncio.sleep(60)
         assert len(w.puts()) == 1
         assert w.outcomes() == ["confirmed"]
+
+
+async def test_who_was_due_before_a_restart_is_given_time_to_be_heard(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.fault(FaultKind.INTERNAL, times=1)
+        await w.leave(anna)
+        await w.until(w.puts)
+        await w.crash()
+        await asyncio.sleep(12)
+        await w.start()
+        await asyncio.sleep(8)
+        assert len(w.puts()) == 1
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        assert w.effective() == 0
+        assert w.outcomes() == ["returned"]

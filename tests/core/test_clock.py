@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +17,10 @@ from watchdog.core.clock import (
     ClockRules,
     advance,
     first,
+    gives_grace,
     resume,
 )
-from watchdog.core.model import Boot, Epoch, Instant
+from watchdog.core.model import Boot, Epoch, Instant, Running
 
 RULES = ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0)
 
@@ -171,3 +174,11 @@ def test_it_never_passes_unobserved_time(story: list[tuple[str, float]]) -> None
             if end > clock.running - GRACE_WINDOW_S
         )
         assert within <= GRACE_WINDOW_S * GRACE_SHARE + MAX_STEP_S
+
+
+def test_grace_is_given_until_it_is_over_or_its_share_of_the_window_is_spent() -> None:
+    clock = replace(first(at(0)), grace_s=5.0)
+    assert gives_grace(clock)
+    assert not gives_grace(replace(clock, grace_s=0.0))
+    assert not gives_grace(replace(clock, running=Running(700.0), graces=((100.0, 250.0), (500.0, 650.0))))
+    assert gives_grace(replace(clock, running=Running(700.0), graces=((0.0, 240.0), (500.0, 650.0))))

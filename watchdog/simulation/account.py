@@ -76,10 +76,13 @@ class Hearing:
 
         Grace has a limit: where gaps were many lately there is none to be expected.
         """
-        recent = [gap for gap in self._gaps if gap[1] > now - GRACE_WINDOW_S]
-        if len(recent) > MANY_GAPS or not recent:
+        if self.many_gaps(now) or not self._gaps:
             return False
-        return now - recent[-1][1] < interval - 1.0
+        return now - self._gaps[-1][1] < interval - 1.0
+
+    def many_gaps(self, now: float) -> bool:
+        """Whether blind gaps were so many lately that no grace is to be expected."""
+        return sum(1 for _, end in self._gaps if end > now - GRACE_WINDOW_S) > MANY_GAPS
 
     def _hears(self) -> bool:
         return self._up and not self._deaf
