@@ -13,7 +13,7 @@ from watchdog.simulation.world import play
 
 SEEDS = {
     "clock cap": (0, "early"),
-    "resume grace": (21, "present"),
+    "resume grace": (12, "present"),
     "due wait for grace": (4, "returned"),
     "tombstone": (8, "ghost"),
     "seq": (4, "ghost"),

@@ -76,3 +76,17 @@ def test_a_replay_shows_the_transcript(capsys):
     told = capsys.readouterr().out
     assert "process 1 starts" in told
     assert play(draw(11)).digest in told
+
+
+def test_the_command_line_checks_and_compares():
+    def simulate(*arguments):
+        command = [sys.executable, "-m", "watchdog", "simulate", *arguments]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140"}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+
+    checked = simulate("--seeds", "1", "--from", "11")
+    assert checked.returncode == 0, checked.stderr
+    assert "no worlds with violations" in checked.stdout
+    compared = simulate("--agents", "20", "--hours", "1")
+    assert compared.returncode == 0, compared.stderr
+    assert "ghost-seconds" in compared.stdout

@@ -125,6 +125,8 @@ class World:
         stories = [spawn(self._story(at, story)) for at, story in self._plan.stories]
         while self._time() < self.until or not all(task.done() for task in stories):
             await self._look()
+            if self.journal.violations:
+                break
         self.host.start()
         self.network.all.loss = 0.0
         since = self._time()
