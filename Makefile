@@ -15,7 +15,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 TEST_PACKAGES :=
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
-.PHONY: help demo run test test-long check bench lock dist clean
+.PHONY: help demo run test test-long check simulate bench lock dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ check: $(VENV)/.dev ## Lint, check the format, the types, the layers and the Doc
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
+
+SEEDS ?= 300
+FROM ?= 0
+
+simulate: $(VENV)/.demo ## Check the promises in random worlds of virtual time (SEEDS=300 FROM=0)
+	@$(BIN)/watchdog simulate --seeds $(SEEDS) --from $(FROM)
 
 bench: $(VENV)/.dev ## Measure throughput, lag, memory and start-up
 	@tests/setup.sh $(BENCH_PACKAGES)

@@ -119,6 +119,48 @@ def demo(
     raise SystemExit(run_demo(keep=keep))
 
 
+@app.command()
+def simulate(
+    seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
+    first: Annotated[int, typer.Option("--from", min=0, help="The first seed.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --check: replay one world, with its transcript.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the invariants.")] = False,  # noqa: FBT002
+    agents: Annotated[int, typer.Option(min=1, max=100_000, help="Compare: how many agents.")] = 1_000,
+    hours: Annotated[float, typer.Option(min=0.1, max=100, help="Compare: how long they work.")] = 8.0,
+    loss: Annotated[float, typer.Option(min=0, max=0.9, help="Compare: part of the requests that is lost.")] = 0.01,
+    session_end_timer: Annotated[float, typer.Option(min=0, help="Compare: this SESSION_END_TIMER and others.")] = 5.0,
+    session_ttl: Annotated[float, typer.Option(min=1, help="Compare: this SESSION_TTL and others.")] = 35.0,
+    heartbeat_interval: Annotated[float, typer.Option(min=1, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
+    connect_rate: Annotated[float, typer.Option(min=0.1, help="Compare: CONNECT_RATE.")] = 2.0,
+) -> None:
+    """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
+    if seed is not None and check:
+        from watchdog.simulation.check import replay
+
+        raise SystemExit(replay(seed))
+    if seeds is not None or check:
+        from watchdog.simulation.check import check as check_worlds
+
+        raise SystemExit(check_worlds(first, seeds or 10))
+    from watchdog.simulation.compare import compare
+    from watchdog.simulation.workload import Workload
+
+    compare(
+        Workload(
+            agents=agents,
+            hours=hours,
+            loss=loss,
+            interval_s=heartbeat_interval,
+            timer_s=session_end_timer,
+            ttl_s=session_ttl,
+            rate=connect_rate,
+            seed=seed or 0,
+        )
+    )
+
+
 def _need_sandbox() -> None:
     """Ends with what to install unless everything of the extra `sandbox` is there."""
     missing = [package for package in ("moto", "flask", "flask_cors") if find_spec(package) is None]

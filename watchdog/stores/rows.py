@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -46,7 +45,7 @@ def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
 
 def clock_to_json(clock: Clock) -> bytes:
     """The clock, for the meta table."""
-    return orjson.dumps(asdict(clock))
+    return orjson.dumps(clock)
 
 
 def clock_from_json(text: bytes) -> Clock:

@@ -1,0 +1,254 @@
+"""Each rule catches what it is there for: given a list of events that breaks it, and only it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from watchdog.core.model import Action, AgentId, Epoch, IntentKind, Outcome
+from watchdog.sandbox.records import Call
+from watchdog.simulation.account import AgentAccount, Hearing, Taken
+from watchdog.simulation.clocks import START
+from watchdog.simulation.invariants import CALM_S, Invariants, Rate
+from watchdog.simulation.journal import Journal
+from watchdog.simulation.process import Timers
+
+OFFLINE = {"off": "Offline"}
+
+
+@dataclass
+class Someone:
+    account: AgentAccount = field(default_factory=AgentAccount)
+    gone_at: float | None = None
+    status: str = "Available"
+
+    @property
+    def present(self):
+        return self.gone_at is None
+
+    def shown(self):
+        return self.status
+
+
+@dataclass
+class Scene:
+    now: float = 0.0
+
+    def __post_init__(self):
+        self.anna = Someone()
+        self.hearing = Hearing()
+        self.hearing.up(0.0, up=True)
+        self.journal = Journal(1, lambda: self.now)
+        self.rules = Invariants(Timers(), {"anna": self.anna}, self.hearing, self.journal)
+        self.seq = 0
+
+    def beat(self, at, *, bye=False, session="s"):
+        self.now = at
+        self.seq += 1
+        if not bye:
+            self.anna.account.attempt(session, at, 35.0)
+            self.anna.account.heard(at)
+        account = self.anna.account.session(session)
+        account.accept(Taken(at, self.hearing.at(at), 0.0 if bye else 35.0, bye), 0, self.seq)
+        if bye:
+            account.bye_at = account.ended_at = at
+
+    def sent(self, at):
+        self.now = at
+        self.rules.sent("anna", at)
+
+    def call(self, at, *, effective=True, received_at=None):
+        self.now = at
+        self.seq += 1
+        params = {"AgentStatusId": "off"}
+        call = Call(
+            self.seq,
+            START + at,
+            START + (received_at or at),
+            "PutUserStatus",
+            "a",
+            "r",
+            "i",
+            "anna",
+            params,
+            "ok",
+            effective,
+        )
+        self.rules.logged([call], OFFLINE)
+
+    @property
+    def broken(self):
+        return {violation.rule for violation in self.journal.violations}
+
+
+@pytest.fixture
+def scene():
+    return Scene()
+
+
+def action(outcome=Outcome.CONFIRMED):
+    agent = AgentId("i", "anna")
+    return Action("1", Epoch(START), agent, IntentKind.SET_STATUS, "Offline", outcome, "", {}, 1, 1.0)
+
+
+def test_a_write_after_ttl_and_timer_breaks_nothing(scene):
+    scene.beat(100.0)
+    scene.sent(140.5)
+    scene.call(140.6)
+    scene.anna.status = "Offline"
+    scene.rules.look(200.0)
+    scene.rules.recorded([action()])
+    assert scene.broken == set()
+
+
+def test_a_write_before_ttl_and_timer_is_early(scene):
+    scene.beat(100.0)
+    scene.sent(138.0)
+    assert "early" in scene.broken
+
+
+def test_a_bye_ends_the_wait_and_the_timer_does_not(scene):
+    scene.beat(100.0)
+    scene.beat(110.0, bye=True)
+    scene.sent(115.2)
+    assert scene.broken == set()
+    scene.journal.violations.clear()
+    other = Scene()
+    other.beat(100.0)
+    other.beat(110.0, bye=True)
+    other.sent(113.0)
+    assert "early" in other.broken
+
+
+def test_another_session_that_beats_makes_a_write_early(scene):
+    scene.beat(100.0)
+    scene.beat(130.0, session="second")
+    scene.sent(141.0)
+    assert "early" in scene.broken
+
+
+@pytest.mark.parametrize("gap", ["down", "paused", "deaf"])
+def test_time_in_which_nobody_listened_is_no_silence(scene, gap):
+    scene.beat(100.0)
+    if gap == "down":
+        scene.hearing.up(110.0, up=False)
+        scene.hearing.up(140.0, up=True)
+    elif gap == "paused":
+        scene.hearing.paused(110.0, paused=True)
+        scene.hearing.paused(140.0, paused=False)
+    else:
+        scene.hearing.deaf(110.0, deaf=True)
+        scene.hearing.deaf(140.0, deaf=False)
+    scene.sent(160.0)
+    assert scene.broken == {"early"}
+
+
+def test_a_write_to_whose_page_is_there_breaks_a_promise_though_nothing_was_heard(scene):
+    scene.hearing.up(50.0, up=False)
+    for at in range(10, 200, 10):
+        scene.anna.account.attempt("s", float(at), 35.0)
+    scene.hearing.up(160.0, up=True)
+    scene.sent(200.0)
+    assert "present" in scene.broken
+
+
+def test_a_write_to_whose_page_was_cut_off_for_long_breaks_nothing(scene):
+    scene.beat(100.0)
+    scene.sent(141.0)
+    scene.beat(141.2)
+    assert scene.broken == set()
+
+
+def test_a_write_right_after_a_gap_to_who_came_back_in_it(scene):
+    scene.beat(100.0)
+    scene.beat(101.0, bye=True)
+    scene.hearing.up(110.0, up=False)
+    scene.anna.account.attempt("new", 115.0, 35.0)
+    scene.hearing.up(120.0, up=True)
+    scene.sent(121.0)
+    assert scene.broken == {"returned"}
+
+
+def test_more_calls_than_burst_and_rate(scene):
+    scene.rules.rates["PutUserStatus"] = Rate(2.0, 5.0)
+    for number in range(40):
+        scene.call(100.0 + number / 2, effective=False)
+    scene.rules.count(1e9)
+    assert scene.broken == set()
+    for number in range(6):
+        scene.call(200.0 + number / 100, effective=False)
+    scene.rules.count(1e9)
+    assert scene.broken == {"rate"}
+
+
+def test_calls_logged_out_of_order_are_counted_in_the_order_of_arrival():
+    rate = Rate(1.0, 1.0)
+    for at in (3.0, 1.0, 2.0):
+        rate.add(at)
+    assert rate.most(10.0) == 0.0
+
+
+def test_a_ghost_who_is_not_set(scene):
+    scene.beat(500.0)
+    scene.anna.gone_at = 505.0
+    scene.rules.look(560.0)
+    assert scene.broken == set()
+    scene.rules.look(580.0)
+    assert scene.broken == {"ghost"}
+
+
+def test_a_fault_excuses_a_ghost_for_a_while_only(scene):
+    scene.beat(500.0)
+    scene.anna.gone_at = 505.0
+    scene.rules.disturbance.begin()
+    scene.rules.look(5_000.0)
+    scene.rules.disturbance.end(5_000.0)
+    scene.rules.look(5_000.0 + CALM_S)
+    assert scene.broken == set()
+    scene.rules.look(5_000.0 + CALM_S + 100.0)
+    assert scene.broken == {"ghost"}
+
+
+def test_two_effective_changes_in_one_absence(scene):
+    scene.beat(100.0)
+    scene.call(150.0)
+    scene.beat(200.0)
+    scene.call(250.0)
+    assert scene.broken == set()
+    scene.call(260.0)
+    assert scene.broken == {"twice"}
+
+
+def test_an_effective_change_without_an_action(scene):
+    scene.beat(100.0)
+    scene.call(150.0)
+    scene.beat(200.0)
+    scene.call(250.0)
+    scene.rules.recorded([action()])
+    assert scene.broken == {"history"}
+
+
+def test_a_write_that_takes_effect_late_has_the_action_of_its_absence(scene):
+    scene.beat(100.0)
+    scene.call(150.0)
+    scene.beat(200.0)
+    scene.call(210.0, received_at=160.0)
+    scene.rules.recorded([action()])
+    assert scene.broken == set()
+
+
+def test_giving_up_is_a_ghost(scene):
+    scene.rules.recorded([action(Outcome.FAILED)])
+    assert scene.broken == {"ghost"}
+
+
+def test_a_violation_names_its_seed_and_the_agents_last_events_alone(scene):
+    scene.journal.add("beats", "anna")
+    scene.journal.add("beats", "ben")
+    scene.journal.add("process 1 starts")
+    scene.journal.violate("early", "too early", "anna")
+    (violation,) = scene.journal.violations
+    assert "simulate --seed 1 --check" in str(violation)
+    assert len(violation.events) == 3
+    assert not any("ben" in line for line in violation.events)

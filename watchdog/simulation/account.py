@@ -1,0 +1,258 @@
+"""The simulator's own account of who was heard and who was there, kept from the outside of the daemon.
+
+Two clocks are kept apart. *Heard* time passes while a process runs and can store what it hears; no agent may be judged
+by any other. *Real* time passes always; it tells whether an agent was present, whatever became of the daemon.
+
+Nothing here looks into the daemon: it is told what was answered, when processes ran, and what the network let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+PAUSE_HEARD_S = 2.0
+"""Of each pause this much counts as heard: what arrives in it waits in the socket and is read afterwards."""
+
+RACE_S = 0.35
+"""A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
+re-check and the sending, and the time of a flush."""
+
+GRACE_WINDOW_S = 600.0
+MANY_GAPS = 8
+"""After so many gaps in this time the grace that is due may be used up: half of the time, at most 30 s each."""
+
+KEPT_S = 1_200.0
+"""Coverage is kept for this long."""
+
+
+class Hearing:
+    """Heard time: how long a process ran, unpaused, with a store that took what it heard."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._since: float | None = None
+        self._up = False
+        self._deaf = 0
+        self._paused_at: float | None = None
+        self._stopped_at: float | None = None
+        self._down_at: float | None = None
+        self._gaps: list[tuple[float, float]] = []
+
+    def at(self, now: float) -> float:
+        """Heard seconds until `now`."""
+        if self._since is None:
+            return self._total
+        until = now if self._paused_at is None else min(now, self._paused_at + PAUSE_HEARD_S)
+        return self._total + max(0.0, until - self._since)
+
+    def up(self, now: float, *, up: bool) -> None:
+        """A process begins or ceases to run."""
+        self._change(now)
+        if not up:
+            self._down_at = now
+        elif self._down_at is not None:
+            self._gap(self._down_at, now)
+        self._up = up
+        self._paused_at = None
+        self._since = now if self._hears() else None
+
+    def paused(self, now: float, *, paused: bool) -> None:
+        """The process is stopped or continues."""
+        self._change(now)
+        if self._paused_at is not None and self._stopped_at is not None:
+            self._gap(self._stopped_at, now)
+        self._paused_at = self._stopped_at = now if paused else None
+        self._since = now if self._hears() else None
+
+    def deaf(self, now: float, *, deaf: bool) -> None:
+        """The store fails or recovers. Calls nest."""
+        self._change(now)
+        self._deaf += 1 if deaf else -1
+        self._since = now if self._hears() else None
+
+    def hasty(self, now: float, interval: float) -> bool:
+        """Whether a blind gap of more than a tick ended less than `interval` ago.
+
+        Grace has a limit: where gaps were many lately there is none to be expected.
+        """
+        if self.many_gaps(now) or not self._gaps:
+            return False
+        return now - self._gaps[-1][1] < interval - 1.0
+
+    def many_gaps(self, now: float) -> bool:
+        """Whether blind gaps were so many lately that no grace is to be expected."""
+        return sum(1 for _, end in self._gaps if end > now - GRACE_WINDOW_S) > MANY_GAPS
+
+    def _hears(self) -> bool:
+        return self._up and not self._deaf
+
+    def _gap(self, begin: float, end: float) -> None:
+        if end - begin > PAUSE_HEARD_S + 0.5:
+            self._gaps = [*self._gaps[-30:], (begin, end)]
+
+    def _change(self, now: float) -> None:
+        self._total = self.at(now)
+        if self._paused_at is not None and now > self._paused_at + PAUSE_HEARD_S:
+            # Whatever else changes in this pause, its two seconds are spent.
+            self._paused_at = float("-inf")
+
+
+@dataclass(slots=True)
+class Taken:
+    """One beat that a process accepted, or a bye that it heard: when, in real and in heard time, and what it renews.
+
+    `sure` is False for a bye that was answered with an error: it may have been applied.
+    """
+
+    at: float
+    heard: float
+    ttl: float
+    bye: bool
+    sure: bool = True
+
+
+@dataclass(slots=True)
+class SessionAccount:
+    """One session, as the outside knows it.
+
+    Attributes:
+        incarnation: The highest that was accepted.
+        seq: The highest of that incarnation that was accepted.
+        taken: What was accepted lately, oldest first.
+        let_through: Attempts that the network let through, and those of them that were accepted: real time and TTL.
+        ended_at: Real time of the page's end, by bye or by silence; None while it beats.
+        bye_at: Real time at which the bye was sent, if one was.
+    """
+
+    incarnation: int = -1
+    seq: int = -1
+    taken: list[Taken] = field(default_factory=list)
+    let_through: list[tuple[float, float]] = field(default_factory=list)
+    ended_at: float | None = None
+    bye_at: float | None = None
+
+    def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
+        """Notes an accepted message. False: it was an old one, which counts for nothing."""
+        if incarnation < self.incarnation:
+            return False
+        closed = bool(self.taken) and self.taken[-1].bye and self.taken[-1].sure
+        if incarnation == self.incarnation and (closed or (seq <= self.seq and not taken.bye)):
+            return False
+        self.seq = max(seq, self.seq) if incarnation == self.incarnation else seq
+        self.incarnation = incarnation
+        if not taken.bye:
+            self.let_through.append((taken.at, taken.ttl))
+        self.taken = [*self.taken[-7:], taken]
+        return True
+
+    def spans(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
+        """When the page was there, in real time, as far as it touches `begin` to `end`.
+
+        It is there from each attempt that the network let through, for its TTL, until the next one or its bye.
+        """
+        following = [*(at for at, _ in self.let_through[1:]), float("inf")]
+        for (at, ttl), then in zip(self.let_through, following, strict=False):
+            until = min(at + ttl, then)
+            if self.bye_at is not None:
+                until = min(until, self.bye_at)
+            if until > begin and at < end:
+                yield at, until
+
+    def end_real(self, gone_at: float, carried_s: float) -> tuple[float, float] | None:
+        """The latest end of its lease in real time, without faults, and its TTL; None for no lease."""
+        sure = [each for each in self.taken if each.sure]
+        if not sure:
+            return None
+        if sure[-1].bye:
+            return sure[-1].at, sure[-2].ttl if len(sure) > 1 else 0.0
+        return (gone_at if self.ended_at is None else self.ended_at) + carried_s + sure[-1].ttl, sure[-1].ttl
+
+    def end_heard(self, before: float) -> float | None:
+        """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""
+        counted = [each for each in self.taken if each.at <= before]
+        if not counted:
+            return None
+        last = counted[-1]
+        if last.bye:
+            lease = [each.heard + each.ttl for each in counted[:-1] if not each.bye]
+            return min([last.heard, *lease[-1:]])
+        return last.heard + last.ttl
+
+
+class AgentAccount:
+    """One agent: all sessions, and how often the watchdog has changed the status since the agent was last there.
+
+    Attributes:
+        sessions: By session id.
+        known: A process has stored a session of the agent.
+        changes: Effective changes since the last attempt that the network let through.
+        total_changes: Effective changes in all.
+        actions: How many actions these changes must have: one for each time that the daemon heard the agent before.
+        heard_at: When the daemon first heard the agent after the last change, in real time; None when it has not.
+        overruled: A person has changed the status of the absent agent after the watchdog was done.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionAccount] = {}
+        self.known = False
+        self.changes = 0
+        self.total_changes = 0
+        self.actions = 0
+        self.heard_at: float | None = None
+        self.overruled = False
+
+    def session(self, session_id: str) -> SessionAccount:
+        """The account of a session; a new one when it is not known."""
+        return self.sessions.setdefault(session_id, SessionAccount())
+
+    def attempt(self, session_id: str, now: float, ttl: float) -> None:
+        """The network let a beat through: the agent is there, whatever the daemon makes of it."""
+        account = self.session(session_id)
+        account.let_through.append((now, ttl))
+        self.changes = 0
+        self.overruled = False
+
+    def heard(self, now: float) -> None:
+        """The daemon has accepted a beat."""
+        self.known = True
+        if self.heard_at is None:
+            self.heard_at = now
+
+    def changed(self, received_at: float) -> None:
+        """A write has changed the status, that Connect received at a real time.
+
+        One that was received before the agent was heard again belongs to the action of the absence before.
+        """
+        self.changes += 1
+        self.total_changes += 1
+        if self.heard_at is not None and self.heard_at < received_at:
+            self.actions += 1
+            self.heard_at = None
+
+    def deadline_heard(self, before: float, timer: float) -> float:
+        """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
+        ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
+        return max(ends) + timer if ends else float("-inf")
+
+    def there(self, now: float) -> bool:
+        """Whether a page is there at a moment."""
+        return any(True for each in self.sessions.values() for _ in each.spans(now, now + 1e-3))
+
+    def uncovered(self, begin: float, end: float) -> float:
+        """Real seconds between `begin` and `end` in which no session was there."""
+        spans = sorted(span for each in self.sessions.values() for span in each.spans(begin, end))
+        missing, reached = 0.0, begin
+        for first, last in spans:
+            if first > reached:
+                missing += min(first, end) - reached
+            reached = max(reached, last)
+            if reached >= end:
+                return missing
+        return missing + max(0.0, end - reached)
+
+    def forget(self, before: float) -> None:
+        """Drops attempts that are too old to matter, so that a long world stays quick."""
+        for account in self.sessions.values():
+            if account.let_through and account.let_through[0][0] < before:
+                account.let_through = [each for each in account.let_through if each[0] >= before]

@@ -1,0 +1,138 @@
+"""Amazon Connect as a simulated daemon reaches it: the `Connect` protocol over the stand-in, with a way in between.
+
+A call that was sent goes on when its caller is killed, as a packet does. Whether a write was still allowed when it was
+sent, and what became of it, is told to a witness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from watchdog.connect.answers import (
+    GET_CURRENT_USER_DATA,
+    LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILES,
+    PUT_USER_STATUS,
+    Status,
+    UserData,
+    UserPage,
+    answered_at,
+    classify,
+    parse_status,
+    parse_user,
+)
+from watchdog.core.model import Action, Boot, Instant
+from watchdog.errors import CallAborted
+from watchdog.sandbox.direct import DirectConnect
+from watchdog.simulation.loop import spawn
+
+
+class Watcher(Protocol):
+    """Who judges the calls."""
+
+    def sent(self, user_id: str) -> None:
+        """A PutUserStatus leaves the machine."""
+
+    def took_effect(self) -> None:
+        """A call has been served or refused: Connect's log may have grown."""
+
+    def recorded(self, action: Action) -> None:
+        """An action is in the history."""
+
+
+class VirtualConnect:
+    """See `watchdog.connect.api.Connect`."""
+
+    def __init__(
+        self,
+        direct: DirectConnect,
+        *,
+        rng: random.Random,
+        now: Callable[[], Instant],
+        point: Callable[[str], None],
+        watcher: Watcher,
+    ) -> None:
+        """Makes a process's client.
+
+        Args:
+            direct: The stand-in.
+            rng: Of the latency.
+            now: The machine's clocks.
+            point: Is told where a call is; there the process may be killed.
+            watcher: Judges.
+        """
+        self._direct = direct
+        self._rng = rng
+        self._now = now
+        self._point = point
+        self._watcher = watcher
+
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+        """See `Connect`."""
+        await asyncio.sleep(self._rng.random() * 0.02)
+        answer = await self._call(
+            GET_CURRENT_USER_DATA, instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100
+        )
+        rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row is not None)
+        return UserData(rows, "NextToken" not in answer, answered_at(answer, self._now().epoch))
+
+    async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
+        """See `Connect`."""
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self._call(
+            GET_CURRENT_USER_DATA, instance_id, Filters={"RoutingProfiles": list(profile_ids)}, MaxResults=100, **more
+        )
+        rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row is not None)
+        return UserPage(rows, answer.get("NextToken") or None)
+
+    async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        # A thread of the pool, a signature, a connection: mostly quick, at times not.
+        await asyncio.sleep(self._rng.random() * (0.02 if self._rng.random() < 0.95 else 0.6))
+        if self._now().boot > not_after:
+            raise CallAborted("Not sent: more than 250 ms have passed since the re-check.")
+        self._point("put.before")
+        self._watcher.sent(user_id)
+        await self._call(PUT_USER_STATUS, instance_id, UserId=user_id, AgentStatusId=status_id)
+        self._point("put.answered")
+
+    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+        """See `Connect`."""
+        answer = await self._call(LIST_AGENT_STATUSES, instance_id)
+        return tuple(map(parse_status, answer["AgentStatusSummaryList"]))
+
+    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+        """See `Connect`."""
+        answer = await self._call(LIST_ROUTING_PROFILES, instance_id)
+        return {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
+
+    async def _call(self, operation: str, instance_id: str, **params: object) -> dict[str, Any]:
+        sent = spawn(self._carry(operation, instance_id, params))
+        if operation == PUT_USER_STATUS:
+            self._point("put.sent")
+        try:
+            return await asyncio.shield(sent)
+        except (BotoCoreError, ClientError) as error:
+            raise classify(error, operation, instance_id) from error
+        except asyncio.CancelledError:
+            sent.add_done_callback(_read)
+            raise
+
+    async def _carry(self, operation: str, instance_id: str, params: Mapping[str, object]) -> dict[str, Any]:
+        await asyncio.sleep(0.01 + self._rng.random() * 0.08)
+        try:
+            return await self._direct.call(operation, InstanceId=instance_id, **params)
+        finally:
+            self._watcher.took_effect()
+            await asyncio.sleep(0.01 + self._rng.random() * 0.08)
+
+
+def _read(done: asyncio.Task[Any]) -> None:
+    """An error that nobody waits for any more is no news."""
+    if not done.cancelled():
+        done.exception()

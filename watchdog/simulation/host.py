@@ -1,0 +1,186 @@
+"""The machine of the daemon: its clocks, its disk, the process that runs on it now, and what befalls them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.connect.api import Instance
+from watchdog.core.model import Action, Boot, Epoch, Instant
+from watchdog.sandbox.direct import DirectConnect
+from watchdog.simulation.account import Hearing
+from watchdog.simulation.client import VirtualConnect, Watcher
+from watchdog.simulation.clocks import BOOTED_FOR_S, START
+from watchdog.simulation.disk import DiskWeather
+from watchdog.simulation.journal import Journal
+from watchdog.simulation.loop import spawn
+from watchdog.simulation.network import Answered
+from watchdog.simulation.process import Process, Surroundings, Timers
+
+
+class Host(Surroundings):
+    """See the module.
+
+    Attributes:
+        jump_s: By how much the wall clock is wrong.
+        hearing: Heard time.
+        process: The one that runs; None while there is none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        direct: DirectConnect,
+        *,
+        timers: Timers,
+        instances: list[Instance],
+        rng: random.Random,
+        journal: Journal,
+        watcher: Watcher,
+        heard: Callable[[bytes, Answered], None],
+    ) -> None:
+        """A machine on which nothing runs yet.
+
+        Args:
+            folder: Where the store's file is.
+            direct: Amazon Connect.
+            timers: The settings.
+            instances: Those that are watched.
+            rng: All chance of the machine.
+            journal: The transcript.
+            watcher: Judges calls of Connect.
+            heard: Is told each request and its answer.
+        """
+        self.path = folder / "watchdog.db"
+        self.disk = DiskWeather()
+        self.rng = rng
+        self.watcher = watcher
+        self.timers = timers
+        self.instances = instances
+        self.jump_s = 0.0
+        self.hearing = Hearing()
+        self.process: Process | None = None
+        self._direct = direct
+        self._journal = journal
+        self._heard = heard
+        self._armed: str | None = None
+        self._boots = 0
+        self._booted_at = -BOOTED_FOR_S
+        self._number = 0
+
+    # What a process finds.
+
+    def now(self) -> Instant:
+        """See `Surroundings.now`."""
+        at = asyncio.get_running_loop().time()
+        return Instant(Boot(at - self._booted_at), Epoch(START + at + self.jump_s), f"boot-{self._boots}")
+
+    def connect(self, point: Callable[[str], None]) -> VirtualConnect:
+        """See `Surroundings.connect`."""
+        return VirtualConnect(self._direct, rng=self.rng, now=self.now, point=point, watcher=self.watcher)
+
+    def point(self, name: str) -> None:
+        """See `Surroundings.point`."""
+        if name != self._armed or self.process is None:
+            return
+        self._armed = None
+        self._journal.add(f"killed at {name}")
+        process = self._gone()
+        if process is not None:
+            process.dead = True
+            spawn(process.kill())
+            # The task that was here does not come back.
+            raise asyncio.CancelledError
+
+    def heard(self, body: bytes, answer: Answered) -> None:
+        """See `Surroundings.heard`."""
+        self._heard(body, answer)
+
+    def recorded(self, action: Action) -> None:
+        """See `Surroundings.recorded`."""
+        self._journal.add(f"action {action.outcome}: {action.reason}", action.agent.user_id)
+        self.watcher.recorded(action)
+
+    # What the network finds.
+
+    def accept(self, body: bytes) -> asyncio.Future[Answered | None] | None:
+        """See `network.Host`."""
+        if self.process is None or not self.process.listening:
+            return None
+        return self.process.accept(body)
+
+    # What befalls it.
+
+    def start(self) -> None:
+        """Starts a process, unless one runs."""
+        if self.process is not None:
+            return
+        self._number += 1
+        self._journal.add(f"process {self._number} starts")
+        self.process = Process(self._number, self)
+        self.process.start()
+        self.hearing.up(self._time(), up=True)
+
+    async def kill(self) -> None:
+        """SIGKILL now."""
+        process = self._gone()
+        if process is not None:
+            self._journal.add("killed")
+            await process.kill()
+
+    def kill_at(self, point: str) -> None:
+        """SIGKILL when it comes to a point: `disk.before`, `disk.synced`, `put.before`, `put.sent`, `put.answered`."""
+        self._armed = point
+
+    async def stop(self) -> None:
+        """SIGTERM; returns when the process has ended, after 30 s it is killed."""
+        process = self.process
+        if process is None:
+            return
+        self._journal.add("asked to stop")
+        try:
+            async with asyncio.timeout(30.0):
+                await process.stop()
+        except TimeoutError:
+            await self.kill()
+        else:
+            self._gone()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self.process is not None and not self.process.owner.paused:
+            self._journal.add("paused")
+            self.process.pause()
+            self.hearing.paused(self._time(), paused=True)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.process is not None and self.process.owner.paused:
+            self._journal.add("resumed")
+            self.hearing.paused(self._time(), paused=False)
+            self.process.resume()
+
+    def fill(self, *, full: bool) -> None:
+        """The disk fills up, or has room again."""
+        self._journal.add("disk full" if full else "disk has room")
+        self.disk.failing += 1 if full else -1
+        self.hearing.deaf(self._time(), deaf=full)
+
+    def boot(self) -> None:
+        """Another boot of the machine, unless a process runs: its clock begins anew."""
+        if self.process is not None:
+            return
+        self._boots += 1
+        self._booted_at = self._time() - 20.0
+
+    def _gone(self) -> Process | None:
+        process, self.process = self.process, None
+        if process is not None:
+            self.hearing.up(self._time(), up=False)
+        return process
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()

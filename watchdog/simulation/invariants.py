@@ -1,0 +1,213 @@
+"""What must hold, judged from the outside: at each write that leaves, at each call that Connect logs, and at the end.
+
+- `early`: nobody is written to before heard silence of TTL and timer. Heard time is the simulator's own, see `account`.
+- `present`: nobody is written to whose page was there, whatever became of daemon, store and Connect.
+- `returned`: nobody is written to who came back in a blind gap and has had no time yet to be heard after it.
+- `rate`: Connect's own log never has more calls than burst + rate × window, in any window.
+- `ghost`: whoever is gone is set, within a bound that begins when the last fault is over.
+- `twice`: at most one effective change for each disappearance.
+- `history`: every effective change has its action.
+- `fault`: no part of the daemon fails by a fault of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from watchdog.core.model import Action, Outcome
+from watchdog.sandbox.records import Call
+from watchdog.simulation.account import RACE_S, AgentAccount, Hearing
+from watchdog.simulation.clocks import START
+from watchdog.simulation.journal import Journal
+from watchdog.simulation.process import Timers
+
+TOLERANCE_S = 0.6
+"""Of heard time: a tick of 0.25 s, the latency of a commit, and the delay of an answer."""
+
+WINDOW_S = 120.0
+"""For so long before a write a present agent's pages must have been there."""
+
+CALM_S = 150.0
+"""So long after the last fault the daemon has no excuse left: grace 30 s, back-off 60 s, a circuit's probe 60 s."""
+
+SLACK_S = 20.0
+"""In calm times: ticks, reads, a write and what a lost answer costs."""
+
+EACH_S = 2.0
+"""More for each ghost that waits: the quota serves one in 0.6 s, with reads, and less after throttling."""
+
+CARRIED_S = 5.0
+"""Longest that a request is under way after its page has ended."""
+
+LOGGED_S = 40.0
+"""Longest from a call's arrival to its line in the log: the longest delay among the faults is 30 s."""
+
+ROUNDING = 1e-6
+
+WRITTEN = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.RETURNED, Outcome.FAILED, Outcome.ALREADY})
+"""Outcomes that an effective change may end in."""
+
+
+class Someone(Protocol):
+    """A person, as the rules see one."""
+
+    account: AgentAccount
+    gone_at: float | None
+
+    @property
+    def present(self) -> bool:
+        """A page is open."""
+
+    def shown(self) -> str:
+        """The status in Connect, or the next one."""
+
+
+@dataclass(slots=True)
+class Disturbance:
+    """The faults that are going on, and when the last one ended."""
+
+    active: int = 0
+    over_at: float = 0.0
+
+    def begin(self) -> None:
+        """A fault begins."""
+        self.active += 1
+
+    def end(self, now: float) -> None:
+        """A fault is over."""
+        self.active -= 1
+        self.over_at = now
+
+
+@dataclass(slots=True)
+class Rate:
+    """A leaky bucket of Connect's quota: full when more calls came than burst + rate × window in some window."""
+
+    rate: float
+    burst: float
+    level: float = 0.0
+    at: float = 0.0
+    waiting: list[float] = field(default_factory=list)
+
+    def add(self, at: float) -> None:
+        """One call. Calls are logged when they take effect, so they may be added out of order."""
+        heapq.heappush(self.waiting, at)
+
+    def most(self, before: float) -> float:
+        """Counts the calls that came before. Returns by how much the quota was exceeded at worst; 0 when it was not."""
+        worst = 0.0
+        while self.waiting and self.waiting[0] < before:
+            at = heapq.heappop(self.waiting)
+            self.level = max(0.0, self.level - (at - self.at) * self.rate) + 1.0
+            self.at = at
+            worst = max(worst, self.level - self.burst)
+        return worst if worst > ROUNDING else 0.0
+
+
+@dataclass(slots=True)
+class Invariants:
+    """The rules over one world.
+
+    Attributes:
+        timers: The settings.
+        people: By user id.
+        hearing: Heard time.
+        journal: Where violations go.
+        disturbance: Told by whoever brings faults.
+        rates: By operation.
+    """
+
+    timers: Timers
+    people: Mapping[str, Someone]
+    hearing: Hearing
+    journal: Journal
+    disturbance: Disturbance = field(default_factory=Disturbance)
+    rates: dict[str, Rate] = field(default_factory=dict)
+
+    def sent(self, user_id: str, now: float) -> None:
+        """A PutUserStatus leaves the machine now."""
+        account = self.people[user_id].account
+        heard = self.hearing.at(now)
+        deadline = account.deadline_heard(now - RACE_S, self.timers.session_end_timer)
+        if heard < deadline - TOLERANCE_S:
+            self.journal.violate("early", f"written to {deadline - heard:.3f} s of heard time too early", user_id)
+        if account.there(now - RACE_S) and self.hearing.hasty(now, self.timers.heartbeat_interval):
+            self.journal.violate(
+                "returned", "is back, was given no time to be heard after a gap, and written to", user_id
+            )
+        missing = account.uncovered(now - WINDOW_S, now - RACE_S)
+        # In a crash loop that has used up its grace, a reload that falls into a gap may be taken for the end.
+        excused = 0.0 if self.hearing.many_gaps(now) else self.timers.session_end_timer - TOLERANCE_S
+        if missing <= excused:
+            self.journal.violate(
+                "present", f"in the last {WINDOW_S:.0f} s not there for {missing:.1f} s only, and written to", user_id
+            )
+
+    def logged(self, calls: Sequence[Call], status_name: Mapping[str, str]) -> None:
+        """Connect's log has grown. Calls are given in the order of their effect, with Connect's own times."""
+        for call in calls:
+            if call.operation in self.rates:
+                self.rates[call.operation].add(call.received_at - START)
+        for call in calls:
+            if call.operation != "PutUserStatus" or call.user_id is None:
+                continue
+            target = status_name.get(call.params["AgentStatusId"], "?")
+            self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
+            if call.effective:
+                account = self.people[call.user_id].account
+                account.changed(call.received_at - START)
+                if account.changes > 1:
+                    self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
+
+    def look(self, now: float) -> int:
+        """Looks for ghosts that have waited for too long, and at the rate. Returns how many ghosts there are."""
+        self.count(now - LOGGED_S)
+        ghosts = [
+            (user_id, each)
+            for user_id, each in self.people.items()
+            if each.account.known and not each.present and not each.account.overruled and each.shown() != "Offline"
+        ]
+        if self.disturbance.active:
+            return len(ghosts)
+        for user_id, each in ghosts:
+            bound = self.bound(each, len(ghosts))
+            if now > bound:
+                self.journal.violate("ghost", f"should have been set {now - bound:.1f} s ago", user_id)
+        return len(ghosts)
+
+    def count(self, before: float) -> None:
+        """Checks the rate of the calls that came before."""
+        for operation, rate in self.rates.items():
+            over = rate.most(before)
+            if over:
+                self.journal.violate("rate", f"{operation}: {over:.1f} calls more than the quota allows")
+
+    def bound(self, someone: Someone, ghosts: int) -> float:
+        """The real time until which a ghost must be set, if no fault comes any more."""
+        gone_at = someone.gone_at or 0.0
+        leases = [each.end_real(gone_at, CARRIED_S) for each in someone.account.sessions.values()]
+        ends = [end for end, _ in filter(None, leases)]
+        waits = self.timers.session_end_timer + SLACK_S + EACH_S * ghosts
+        calmly = max([gone_at, *ends]) + waits
+        calm_at = self.disturbance.over_at + CALM_S
+        if calm_at <= min([gone_at, *ends]):
+            return calmly
+        # After a fault a lease may begin anew, also that of a session whose bye was not heard.
+        return max(calmly, calm_at + max((ttl for _, ttl in filter(None, leases)), default=0.0) + waits)
+
+    def recorded(self, actions: Sequence[Action]) -> None:
+        """The whole history, at the end."""
+        self.count(float("inf"))
+        found: dict[str, int] = {}
+        for action in actions:
+            if action.outcome in WRITTEN:
+                found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
+            if action.outcome is Outcome.FAILED:
+                self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)
+        for user_id, each in self.people.items():
+            wanted = each.account.actions
+            if found.get(user_id, 0) < wanted:
+                self.journal.violate("history", f"{found.get(user_id, 0)} actions, there should be {wanted}", user_id)

@@ -1,0 +1,178 @@
+"""One page, as the browser client behaves: hello, beats, retries, back-off, and a bye that is sent once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from watchdog.core.model import AgentId
+from watchdog.simulation.network import Answered, Network, Route
+
+POST_TIMEOUT_S = 4.0
+QUICK_RETRY_S = (1.0, 4.0)
+"""After a failure it is tried again within this, for `QUICK_FOR_S`."""
+
+QUICK_FOR_S = 20.0
+BACKOFF_S = 15.0
+"""Most of the full-jitter back-off after that."""
+
+THROTTLED_S = 60.0
+"""Between two timers of a hidden page whose main thread beats: browsers throttle it to once a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """What the settings promise a page: its TTLs and its interval, in seconds."""
+
+    ttl_s: float
+    throttled_ttl_s: float
+    interval_s: float
+
+
+class Page:
+    """One page load. `run` beats until it is cancelled.
+
+    Attributes:
+        session_id: A UUID.
+        hidden: The browser throttles it, if its main thread beats.
+        awake: Its machine is not asleep.
+    """
+
+    def __init__(
+        self,
+        agent: AgentId,
+        session_id: str,
+        *,
+        network: Network,
+        route: Callable[[Page], Route],
+        leases: Leases,
+        rng: random.Random,
+        main_driver: bool,
+    ) -> None:
+        """Loads the page.
+
+        Args:
+            agent: Who looks at it.
+            session_id: A UUID.
+            network: Carries the requests.
+            route: The way at this moment.
+            leases: What the settings say.
+            rng: All chance of the page.
+            main_driver: Its main thread beats, not a worker.
+        """
+        self.agent = agent
+        self.session_id = session_id
+        self.hidden = False
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.incarnation = 0
+        self._network = network
+        self._route = route
+        self._leases = leases
+        self._rng = rng
+        self._main_driver = main_driver
+        self._seq = 0
+        self._ticket: str | None = None
+        self._last: bytes = b""
+        self._stir = asyncio.Event()
+
+    @property
+    def ttl_s(self) -> float:
+        """For how long a beat sent now renews."""
+        return self._leases.throttled_ttl_s if self.hidden and self._main_driver else self._leases.ttl_s
+
+    def message(self, kind: str) -> bytes:
+        """The next message of this page."""
+        self._seq += 1
+        fields = {
+            "instance_id": self.agent.instance_id,
+            "user_id": self.agent.user_id,
+            "session_id": self.session_id,
+            "type": kind,
+            "incarnation": self.incarnation,
+            "seq": self._seq,
+            "visibility": "hidden" if self.hidden else "visible",
+            "driver": "main" if self._main_driver else "worker",
+        }
+        if self._ticket is not None:
+            fields["ticket"] = self._ticket
+        body = json.dumps(fields).encode()
+        if kind != "bye":
+            self._last = body
+        return body
+
+    async def run(self) -> None:
+        """Beats for ever."""
+        kind, failing_since, failures = "hello", None, 0
+        loop = asyncio.get_running_loop()
+        while True:
+            await self.awake.wait()
+            reply = await self._network.request(self._route(self), self.message(kind), POST_TIMEOUT_S)
+            if reply is not None and reply.status == 200:
+                failing_since, failures = None, 0
+                told = json.loads(reply.body)
+                self._ticket = told.get("ticket", self._ticket)
+                if told["state"] == "unknown":
+                    kind = "hello"
+                    self.incarnation += 1
+                    self._ticket = None
+                    await self._nap(1.0)
+                    continue
+                kind = "beat"
+                await self._nap(told["next_ms"] / 1000)
+                continue
+            failing_since = loop.time() if failing_since is None else failing_since
+            failures += 1
+            await self._nap(self._retry_after(reply, loop.time() - failing_since, failures))
+
+    def _retry_after(self, reply: Answered | None, failing_for_s: float, failures: int) -> float:
+        if reply is not None and reply.retry_after_s:
+            return reply.retry_after_s * self._rng.uniform(1.0, 1.5)
+        if failing_for_s < QUICK_FOR_S:
+            return self._rng.uniform(*QUICK_RETRY_S)
+        return max(0.5, self._rng.random() * min(BACKOFF_S, 2.0 ** min(failures, 10)))
+
+    async def _nap(self, seconds: float) -> None:
+        """Waits; longer while timers are throttled, and until the machine wakes."""
+        self._stir.clear()
+        if self.hidden and self._main_driver:
+            seconds = max(seconds, THROTTLED_S)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stir.wait()
+        except TimeoutError:
+            pass
+        await self.awake.wait()
+
+    def look(self, *, hidden: bool) -> None:
+        """The person hides the page or looks at it; a visible one beats at once."""
+        self.hidden = hidden
+        self._stir.set()
+
+    def asleep(self, *, asleep: bool) -> None:
+        """The machine sleeps or wakes; a page that wakes beats at once."""
+        if asleep:
+            self.awake.clear()
+        else:
+            self.awake.set()
+            self._stir.set()
+
+    def bye(self) -> bool:
+        """Sends the bye, once. False: without a ticket there is none to send."""
+        if self._ticket is None:
+            return False
+        self._network.post(self._route(self), self.message("bye"))
+        return True
+
+    def cached(self) -> None:
+        """Comes back from the back-forward cache."""
+        self.incarnation += 1
+        self._ticket = None
+
+    def replay(self, route: Route) -> None:
+        """A broken proxy sends the page's last beat again."""
+        if self._last:
+            self._network.post(route, self._last)

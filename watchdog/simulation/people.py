@@ -1,0 +1,271 @@
+"""People at work: they arrive, open pages, reload, hide, sleep, lose their Wi-Fi, take contacts, and leave in some way.
+
+What a person does in Amazon Connect's own page (a status, a contact) is done to the stand-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from watchdog.core.model import AgentId
+from watchdog.sandbox.model import ConnectModel
+from watchdog.sandbox.records import ContactState
+from watchdog.simulation.account import AgentAccount
+from watchdog.simulation.journal import Journal
+from watchdog.simulation.loop import spawn
+from watchdog.simulation.network import Network, Path, Route
+from watchdog.simulation.page import Leases, Page
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a person is like.
+
+    Attributes:
+        main_driver: The pages beat from their main thread.
+        replayed: A broken proxy repeats the last request.
+        between_s: Mean seconds between two deeds.
+    """
+
+    main_driver: bool
+    replayed: bool
+    between_s: float
+
+
+class Place(Protocol):
+    """What a person needs of the world."""
+
+    model: ConnectModel
+    network: Network
+    leases: Leases
+    journal: Journal
+    until: float
+
+
+class Person:
+    """One agent.
+
+    Attributes:
+        agent: Who.
+        account: What the outside knows.
+        path: The person's own way into the network.
+        pages: What is open, with what beats for it.
+        gone_at: When the last page ended; None while one is open.
+    """
+
+    def __init__(self, agent: AgentId, site: Path, habits: Habits, place: Place, rng: random.Random) -> None:
+        self.agent = agent
+        self.account = AgentAccount()
+        self.path = Path()
+        self.pages: dict[Page, asyncio.Task[None]] = {}
+        self.gone_at: float | None = 0.0
+        self._site = site
+        self._habits = habits
+        self._place = place
+        self._rng = rng
+        self._contact: str | None = None
+
+    async def live(self) -> None:
+        """Shifts until the world's end; whoever is there then stays."""
+        spawn(self._mind())
+        await asyncio.sleep(self._rng.random() * 60.0)
+        while self._time() < self._place.until:
+            self._arrive()
+            ends = self._time() + self._rng.uniform(60.0, 1_500.0)
+            if self._rng.random() < 0.3:
+                ends = self._place.until + 1.0
+            while self._time() < ends:
+                await asyncio.sleep(self._rng.expovariate(1 / self._habits.between_s))
+                if self._time() >= self._place.until:
+                    return
+                await self._deed()
+            await self._leave()
+            await asyncio.sleep(self._rng.uniform(1.0, 900.0))
+
+    @property
+    def present(self) -> bool:
+        """A page is open."""
+        return bool(self.pages)
+
+    # Pages.
+
+    def open(self) -> Page:
+        """Opens a page."""
+        page = Page(
+            self.agent,
+            str(UUID(int=self._rng.getrandbits(128), version=4)),
+            network=self._place.network,
+            route=self._route,
+            leases=self._place.leases,
+            rng=self._rng,
+            main_driver=self._habits.main_driver,
+        )
+        self.log(f"opens {page.session_id[:8]}")
+        self.gone_at = None
+        self.pages[page] = spawn(page.run())
+        return page
+
+    def end(self, page: Page, *, bye: bool) -> None:
+        """A page ends, with a bye or by silence."""
+        task = self.pages.pop(page, None)
+        if task is None:
+            return
+        task.cancel()
+        session = self.account.session(page.session_id)
+        session.ended_at = self._time()
+        said = bye and page.awake.is_set() and page.bye()
+        if said:
+            session.bye_at = self._time()
+        self.log(f"{'says bye' if said else 'is gone silently'} {page.session_id[:8]}")
+        if self._habits.replayed:
+            spawn(self._replay(page))
+        if not self.pages:
+            self.gone_at = self._time()
+
+    def _route(self, page: Page) -> Route:
+        # Whether a longer TTL was granted, only the answer tells.
+        ttl_s = min(page.ttl_s, self._place.leases.ttl_s)
+
+        def passed() -> None:
+            # A beat that was under way when its page said bye proves nothing.
+            if page in self.pages:
+                self.account.attempt(page.session_id, self._time(), ttl_s)
+
+        return Route((self._site, self.path), passed)
+
+    async def _replay(self, page: Page) -> None:
+        for _ in range(10):
+            await asyncio.sleep(self._rng.uniform(0.5, 25.0))
+            page.replay(Route(()))
+
+    # Deeds.
+
+    def _arrive(self) -> None:
+        self.log("arrives")
+        self._set("Available")
+        self.open()
+
+    async def _deed(self) -> None:
+        if not self.pages:
+            return
+        page = self._rng.choice(list(self.pages))
+        deed = self._rng.choices(
+            ("reload", "cached", "second", "close one", "hide", "look", "wifi", "one-way", "sleep", "lunch", "contact"),
+            (4, 2, 3, 2, 4, 4, 2, 1, 2, 2, 3),
+        )[0]
+        match deed:
+            case "reload":
+                self.end(page, bye=self._rng.random() < 0.9)
+                await asyncio.sleep(self._rng.uniform(0.2, 3.0))
+                self.open()
+            case "cached" if page.awake.is_set():
+                await self._go_back(page)
+            case "second" if len(self.pages) < 3:
+                self.open()
+            case "close one" if len(self.pages) > 1:
+                self.end(page, bye=self._rng.random() < 0.8)
+            case "hide" | "look":
+                page.look(hidden=deed == "hide")
+            case "wifi":
+                await self._outage("down", self._long())
+            case "one-way":
+                await self._outage("one_way", self._long())
+            case "sleep":
+                await self._sleep(self._long())
+            case "lunch":
+                self._set(self._rng.choice(("Lunch", "Available")))
+            case "contact":
+                spawn(self._take_contact(self._rng.uniform(10.0, 300.0)))
+
+    def _long(self) -> float:
+        return self._rng.choice((3.0, 12.0, 25.0, 45.0, 120.0, 400.0)) * self._rng.uniform(0.7, 1.3)
+
+    async def _go_back(self, page: Page) -> None:
+        """Into the back-forward cache with a bye, and back as the next incarnation."""
+        self.end(page, bye=True)
+        await asyncio.sleep(self._rng.uniform(0.5, 30.0))
+        page.cached()
+        self.log(f"comes back to {page.session_id[:8]}")
+        session = self.account.session(page.session_id)
+        session.ended_at = session.bye_at = None
+        # What was covered before the bye is over with it.
+        session.let_through = []
+        self.gone_at = None
+        self.pages[page] = spawn(page.run())
+
+    async def _outage(self, kind: str, seconds: float) -> None:
+        self.log(f"{kind} for {seconds:.0f} s")
+        setattr(self.path, kind, getattr(self.path, kind) + 1)
+        await asyncio.sleep(seconds)
+        setattr(self.path, kind, getattr(self.path, kind) - 1)
+        self.log(f"{kind} is over")
+
+    async def _sleep(self, seconds: float) -> None:
+        self.log(f"sleeps for {seconds:.0f} s")
+        self.path.down += 1
+        for page in self.pages:
+            page.asleep(asleep=True)
+        await asyncio.sleep(seconds)
+        self.path.down -= 1
+        self.log("wakes")
+        for page in self.pages:
+            page.asleep(asleep=False)
+
+    async def _take_contact(self, seconds: float) -> None:
+        if self._contact is not None or not self.pages:
+            return
+        contact = self._place.model.add_contact(*self.agent, ContactState.CONNECTED)
+        self._contact = contact.id
+        self.log("takes a contact")
+        await asyncio.sleep(seconds)
+        if self._rng.random() < 0.5:
+            self._place.model.set_contact_state(*self.agent, contact.id, ContactState.ENDED)
+            await asyncio.sleep(self._rng.uniform(1.0, 30.0))
+        if any(each.id == contact.id for each in self._place.model.user(*self.agent).contacts):
+            self._place.model.end_contact(*self.agent, contact.id)
+        self._contact = None
+
+    async def _leave(self) -> None:
+        how = self._rng.choices(("bye", "crash", "power", "offline"), (5, 3, 2, 1))[0]
+        self.log(f"leaves: {how}")
+        if how == "offline":
+            self._set("Offline")
+        if how == "power":
+            self.path.down += 1
+            spawn(self._power_back())
+        for page in list(self.pages):
+            self.end(page, bye=how in ("bye", "offline"))
+
+    async def _power_back(self) -> None:
+        await asyncio.sleep(1.0)
+        self.path.down -= 1
+
+    # In Amazon Connect.
+
+    async def _mind(self) -> None:
+        """Sets the status again, a while after the person was set Offline by mistake or before the return."""
+        while True:
+            await asyncio.sleep(self._rng.uniform(5.0, 40.0))
+            cut_off = self.path.down or self._site.down or self._place.network.all.down
+            if not cut_off and any(page.awake.is_set() for page in self.pages) and self.shown() == "Offline":
+                self._set("Available")
+
+    def shown(self) -> str:
+        """The status in Connect, or the next one if there is one."""
+        return self._place.model.next_status_name(*self.agent) or self._place.model.status_name(*self.agent)
+
+    def _set(self, status: str) -> None:
+        self._place.model.agent_sets_status(*self.agent, status)
+        self.log(f"chooses {status}")
+
+    def log(self, what: str) -> None:
+        """Writes a line about this person."""
+        self._place.journal.add(what, self.agent.user_id)
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()

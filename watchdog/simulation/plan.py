@@ -1,0 +1,78 @@
+"""What a seed draws: how many people, their sites and habits, how long, and which faults when."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from watchdog.simulation.faults import MASS, STORIES, Story
+from watchdog.simulation.people import Habits
+from watchdog.simulation.process import Timers
+
+SMALL_SITE = 0.2
+"""Part of the people at the site that may be cut off: below the brake's fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A world before it begins.
+
+    Attributes:
+        seed: What it was drawn from.
+        minutes: How long people and faults go on.
+        habits: One for each person.
+        cut_off: How many of them, from the first on, are at the small site.
+        loss: Of requests, all the time.
+        stories: Faults: when each begins, in seconds, and what it is.
+        timers: The settings.
+        lists_offline: Connect shows users who are Offline.
+    """
+
+    seed: int
+    minutes: float
+    habits: tuple[Habits, ...]
+    cut_off: int
+    loss: float
+    stories: tuple[tuple[float, Story], ...]
+    timers: Timers
+    lists_offline: bool
+
+
+def draw(seed: int, *, brake: bool = False) -> Plan:
+    """Draws a small world.
+
+    Args:
+        seed: Any number; the same one draws the same world.
+        brake: Faults that silence many at once are among the stories: only where a brake holds.
+    """
+    rng = random.Random(f"plan/{seed}")
+    agents = int(rng.triangular(10, 41, 10))
+    minutes = rng.choice((10, 10, 10, 10, 15, 15, 20, 20, 30, 60))
+    habits = tuple(
+        Habits(
+            main_driver=rng.random() < 0.15,
+            replayed=rng.random() < 0.15,
+            between_s=rng.choice((30.0, 90.0, 240.0)),
+        )
+        for _ in range(agents)
+    )
+    weights = {**STORIES, **(MASS if brake else {})}
+    kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
+    stories: list[tuple[float, Story]] = []
+    at = 0.0
+    while at < minutes * 60:
+        at += rng.expovariate(1 / rng.choice((60.0, 150.0, 400.0)))
+        stories.append((at, rng.choice(kinds)))
+    timers = Timers(
+        session_end_timer=rng.choice((5.0, 5.0, 5.0, 2.0, 20.0)), session_ttl=rng.choice((35.0, 35.0, 30.0, 60.0))
+    )
+    return Plan(
+        seed=seed,
+        minutes=minutes,
+        habits=habits,
+        cut_off=min(4, int(agents * SMALL_SITE)),
+        loss=rng.choice((0.0, 0.0, 0.01, 0.03)),
+        stories=tuple(each for each in stories if each[0] < minutes * 60),
+        timers=timers,
+        lists_offline=rng.random() < 0.3,
+    )

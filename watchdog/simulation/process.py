@@ -1,0 +1,279 @@
+"""One process of the daemon in virtual time: the real parts, put together and run as the daemon does, and its end.
+
+An orderly stop does what the daemon does on SIGTERM. A kill ends everything where it is: what the disk has committed
+survives, the memory and the buffer are lost, and a call that was sent goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from watchdog.connect.api import Instance
+from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.core.clock import ClockRules
+from watchdog.core.messages import LeaseRules
+from watchdog.core.model import Action, Instant
+from watchdog.core.quota import QuotaRules
+from watchdog.errors import StoreLocked, StoreUnavailable
+from watchdog.health import Health
+from watchdog.ingest.answers import Rejection
+from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
+from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.heartbeat import ONE, FastLane, HeartbeatRules
+from watchdog.ingest.wire import Message
+from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.settings import Settings
+from watchdog.simulation.client import VirtualConnect, Watcher
+from watchdog.simulation.disk import DiskWeather, VirtualDisk
+from watchdog.simulation.loop import Owner, spawn
+from watchdog.simulation.network import Answered
+from watchdog.stores.base import StoreRules
+from watchdog.stores.sqlite import SqliteStore
+from watchdog.telemetry.metrics import Metrics
+
+DRAIN_S = 4.0
+REFRESH_S = 300.0
+"""As in the daemon: how long a stop waits for what is under way, and between two listings of statuses."""
+
+JSON = [(b"content-type", b"application/json")]
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The settings that a world varies, in seconds; see the variables of the same names."""
+
+    session_end_timer: float = 5.0
+    heartbeat_interval: float = 10.0
+    session_ttl: float = 35.0
+    throttled_session_ttl: float = 150.0
+    resume_grace: float = 30.0
+    quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
+
+
+class Surroundings:
+    """What a process finds: the file, the weather, the clocks, Connect, and who watches."""
+
+    path: Path
+    disk: DiskWeather
+    rng: random.Random
+    watcher: Watcher
+    timers: Timers
+    instances: list[Instance]
+
+    def now(self) -> Instant:
+        """The machine's clocks."""
+        raise NotImplementedError
+
+    def connect(self, point: Callable[[str], None]) -> VirtualConnect:
+        """A client of Amazon Connect."""
+        raise NotImplementedError
+
+    def point(self, name: str) -> None:
+        """Told where the process is, to kill it there."""
+        raise NotImplementedError
+
+    def heard(self, body: bytes, answer: Answered) -> None:
+        """Told what the process answered to a request."""
+        raise NotImplementedError
+
+    def recorded(self, action: Action) -> None:
+        """Told each action."""
+        raise NotImplementedError
+
+
+class Process:
+    """Made, started, and ended by `stop` or `kill`; never used again then.
+
+    Attributes:
+        listening: Requests are accepted.
+        dead: Nothing of it runs any more, or is to be answered.
+    """
+
+    def __init__(self, number: int, around: Surroundings) -> None:
+        self.listening = False
+        self.dead = False
+        self.owner = Owner()
+        self._number = number
+        self._around = around
+        self._disk: VirtualDisk | None = None
+        self._store: SqliteStore | None = None
+        self._ended = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._flushing, self._sweeping = asyncio.Event(), asyncio.Event()
+        self._requests: dict[asyncio.Task[None], asyncio.Future[Answered | None]] = {}
+
+    def start(self) -> None:
+        """Starts it; it listens when its store is open."""
+        spawn(self._run(), self.owner)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.owner.pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.owner.resume()
+
+    def accept(self, body: bytes) -> asyncio.Future[Answered | None]:
+        """A request has arrived at the socket. None: the connection was torn by the process's end."""
+        answered: asyncio.Future[Answered | None] = asyncio.get_running_loop().create_future()
+        task = spawn(self._answer(body, answered), self.owner)
+        self._requests[task] = answered
+        task.add_done_callback(lambda done: self._requests.pop(done, None))
+        return answered
+
+    async def stop(self) -> None:
+        """SIGTERM; returns when it has ended."""
+        self._stopping.set()
+        await self._ended.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL, at this moment."""
+        self.dead = True
+        self.listening = False
+        if self._disk is not None:
+            self._disk.dead = True
+        for answered in self._requests.values():
+            if not answered.done():
+                answered.set_result(None)
+        self.owner.resume()
+        while self.owner.tasks:
+            tasks = list(self.owner.tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+        self._ended.set()
+
+    def _open_disk(self, path: Path) -> VirtualDisk:
+        self._disk = VirtualDisk(path, self._around.disk, self._around.rng, self._point)
+        return self._disk
+
+    def _point(self, name: str) -> None:
+        if not self.dead:
+            self._around.point(name)
+
+    async def _answer(self, body: bytes, answered: asyncio.Future[Answered | None]) -> None:
+        status, parts, after = 0, b"", 0.0
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Message) -> None:
+            nonlocal status, parts, after
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                after = next((float(value) for name, value in message["headers"] if name == b"retry-after"), 0.0)
+            else:
+                parts += message["body"]
+
+        await self._lane({"path": ONE, "method": "POST", "headers": JSON}, receive, send)
+        if not self.dead:
+            answer = Answered(status, parts, after)
+            self._around.heard(body, answer)
+            if not answered.done():
+                answered.set_result(answer)
+
+    async def _run(self) -> None:
+        around, timers = self._around, self._around.timers
+        rules = StoreRules(
+            timers.session_end_timer, ClockRules(timers.resume_grace, timers.heartbeat_interval), timers.quota
+        )
+        loop = asyncio.get_running_loop()
+        store = SqliteStore(around.path, rules, self._open_disk)
+        while True:
+            try:
+                await store.open(around.now())
+                break
+            except (StoreUnavailable, StoreLocked):
+                # The supervisor starts it again.
+                await asyncio.sleep(1.0)
+                store = SqliteStore(around.path, rules, self._open_disk)
+        self._store = store
+        name = f"process-{self._number}"
+        buffer = Buffer(store, around.now, loop.time)
+        metrics = Metrics("0", rejections=Rejection)
+        health = Health(
+            Settings.model_construct(),
+            name,
+            store=store,
+            buffer=buffer,
+            metrics=metrics,
+            now=around.now,
+            time=loop.time,
+        )
+        dispatcher = health.dispatcher = Dispatcher(
+            store,
+            around.connect(self._point),
+            around.instances,
+            DispatcherConfig(owner=name, status=None, quota=timers.quota),
+            now=around.now,
+            random=around.rng.random,
+            flush=buffer.flush,
+            record=around.recorded,
+            observer=_Silent(),
+        )
+        self._lane = FastLane(
+            store,
+            buffer,
+            Gate(AuthMode.NONE, Tokens([]), Tokens([]), Tickets([b"simulated"])),
+            HeartbeatRules(
+                frozenset(instance.instance_id for instance in around.instances),
+                timers.heartbeat_interval,
+                LeaseRules(timers.session_ttl, timers.throttled_session_ttl, 120.0),
+                name,
+            ),
+            metrics,
+            epoch=lambda: around.now().epoch,
+            random=around.rng.random,
+        )
+        loops = Loops(
+            name, store=store, buffer=buffer, dispatcher=dispatcher, health=health, metrics=metrics, now=around.now
+        )
+        self._sweeping.set()
+        self._flushing.set()
+        flush = asyncio.create_task(loops.every(FLUSH_S, loops.flush, self._flushing))
+        sweep = asyncio.create_task(loops.every(SWEEP_S, loops.sweep, self._sweeping))
+        refresh = asyncio.create_task(_refresh(dispatcher))
+        self.listening = True
+        await self._stopping.wait()
+        # In the order of the daemon's own stop.
+        self.listening = False
+        refresh.cancel()
+        self._sweeping.clear()
+        await sweep
+        await dispatcher.drain(DRAIN_S)
+        if self._requests:
+            await asyncio.wait(list(self._requests), timeout=2.0)
+        self._flushing.clear()
+        await flush
+        await store.close()
+        self.dead = True
+        self._ended.set()
+
+
+async def _refresh(dispatcher: Dispatcher) -> None:
+    while True:
+        await dispatcher.directory.refresh()
+        await asyncio.sleep(REFRESH_S)
+
+
+class _Silent:
+    """An observer who keeps nothing. See `watchdog.connect.guard.Observer`."""
+
+    def connect_call(self, operation: str, result: str) -> None:
+        """Not kept."""
+
+    def tokens(self, operation: str, scope: str, left: float) -> None:
+        """Not kept."""
+
+    def detection_lag(self, seconds: float) -> None:
+        """Not kept."""
+
+    def actuation(self, seconds: float) -> None:
+        """Not kept."""

@@ -1,0 +1,251 @@
+"""A contact centre in virtual time: people, network, the daemon's machine and Connect, and the rules over all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from uuid import UUID
+
+from watchdog.connect.api import Instance
+from watchdog.core.model import Action, AgentId, Outcome
+from watchdog.sandbox.direct import DirectConnect
+from watchdog.sandbox.model import ConnectModel
+from watchdog.sandbox.records import Behaviour
+from watchdog.sandbox.seed import seed as seed_instance
+from watchdog.simulation.account import KEPT_S, Taken
+from watchdog.simulation.clocks import START
+from watchdog.simulation.faults import QUIET, Story
+from watchdog.simulation.host import Host
+from watchdog.simulation.invariants import Invariants, Rate
+from watchdog.simulation.journal import Journal, Violation
+from watchdog.simulation.logs import watched
+from watchdog.simulation.loop import run, spawn
+from watchdog.simulation.network import Answered, Network, Path
+from watchdog.simulation.page import Leases
+from watchdog.simulation.people import Person
+from watchdog.simulation.plan import Plan
+from watchdog.stores.disk import InlineDisk
+from watchdog.stores.rows import actions as read_actions
+
+INSTANCE = "centre"
+LOOK_S = 2.0
+"""Between two looks for ghosts that have waited for too long."""
+
+LONGEST_S = 1_500.0
+"""After the last fault at most this long until every ghost is set: the largest bound on detection and some more."""
+
+READ_TIMEOUT_S = 10.0
+"""As the daemon's own client waits for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a world.
+
+    Attributes:
+        seed: Of the world.
+        virtual_s: How long it lasted.
+        violations: Promises that were not kept.
+        lines: Of the transcript.
+        digest: Of the transcript.
+        writes: Effective changes.
+    """
+
+    seed: int
+    virtual_s: float
+    violations: tuple[Violation, ...]
+    lines: int
+    digest: str
+    writes: int
+
+
+class World:
+    """One world. `run` plays it."""
+
+    def __init__(self, plan: Plan, folder: FilePath, echo: Callable[[str], None] | None = None) -> None:
+        """Sets the stage; on the loop that will play it.
+
+        Args:
+            plan: What was drawn.
+            folder: An empty one, for the store's file.
+            echo: Is given each line of the transcript.
+        """
+        self.until = plan.minutes * 60.0
+        self.leases = Leases(plan.timers.session_ttl, plan.timers.throttled_session_ttl, plan.timers.heartbeat_interval)
+        self.journal = Journal(plan.seed, self._time, echo)
+        ids = self._rng(plan, "ids")
+        self.model = ConnectModel(
+            lambda: START + self._time(),
+            behaviour=Behaviour(lists_offline=plan.lists_offline),
+            new_id=lambda: str(UUID(int=ids.getrandbits(128), version=4)),
+        )
+        made = seed_instance(self.model, agents=len(plan.habits), instance_id=INSTANCE, status="Offline")
+        self.host = Host(
+            folder,
+            DirectConnect(self.model, read_timeout_s=READ_TIMEOUT_S),
+            timers=plan.timers,
+            instances=[Instance(INSTANCE)],
+            rng=self._rng(plan, "host"),
+            journal=self.journal,
+            watcher=self,
+            heard=self._heard,
+        )
+        self.network = Network(self.host, self._rng(plan, "network"))
+        self.network.all.loss = plan.loss
+        self.sites = [Path(), Path()]
+        self.people = {
+            user_id: Person(
+                AgentId(INSTANCE, user_id),
+                self.sites[0 if number < plan.cut_off else 1],
+                plan.habits[number],
+                self,
+                self._rng(plan, f"person/{number}"),
+            )
+            for number, user_id in enumerate(made.users)
+        }
+        self.invariants = Invariants(plan.timers, self.people, self.host.hearing, self.journal)
+        quota = plan.timers.quota
+        for operation in ("PutUserStatus", "GetCurrentUserData"):
+            self.invariants.rates[operation] = Rate(quota.rate, quota.burst)
+        self._plan = plan
+        self._statuses = {status.id: status.name for status in made.statuses.values()}
+        self._seen_calls = 0
+        self._settled: dict[str, int] = {}
+
+    async def run(self) -> Result:
+        """Plays it to its end: the plan's time, then until every ghost is set or has waited for too long."""
+        self.host.start()
+        people = [spawn(each.live()) for each in self.people.values()]
+        stories = [spawn(self._story(at, story)) for at, story in self._plan.stories]
+        while self._time() < self.until or not all(task.done() for task in stories):
+            await self._look()
+            if self.journal.violations:
+                break
+        self.host.start()
+        self.network.all.loss = 0.0
+        since = self._time()
+        while await self._look() or self._time() < since + 60.0:
+            if self._time() > since + LONGEST_S or self.journal.violations:
+                break
+        for task in (*people, *stories):
+            task.cancel()
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                raise task.exception() or AssertionError
+        await self.host.stop()
+        self.took_effect()
+        if not self.journal.violations:
+            self.invariants.recorded(await self._history())
+        return Result(
+            seed=self._plan.seed,
+            virtual_s=self._time(),
+            violations=tuple(self.journal.violations),
+            lines=self.journal.lines,
+            digest=self.journal.digest(),
+            writes=sum(each.account.total_changes for each in self.people.values()),
+        )
+
+    def settled(self, someone: Person) -> bool:
+        """Whether the watchdog has set the absent person and is done with it."""
+        account = someone.account
+        return not someone.present and account.changes == 1 and self._settled.get(someone.agent.user_id) == 1
+
+    # What is told about calls. See `client.Watcher`.
+
+    def sent(self, user_id: str) -> None:
+        """A PutUserStatus leaves the machine."""
+        self.journal.add("PutUserStatus sent", user_id)
+        self.invariants.sent(user_id, self._time())
+
+    def took_effect(self) -> None:
+        """Reads what is new in Connect's log."""
+        calls = self.model.calls(since=self._seen_calls)
+        if calls:
+            self._seen_calls = calls[-1].seq
+            self.invariants.logged(calls, self._statuses)
+
+    def recorded(self, action: Action) -> None:
+        """An action is in the history."""
+        person = self.people[action.agent.user_id]
+        if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
+            # Whoever comes and goes unheard after this is not the daemon's ghost.
+            person.account.known = False
+        self._settled[action.agent.user_id] = self.people[action.agent.user_id].account.changes
+
+    def _heard(self, body: bytes, answer: Answered) -> None:
+        """A process has answered a request."""
+        said = json.loads(body)
+        user_id, kind = said["user_id"], said["type"]
+        self.journal.add(
+            f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id
+        )
+        bye, now = kind == "bye", self._time()
+        if not bye and not (answer.status == 200 and b'"live"' in answer.body):
+            return
+        throttled = said["driver"] == "main" and said["visibility"] == "hidden"
+        ttl = 0.0 if bye else self.leases.throttled_ttl_s if throttled else self.leases.ttl_s
+        account = self.people[user_id].account
+        session = account.session(said["session_id"])
+        if session.taken or not bye:
+            sure = answer.status in (200, 204)
+            session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
+        if not bye:
+            account.heard(now)
+
+    # The course of things.
+
+    async def _look(self) -> int:
+        await asyncio.sleep(LOOK_S)
+        self.took_effect()
+        now = self._time()
+        for person in self.people.values():
+            person.account.forget(now - KEPT_S)
+        return self.invariants.look(now)
+
+    async def _story(self, at: float, story: Story) -> None:
+        rng = self._rng(self._plan, f"story/{at}")
+        await asyncio.sleep(at)
+        self.journal.add(f"story: {story.__name__}")
+        if story in QUIET:
+            await story(self, rng)
+            return
+        self.invariants.disturbance.begin()
+        await story(self, rng)
+        self.invariants.disturbance.end(self._time())
+        self.journal.add(f"over: {story.__name__}")
+
+    async def _history(self) -> list[Action]:
+        disk = InlineDisk(self.host.path)
+        try:
+            return await disk.read(lambda connection: read_actions(connection, None, None, None, None, 1_000_000))
+        finally:
+            await disk.close()
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
+
+    @staticmethod
+    def _rng(plan: Plan, part: str) -> random.Random:
+        return random.Random(f"{part}/{plan.seed}")
+
+
+def play(plan: Plan, echo: Callable[[str], None] | None = None) -> Result:
+    """Plays a world in a folder of its own, in memory where the system has one."""
+
+    async def playing(folder: FilePath) -> Result:
+        world = World(plan, folder, echo)
+        with watched(world.journal):
+            return await world.run()
+
+    memory = FilePath("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
+    folder = FilePath(tempfile.mkdtemp(prefix="watchdog-sim-", dir=memory if memory.is_dir() else None))
+    try:
+        return run(playing(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
