@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.world import ANNA, BERT, INSTANCE, TIMER, TTL, World, action_of, due_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Due, Epoch, Observed, Outcome, Verdict
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Due, Epoch, Observed, Outcome, Standing, Verdict
 
 # Deadlines.
 
@@ -299,9 +299,9 @@ async def test_a_claim_tells_what_it_rests_on(world: World) -> None:
 async def test_a_renewal_voids_the_claim(world: World) -> None:
     await gone(world)
     claim = await world.claimed()
-    assert await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.GONE
     await world.beat(number=2)
-    assert not await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.RETURNED
     assert not await world.store.intend(claim, intent())
     assert await world.state() is AgentState.LIVE
 
@@ -378,11 +378,11 @@ async def test_a_claim_that_was_given_back_is_void_for_ever(world: World) -> Non
     await world.store.release(old, 0.0)
     new = await world.claimed()
     assert new.token > old.token
-    assert not await world.store.still_gone(old)
+    assert await world.store.still_gone(old) is Standing.RETURNED
     assert not await world.store.intend(old, intent())
     assert not await world.store.release(old, 0.0)
     assert not await world.store.settle(old, action_of(old))
-    assert await world.store.still_gone(new)
+    assert await world.store.still_gone(new) is Standing.GONE
 
 
 async def test_a_released_agent_is_due_again_after_the_delay(world: World) -> None:
