@@ -53,6 +53,7 @@ class Facts:
     clock: Clock | None = None
     sessions: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     agents: dict[AgentId, dict[str, Any]] = field(default_factory=dict)
+    of: dict[AgentId, list[dict[str, Any]]] = field(default_factory=dict)
     claims: dict[AgentId, Claim] = field(default_factory=dict)
     intents: dict[AgentId, Claim] = field(default_factory=dict)
     brakes: Brakes = field(default_factory=Brakes)
@@ -84,13 +85,13 @@ class DictStore:
     # The facts of one agent.
 
     def ends_at(self, agent: AgentId) -> float:
-        ends = [row["expires_at"] for row in self.facts.sessions.values() if row["agent"] == agent]
+        ends = [row["expires_at"] for row in self.facts.of.get(agent, ())]
         return max([*ends, self.facts.agents.get(agent, {}).get("floor", NEVER)])
 
     def quiet(self, agent: AgentId) -> bool:
         """Whether all its open sessions are overdue, and the last to end said no bye."""
         row = self.facts.agents[agent]
-        mine = [session for session in self.facts.sessions.values() if session["agent"] == agent]
+        mine = self.facts.of[agent]
         still = [session for session in mine if not session["closed"]]
         byes = [session["expires_at"] for session in mine if session["closed"]]
         if row["proven"] or not still or max(byes, default=NEVER) > max(s["expires_at"] for s in still):
@@ -145,7 +146,10 @@ class DictStore:
             self._heard(agent, now)
             self.facts.brakes.beats[beat.agent.instance_id] += 1
             known = row["seq"] if row is not None and verdict is Verdict.RENEWED else None
-            row = self.facts.sessions[beat.session_id] = {
+            if row is None:
+                row = self.facts.sessions[beat.session_id] = {}
+                self.facts.of.setdefault(beat.agent, []).append(row)
+            row |= {
                 "agent": beat.agent,
                 "incarnation": beat.incarnation,
                 "seq": known if beat.seq is None else beat.seq,

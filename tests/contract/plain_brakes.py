@@ -107,16 +107,15 @@ class Brakes:
         return Reading(
             quiet=tuple(sum(self.counts(store, agent, now - window_s) for agent in mine) for window_s in WINDOWS_S),
             baseline=tuple(most(now - window_s) for window_s in WINDOWS_S),
-            awake=len(awake) if group == ALL else len([agent for agent in awake if agent in mine]),
-            pace=sum(1 / (QUIET_SHARE * self.ttl(store, agent)) for agent in awake if agent in mine),
+            awake=len(awake) if group == ALL else len(set(awake) & set(mine)),
+            pace=sum(1 / (QUIET_SHARE * self.ttl(store, agent)) for agent in set(awake) & set(mine)),
             beats=sum(heard[each] for each in instances),
             held=len(held),
             longest_s=max((row["held_s"] + running - row["held_at"] for row in held), default=0.0),
         )
 
     def ttl(self, store: DictStore, agent: AgentId) -> float:
-        rows = store.facts.sessions.values()
-        return max(row["ttl"] for row in rows if row["agent"] == agent and not row["closed"])
+        return max(row["ttl"] for row in store.facts.of[agent] if not row["closed"])
 
     def carry_out(self, store: DictStore, before: dict[str, Brake], leaving: dict[str, Exit]) -> None:
         running, now = store.clock.running, store.clock.observed
