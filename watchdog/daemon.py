@@ -28,6 +28,7 @@ from watchdog.connect.answers import (
 from watchdog.connect.api import BotoConnect, Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.quota import QuotaRules
@@ -160,7 +161,17 @@ class Daemon:
             epoch=lambda: machine.now().epoch,
             random=random.random,
         )
-        http = server(build(lane, store, gate, health, metrics, version=__version__), drain_s=SERVER_STOP_S)
+        application = build(
+            lane,
+            store,
+            gate,
+            health,
+            metrics,
+            version=__version__,
+            instances=frozenset(instance.instance_id for instance in instances),
+            now=machine.now,
+        )
+        http = server(application, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,
@@ -277,6 +288,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         timer_s=settings.session_end_timer,
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
+        brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
     )
 
 

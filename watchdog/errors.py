@@ -14,6 +14,7 @@
     │   ├── ConnectInvalid       400: the request makes no sense to Connect
     │   ├── ConnectUnavailable   5xx, network, time-out; may have been applied
     │   └── ConnectCredentials   no credentials, or expired ones
+    ├── DaemonError              a running daemon does not answer, or refuses
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
 
@@ -170,6 +171,14 @@ class ConnectCredentials(ConnectError):
 
     Keep taking heartbeats and try again later: a role's credentials may come back. Operators: check the role, the
     profile or the `AWS_…` variables of the process.
+    """
+
+
+class DaemonError(WatchdogError):
+    """A running daemon does not answer, or refuses what a command asked.
+
+    Raised by commands that talk to a daemon; nothing is known of its effect when there was no answer. The text says
+    what to look at: the address, the token, or what the daemon said.
     """
 
 

@@ -42,7 +42,11 @@ class Brakes:
         heard, self.beats = self.beats, Counter()
         before = dict(self.brakes)
         own = {group for group in (*self.brakes, *self.orders) if group != ALL}
-        if store.rules.brake is not None and len({agent.instance_id for agent in agents}) > 1 and ALL not in self.orders:
+        if (
+            store.rules.brake is not None
+            and len({agent.instance_id for agent in agents}) > 1
+            and ALL not in self.orders
+        ):
             quiet = Counter(a.instance_id for a in agents if self.counts(store, a, now - WINDOWS_S[-1]))
             own |= {each for each, count in quiet.items() if count >= rules.min_agents}
         readings: dict[str, Reading] = {}
@@ -141,14 +145,18 @@ class Brakes:
             elif row["held_s"] + running - row["held_at"] >= brake.limit_s(store.rules.brake or NEVER_TRIPS, running):
                 over, was, exit_ = True, group, Exit.DUE
             if over:
-                row["held_s"] += running - row["held_at"]
-                row["mark"] = Mark.RELEASED
-                if exit_ is Exit.FRESH:
-                    row["floor"] = Observed(max(store.ends_at(agent), now + self.ttl(store, agent)))
-                found = {"brake": {**evidence(was, before.get(was, brake)), "held_s": round(row["held_s"], 3)}}
-                self.stopped.append(Stopped(agent, Outcome.RELEASED, released(exit_), found))
+                self.let_go(store, agent, was, exit_, before.get(was, brake))
             late = store.state(agent) is AgentState.HELD and now > store.deadline(agent)
             if late and not row["told"]:
                 row["told"] = True
                 brake = self.brakes[group]
                 self.stopped.append(Stopped(agent, Outcome.HELD, why(brake), {"brake": evidence(group, brake)}))
+
+    def let_go(self, store: DictStore, agent: AgentId, group: str, leaving: Exit, brake: Brake) -> None:
+        row = store.facts.agents[agent]
+        row["held_s"] += store.clock.running - row["held_at"]
+        row["mark"] = Mark.RELEASED
+        if leaving is Exit.FRESH:
+            row["floor"] = max(store.ends_at(agent), Observed(store.clock.observed + self.ttl(store, agent)))
+        found = {"brake": {**evidence(group, brake), "held_s": round(row["held_s"], 3)}}
+        self.stopped.append(Stopped(agent, Outcome.RELEASED, released(leaving), found))

@@ -279,7 +279,16 @@ class World:
             epoch=lambda: self.epoch,
             random=lambda: self.random,
         )
-        self.app = build(self.lane, self.store, self.gate, self.daemon, self.daemon, version="1.2.3")
+        self.app = build(
+            self.lane,
+            self.store,
+            self.gate,
+            self.daemon,
+            self.daemon,
+            version="1.2.3",
+            instances={INSTANCE},
+            now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),
+        )
 
     def http(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=self.client)

@@ -180,5 +180,3 @@ def _next_step(brake: Brake, reading: Reading, rules: BrakeRules, running: Runni
         "Agents are let go with a fresh lease once the path is proven and nobody else falls silent. Those held longest "
         f"are let go in {left_s:.0f} s if it is proven then; else an alarm is raised, and it is in {last_s:.0f} s."
     )
-
-
