@@ -334,12 +334,13 @@ def admin_token(file: Path | None = None, environ: Mapping[str, str] | None = No
     reading = read(mine, {"admin_tokens": True})
     if reading.faults:
         raise SettingsError(reading.faults)
+    if "admin_tokens" not in reading.values:
+        return None
     try:
-        tokens = values.secrets(reading.values.get("admin_tokens", ""))
+        tokens = values.secrets(reading.values["admin_tokens"])
     except ValueError as error:
         raise SettingsError([f"{name}: got ***; {error}"]) from None
-    found = [token.get_secret_value() for token in tokens] if isinstance(tokens, tuple) else []
-    return found[0] if found else None
+    return str(tokens[0].get_secret_value()) if isinstance(tokens, list) else None
 
 
 def _takes(field: FieldInfo) -> Takes:

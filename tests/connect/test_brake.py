@@ -188,12 +188,12 @@ async def test_a_restart_while_holding_calls_nobody(tmp_path):
             await w.start()
             await asyncio.sleep(60)
             assert w.tick.brake.held == 40
-        f = Floor(w, f.agents)
+        again = Floor(w, f.agents)  # the crash took the tasks of the agents with it
         await asyncio.sleep(120)
         assert w.puts() == []
         assert w.tick.brake.state is State.CLEAR
-        f.task.cancel()
-        await asyncio.gather(f.task, return_exceptions=True)
+        again.task.cancel()
+        await asyncio.gather(again.task, return_exceptions=True)
 
 
 async def test_an_agent_whose_calls_were_refused_is_held_like_the_others(tmp_path):
