@@ -78,6 +78,7 @@ class Agent:
         awake: It has a lease and is not quiet. The only one of these that a renewal looks at.
         leased: It is counted among those who have a lease.
         pace: Micro-beats a second that it is counted with while it is awake.
+        ttl: The TTL from which that is told.
         mark: What the brake has done with it.
         held_at: Running time since which it is held.
         held_s: Running seconds for which it was held before, since it was heard last.
@@ -105,6 +106,7 @@ class Agent:
         "sessions",
         "settled_epoch",
         "told",
+        "ttl",
     )
 
     def __init__(self, agent_id: AgentId) -> None:
@@ -124,6 +126,7 @@ class Agent:
         self.awake = False
         self.leased = False
         self.pace = 0
+        self.ttl = 0.0
         self.mark = Mark.FREE
         self.held_at = Running(0.0)
         self.held_s = 0.0

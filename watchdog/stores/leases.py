@@ -191,6 +191,13 @@ class LeaseTable:
             self._next_bucket += 1
 
     def _look(self, agent: Agent, clock: Observed) -> None:
+        if agent.awake and len(agent.sessions) == 1:
+            # Almost every look, once a TTL for everybody: one session that goes on as before needs nothing else.
+            session = agent.sessions[0]
+            fades_at = deadline.quiet_at(session.expires_at, session.ttl)
+            if clock <= fades_at and session.ttl == agent.ttl and not session.closed:
+                self._file(agent, fades_at)
+                return
         state = self.state(agent, clock)
         self._enter(agent, state)
         if state is AgentState.LIVE:

@@ -83,11 +83,12 @@ class Presence:
                 here.sample(clock)
 
     def place(self, agent: Agent, *, leased: bool, awake: bool) -> None:
-        """Counts the agent as what it is now."""
+        """Counts the agent as what it is now. While awake it owes a beat in the time after which it would be quiet."""
         here = self.instances.get(agent.id.instance_id)
         if here is None:
             here = self.instances[agent.id.instance_id] = Here()
-        pace = _pace(agent) if awake else 0
+        agent.ttl = ttl_of(agent) if awake else 0.0
+        pace = int(MICRO / (deadline.QUIET_SHARE * agent.ttl)) if agent.ttl > 0 else 0
         for each in (here, self.everybody):
             each.leased += leased - agent.leased
             each.awake += awake - agent.awake
@@ -118,9 +119,3 @@ def quiet_at(agent: Agent) -> Observed | None:
 def ttl_of(agent: Agent) -> float:
     """The longest TTL of the agent's sessions that said no bye."""
     return max((session.ttl for session in agent.sessions if not session.closed), default=0.0)
-
-
-def _pace(agent: Agent) -> int:
-    """Beats that the agent owes at least, in micro-beats a second: one in the time after which it would be quiet."""
-    ttl = ttl_of(agent)
-    return int(MICRO / (deadline.QUIET_SHARE * ttl)) if ttl > 0 else 0
