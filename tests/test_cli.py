@@ -1,9 +1,11 @@
 """The command line as its users meet it: a process, its output and its exit code."""
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,8 +80,71 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "sandbox", "demo"):
+    for command in ("run", "settings", "sandbox", "demo", "hold", "release"):
         assert f" {command} " in done.stdout
+
+
+@pytest.fixture
+def daemon():
+    """Something that answers like a daemon, and notes what it was asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            asked.append((self.path, self.headers["authorization"], body))
+            refused = self.headers["authorization"] != "Bearer admin"
+            hold = {"group": "all", "state": "ordered", "agents": 3, "why": "An operator holds.", "next_step": "Over."}
+            answer = {"detail": "Send an admin token."} if refused else {"state": "ordered", "held": 3, "holds": [hold]}
+            self.send_response(401 if refused else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_hold_and_release_ask_a_running_daemon(daemon, tmp_path):
+    url, asked = daemon
+    token = tmp_path / "token"
+    token.write_text("admin")
+    done = watchdog("hold", "--for", "1.5h", "--reason", "new proxy", "--url", url, "--token-file", str(token))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("The brake is ordered; 3 agents are held.\nall: ordered, 3 held. An operator holds. Over.\n")
+    done = watchdog(
+        "release", "--instance", "i-1", "--json", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin,other"}
+    )
+    assert json.loads(done.stdout)["held"] == 3
+    assert asked == [
+        ("/v1/brake", "Bearer admin", {"state": "hold", "for_s": 5400.0, "reason": "new proxy"}),
+        ("/v1/brake", "Bearer admin", {"state": "released", "for_s": 600.0, "reason": "", "instance_id": "i-1"}),
+    ]
+
+
+def test_a_refusal_and_a_daemon_that_is_not_there_end_with_1(daemon):
+    url, _ = daemon
+    done = watchdog("hold", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "wrong"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Send an admin token." in done.stderr
+    assert "wrong" not in done.stderr
+    done = watchdog("hold", "--url", "http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--url" in done.stderr
+
+
+@pytest.mark.parametrize("length", ["soon", "-1", "10 minutes", ""])
+def test_a_length_that_is_none_ends_with_2(length):
+    done = watchdog("hold", "--for", length)
+    assert done.returncode == 2
+    assert "--for" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["sandbox", "demo"])

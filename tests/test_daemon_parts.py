@@ -12,7 +12,7 @@ import structlog
 
 from tests.connect.world import DirectClient, instant
 from tests.connect.world import Metrics as Observer
-from tests.contract.world import ANNA, INSTANCE, RULES, TIMER, TTL, session
+from tests.contract.world import ANNA, BRAKED, INSTANCE, RULES, TIMER, TTL, session
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
@@ -76,7 +76,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     SwitchDisk.full = False
     loop = asyncio.get_running_loop()
     settings = Settings.load(ENVIRONMENT)
-    store = SqliteStore(tmp_path / "watchdog.db", RULES, SwitchDisk)
+    store = SqliteStore(tmp_path / "watchdog.db", BRAKED, SwitchDisk)
     metrics = Metrics("0")
     buffer = Buffer(store, instant, loop.time)
     health = Health(settings, "boot", store=store, buffer=buffer, metrics=metrics, now=instant, time=loop.time)
@@ -268,6 +268,37 @@ async def test_while_the_canary_does_not_come_back_the_clock_stands(parts: Parts
     assert parts.health.clock.standing is Cause.GRACE
     assert parts.health.problems() == []
     await canary.close()
+
+
+@pytest.mark.looptime
+async def test_the_brake_is_told_in_the_log_the_metric_and_the_status(parts: Parts) -> None:
+    await parts.store.open(instant())
+    agents = [ANNA._replace(user_id=f"agent-{number}") for number in range(8)]
+    for number, agent in enumerate(agents):
+        parts.buffer.submit(Beat(agent, session(number + 1), ttl=TTL))
+    with structlog.testing.capture_logs() as logs:
+        await sweeps(parts, TTL + TIMER + 5)
+        assert parts.metrics.brake_held == 8
+        status = (await parts.health.status())["brake"]
+        assert (status["state"], status["held"]) == ("holding", 8)
+        (hold,) = status["holds"]
+        assert (hold["group"], hold["reason"], hold["agents"]) == ("all", "mass_silence", 8)
+        assert hold["age_s"] > 15
+        assert "8 agents fell silent" in hold["why"]
+        assert "nobody is heard" in hold["proof"]
+        assert parts.health.problems() == []
+        await sweeps(parts, 300)
+        assert [problem.code for problem in parts.health.problems()] == ["brake_alarm"]
+        assert not parts.health.well()
+        assert parts.health.ready() is None
+        for number, agent in enumerate(agents):
+            parts.buffer.submit(Beat(agent, session(number + 1), ttl=TTL))
+        await sweeps(parts, 3)
+        assert (await parts.health.status())["brake"] == {"state": "clear", "held": 0, "holds": []}
+        assert parts.metrics.brake_held == 0
+    told = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("brake.")]
+    assert told == [("brake.tripped", "warning"), ("brake.alarm", "error"), ("brake.released", "warning")]
+    assert parts.metrics.actions["set_status", "held"] == 8
 
 
 # Health.

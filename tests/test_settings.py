@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 import watchdog
 from watchdog.errors import SettingsError
-from watchdog.settings import Instance, Settings
+from watchdog.settings import Instance, Settings, admin_token
 
 TOKEN = "kept-out-of-every-output"
 GOOD = {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": TOKEN}
@@ -49,6 +49,9 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "witness": True,
         "reconcile": "report",
         "dry_run": False,
+        "brake_fraction": 0.3,
+        "brake_min_agents": 5,
+        "brake_max_hold": 900,
         "resume_grace": 30,
         "connect_rate": 2,
         "connect_burst": 5,
@@ -78,6 +81,9 @@ def test_every_variable_is_taken():
         WITNESS="false",
         RECONCILE="ACT",
         DRY_RUN="true",
+        BRAKE_FRACTION="1",
+        BRAKE_MIN_AGENTS="2",
+        BRAKE_MAX_HOLD="60",
         RESUME_GRACE="0",
         CONNECT_RATE="10",
         CONNECT_BURST="20",
@@ -98,6 +104,7 @@ def test_every_variable_is_taken():
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
     assert settings.reconcile == "act"
     assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
+    assert (settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold) == (1, 2, 60)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
     assert settings.store_path == Path("/data/watchdog.db")
     assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "token")
@@ -437,3 +444,27 @@ def test_nothing_else_in_the_package_reads_the_environment():
     }
     # The sandbox starts other processes and hands its own environment on to them.
     assert {path for path in readers if not path.startswith("sandbox/")} == {"settings.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("FRACTION", "0"), ("FRACTION", "1.1"), ("MIN_AGENTS", "1"), ("MIN_AGENTS", "2.5"), ("MAX_HOLD", "59")],
+)
+def test_a_brake_that_could_not_work_is_refused(name, value):
+    assert fault(**{f"BRAKE_{name}": value}).startswith(f'WATCHDOG_BRAKE_{name}: got "{value}"; takes ')
+
+
+def test_the_admin_token_of_a_command_needs_no_other_setting(tmp_path):
+    assert admin_token(environ={}) is None
+    assert admin_token(environ={"WATCHDOG_ADMIN_TOKENS": "first,second", "WATCHDOG_NONSENSE": "x"}) == "first"
+    file = tmp_path / "token"
+    file.write_text("of-a-file\n")
+    assert admin_token(environ={"WATCHDOG_ADMIN_TOKENS_FILE": str(file)}) == "of-a-file"
+    assert admin_token(file, environ={"WATCHDOG_ADMIN_TOKENS": "first"}) == "of-a-file"
+
+
+def test_an_admin_token_that_cannot_be_used_is_told_without_its_text(tmp_path):
+    with pytest.raises(SettingsError, match=r"WATCHDOG_ADMIN_TOKENS: got \*\*\*"):
+        admin_token(environ={"WATCHDOG_ADMIN_TOKENS": "has a blank"})
+    with pytest.raises(SettingsError, match="cannot be read"):
+        admin_token(tmp_path / "missing")

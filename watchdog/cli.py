@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -21,6 +22,9 @@ from watchdog.errors import SettingsError, WatchdogError
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
+
+DAEMON_URL = "http://127.0.0.1:8080"
+"""Where the daemon listens by default."""
 
 app = typer.Typer(
     name="watchdog",
@@ -159,6 +163,64 @@ def simulate(
             seed=seed or 0,
         )
     )
+
+
+_For = Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 2h; 0 ends the order that there is.")]
+_OfInstance = Annotated[str | None, typer.Option("--instance", help="Only agents of this instance.")]
+_Reason = Annotated[str, typer.Option("--reason", help="For people who look at the status.")]
+_Url = Annotated[str, typer.Option("--url", help="Address of the running daemon.")]
+_TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="Holds an admin token, in place of WATCHDOG_ADMIN_TOKENS.")
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="The daemon's answer as JSON.")]
+
+
+@app.command()
+def hold(
+    for_: _For = "10m",
+    instance: _OfInstance = None,
+    reason: _Reason = "",
+    url: _Url = DAEMON_URL,
+    token_file: _TokenFile = None,
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Hold all agents who fall silent: nobody is set Offline for a time, except who said bye."""
+    _order("hold", for_, instance, reason, url, token_file, as_json=as_json)
+
+
+@app.command()
+def release(
+    for_: _For = "10m",
+    instance: _OfInstance = None,
+    reason: _Reason = "",
+    url: _Url = DAEMON_URL,
+    token_file: _TokenFile = None,
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Let go all agents who are held, and keep the brake from holding for a time."""
+    _order("released", for_, instance, reason, url, token_file, as_json=as_json)
+
+
+def _order(
+    state: str, for_: str, instance: str | None, reason: str, url: str, token_file: Path | None, *, as_json: bool
+) -> None:
+    """Gives a running daemon's brake an order and prints how it stands then."""
+    from watchdog.client import ask
+    from watchdog.settings import admin_token
+    from watchdog.values import seconds
+
+    try:
+        for_s = seconds(for_)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    body = {"state": state, "for_s": for_s, "reason": reason, **({"instance_id": instance} if instance else {})}
+    answer = ask("PUT", url, "/v1/brake", admin_token(token_file), body)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        return
+    typer.echo(f"The brake is {answer['state']}; {answer['held']} agents are held.")
+    for each in answer["holds"]:
+        typer.echo(f"{each['group']}: {each['state']}, {each['agents']} held. {each['why']} {each['next_step']}")
 
 
 def _need_sandbox() -> None:

@@ -31,6 +31,7 @@ from watchdog.connect.api import BotoConnect, Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
+from watchdog.core.brake import BrakeRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
@@ -170,7 +171,17 @@ class Daemon:
             random=random.random,
         )
         canary = health.canary = self._canary(gate.tickets, metrics)
-        http = server(build(lane, store, gate, health, metrics, version=__version__), drain_s=SERVER_STOP_S)
+        application = build(
+            lane,
+            store,
+            gate,
+            health,
+            metrics,
+            version=__version__,
+            instances=frozenset(instance.instance_id for instance in instances),
+            now=machine.now,
+        )
+        http = server(application, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,
@@ -323,6 +334,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         timer_s=settings.session_end_timer,
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
+        brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
     )
 
 

@@ -14,7 +14,9 @@
     │   ├── ConnectInvalid       400: the request makes no sense to Connect
     │   ├── ConnectUnavailable   5xx, network, time-out; may have been applied
     │   └── ConnectCredentials   no credentials, or expired ones
-    └── CallAborted              not sent: the re-check before it was too old
+    ├── DaemonError              a running daemon does not answer, or refuses
+    ├── CallAborted              not sent: the re-check before it was too old
+    └── AgentHeld                not sent: the brake holds the agent
 
 An exception means that something is broken or refused. Outcomes that are expected (a lost race, an agent who
 returned) are return values and have no class here.
@@ -172,8 +174,24 @@ class ConnectCredentials(ConnectError):
     """
 
 
+class DaemonError(WatchdogError):
+    """A running daemon does not answer, or refuses what a command asked.
+
+    Raised by commands that talk to a daemon; nothing is known of its effect when there was no answer. The text says
+    what to look at: the address, the token, or what the daemon said.
+    """
+
+
 class CallAborted(WatchdogError):
     """A write was not sent, because too much time had passed since the re-check that the agent is still gone.
 
     Raised between the signing of a request and its sending. Nothing was applied: do the re-check again, then the call.
+    """
+
+
+class AgentHeld(WatchdogError):
+    """A write was not sent, because the brake holds the agent.
+
+    Raised by the re-check right before the call. Give the claim back; the store offers the agent again when it is let
+    go.
     """

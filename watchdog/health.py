@@ -13,9 +13,12 @@ from watchdog.canary import Canary
 from watchdog.connect.circuit import Problem
 from watchdog.connect.directory import Unresolved
 from watchdog.connect.dispatcher import Dispatcher
+from watchdog.core.brake import State
 from watchdog.core.clock import Clock
+from watchdog.core.holds import BrakeView
 from watchdog.core.model import Instant
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
 from watchdog.telemetry.metrics import Metrics
@@ -29,6 +32,7 @@ class Health:
 
     Attributes:
         clock: The observed clock after the last tick; None before the first.
+        brake: What is held, as of the last tick.
         backlog: Agents that are due, as of the last tick.
         store_fault: Why the store's last call failed; None when it succeeded.
         swept_at: The loop's time at which the sweep was tried last.
@@ -58,6 +62,7 @@ class Health:
             time: The loop's clock.
         """
         self.clock: Clock | None = None
+        self.brake = BrakeView()
         self.backlog = 0
         self.store_fault: Problem | None = None
         self.swept_at = time()
@@ -107,6 +112,11 @@ class Health:
         found = [] if self.store_fault is None else [self.store_fault]
         if self.canary is not None:
             found += self.canary.problems()
+        found += [
+            Problem("brake_alarm", f"{hold.why} {hold.next_step}", hold.since)
+            for hold in self.brake.holds
+            if hold.state is State.ALARM
+        ]
         return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
 
     async def status(self) -> dict[str, Any]:
@@ -135,6 +145,7 @@ class Health:
             },
             "reconcile": self._reconcile(),
             "canary": None if self.canary is None else self.canary.told(),
+            "brake": brake_out(self.brake).model_dump(mode="json"),
             "store": {"up": self.store_fault is None, "kind": "sqlite"},
             "flush": {
                 "ok": self._buffer.last_ok,
@@ -148,6 +159,7 @@ class Health:
                 "session_ttl_s": settings.session_ttl,
                 "throttled_session_ttl_s": settings.throttled_session_ttl,
                 "resume_grace_s": settings.resume_grace,
+                "brake_max_hold_s": settings.brake_max_hold,
             },
         }
 

@@ -7,7 +7,9 @@ import structlog
 
 from watchdog.canary import Canary
 from watchdog.connect.dispatcher import Dispatcher
+from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Cause, Clock
+from watchdog.core.holds import BrakeChange
 from watchdog.core.model import Instant
 from watchdog.errors import StoreUnavailable
 from watchdog.health import Health
@@ -107,6 +109,10 @@ class Loops:
             self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)
         self._tell_clock(tick.clock)
         self._health.backlog = self._metrics.backlog = tick.backlog
+        self._health.brake = tick.brake
+        self._metrics.brake_held = tick.brake.held
+        for change in tick.changes:
+            _tell_brake(change)
         self._dispatcher.offer(tick)
         await self._count()
 
@@ -133,3 +139,26 @@ class Loops:
             self._counted_at = now
             counts = await self._store.counts()
             self._metrics.counted(counts.agents, counts.sessions)
+
+
+def _tell_brake(change: BrakeChange) -> None:
+    """One event for each group that holds, has stopped to, or needs a person."""
+    hold = change.hold
+    numbers = {
+        "group": hold.group,
+        "state": change.after.value,
+        "reason": hold.reason,
+        "why": hold.why,
+        "agents": hold.agents,
+        "age_s": hold.age_s,
+        "proof": hold.proof,
+        "next_step": hold.next_step,
+    }
+    if change.after is State.ALARM:
+        log.error("brake.alarm", **numbers)
+    elif change.after in HOLDS:
+        log.warning("brake.tripped", **numbers)
+    elif change.before in HOLDS or change.after is State.OVERRULED:
+        log.warning("brake.released", **numbers)
+    else:
+        log.info("brake.clear", group=hold.group)

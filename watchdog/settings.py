@@ -22,11 +22,11 @@ from pydantic_core.core_schema import ValidationInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from watchdog import values
-from watchdog.environment import PREFIX, Source, quoted, read, variable
+from watchdog.environment import FILE_SUFFIX, PREFIX, Source, quoted, read, variable
 from watchdog.errors import SettingsError
 from watchdog.values import Instance, is_loopback, shown
 
-__all__ = ["Instance", "Row", "Settings"]
+__all__ = ["Instance", "Row", "Settings", "admin_token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,24 @@ class Settings(BaseSettings):
 
     dry_run: Annotated[bool, Takes("true or false")] = False
     """Decide and record everything, write nothing to Connect."""
+
+    brake_fraction: Annotated[float, Gt(0), Le(1), Takes("a share")] = 0.3
+    """Share of the agents that must fall silent within a minute, or within ten, for the brake to hold them.
+
+    Shifts end with byes, which do not count; 0.3 is more than crash on a bad day, and less than a site.
+    """
+
+    brake_min_agents: Annotated[int, Ge(2), Le(1_000_000), Takes("agents, a whole number")] = 5
+    """Least number of agents that must fall silent for the brake to hold them; all of 2 or more are held for 120 s.
+
+    With 1, every crash in a small team would be held.
+    """
+
+    brake_max_hold: Annotated[float, Ge(60), Le(86_400), Takes("seconds")] = 900
+    """Seconds for which the brake holds an agent at most; four times that while nothing proves that we can be reached.
+
+    Below 60 nobody could be held until the path is proven, which takes a minute.
+    """
 
     resume_grace: Annotated[float, Ge(0), Le(3600), Takes("seconds")] = 30
     """Seconds that the clock stands still, at most, after time in which no heartbeat could have been heard."""
@@ -316,6 +334,34 @@ class Settings(BaseSettings):
             )
             for name, field in type(self).model_fields.items()
         )
+
+
+def admin_token(file: Path | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """The token for the admin interface of a running daemon, for commands that need no other setting.
+
+    Args:
+        file: Holds it, in place of the environment.
+        environ: In place of the process's environment.
+
+    Returns:
+        The first of ADMIN_TOKENS; None when none is set.
+
+    Raises:
+        SettingsError: It cannot be read, or is none.
+    """
+    name = variable("admin_tokens")
+    variables = {name + FILE_SUFFIX: str(file)} if file is not None else os.environ if environ is None else environ
+    mine = {each: value for each, value in variables.items() if each.removesuffix(FILE_SUFFIX) == name}
+    reading = read(mine, {"admin_tokens": True})
+    if reading.faults:
+        raise SettingsError(reading.faults)
+    if "admin_tokens" not in reading.values:
+        return None
+    try:
+        tokens = values.secrets(reading.values["admin_tokens"])
+    except ValueError as error:
+        raise SettingsError([f"{name}: got ***; {error}"]) from None
+    return str(tokens[0].get_secret_value()) if isinstance(tokens, list) else None
 
 
 def _takes(field: FieldInfo) -> Takes:

@@ -214,6 +214,21 @@ def lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def seconds(text: str) -> float:
+    """Reads a length of time as people write it: `90`, `90s`, `10m`, `1.5h`, `1d`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None:
+        raise ValueError("takes a number of seconds, or one with a unit: 90s, 10m, 2h")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
 def secrets(value: object) -> object:
     """Reads secrets separated by commas or line ends; each can stand in an HTTP header."""
     return _each(_secret, _split(value, ",\n")) if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from watchdog.connect.answers import UserData, UserPage, answered_at, classify, is_dated, parse_status, parse_user
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.model import AgentId, Beat, BeatType, Boot, Epoch, Instant
 from watchdog.core.quota import QuotaRules
@@ -24,7 +25,7 @@ from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Behaviour, Fault, FaultKind
 from watchdog.sandbox.seed import seed
 from watchdog.sandbox.world import DEFAULT_ACCOUNT, DEFAULT_REGION
-from watchdog.stores.base import StoreRules
+from watchdog.stores.base import StoreRules, Tick
 from watchdog.stores.disk import InlineDisk
 from watchdog.stores.sqlite import SqliteStore
 
@@ -145,6 +146,7 @@ class World:
     reconcile: ReconcileRules | None = None
     listed: bool = True
     extra: list[str] = field(default_factory=list)
+    brake: BrakeRules | None = None
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
     copies: int = 0
@@ -159,6 +161,7 @@ class World:
         self.flushes: list[float] = []
         self.on_flush: Callable[[], Awaitable[None]] | None = None
         self.sweep: asyncio.Task[None] | None = None
+        self.tick: Tick | None = None
 
     def centre(
         self, name: str = "main", agents: int = 1, status: str = "Available", account: str = ""
@@ -171,7 +174,7 @@ class World:
 
     async def start(self, *, wrap: Callable[[Any], Any] = lambda each: each, connect: Any = None) -> None:
         """Starts a process on what the store's file holds."""
-        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota)
+        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, brake=self.brake)
         self.store = wrap(SqliteStore(self.folder / "watchdog.db", rules, SwitchDisk))
         await self.store.open(instant())
         self.client = connect or DirectClient(self.model, self.scopes)
@@ -204,7 +207,7 @@ class World:
     async def run(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                tick = await self.store.tick(f"me-{self.copies}", instant())
+                tick = self.tick = await self.store.tick(f"me-{self.copies}", instant())
                 self.clock = tick.clock
                 self.dispatcher.offer(tick)
             await asyncio.sleep(TICK)

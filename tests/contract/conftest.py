@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.oracle import DictStore, Facts
-from tests.contract.world import RULES, World
+from tests.contract.world import BRAKED, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
 from watchdog.stores.sqlite import SqliteStore
 
@@ -16,21 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from watchdog.stores.base import Store
+    from watchdog.stores.base import Store, StoreRules
+
+STORES = ["oracle", "sqlite", "sqlite-threaded"]
 
 
-@pytest.fixture(params=["oracle", "sqlite", "sqlite-threaded"])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """A story over each store. A restart leaves the old process' store unclosed, as a kill -9 does."""
+@asynccontextmanager
+async def story(kind: str, tmp_path: Path, rules: StoreRules) -> AsyncIterator[World]:
+    """A story over a store. A restart leaves the old process' store unclosed, as a kill -9 does."""
     opened: list[Store] = []
 
-    if request.param == "oracle":
+    if kind == "oracle":
         facts = Facts()
 
         async def reopened() -> Store:
-            return DictStore(RULES, facts)
+            return DictStore(rules, facts)
     else:
-        disk = InlineDisk if request.param == "sqlite" else ThreadedDisk
+        disk = InlineDisk if kind == "sqlite" else ThreadedDisk
         folder = tmp_path / "0"
         folder.mkdir()
 
@@ -40,7 +43,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             copy = tmp_path / str(len(opened) + 1)
             shutil.copytree(folder, copy)
             folder = copy
-            store = SqliteStore(folder / "watchdog.db", RULES, disk)
+            store = SqliteStore(folder / "watchdog.db", rules, disk)
             opened.append(store)
             return store
 
@@ -50,3 +53,17 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await world.store.close()
     for store in opened:
         await store.close()
+
+
+@pytest.fixture(params=STORES)
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A story over each store, where only an operator holds."""
+    async with story(request.param, tmp_path, RULES) as made:
+        yield made
+
+
+@pytest.fixture(params=STORES[:2])
+async def braked(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A story over each store, with the brake, which holds for five minutes."""
+    async with story(request.param, tmp_path, BRAKED) as made:
+        yield made

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tests.contract.plain_brakes import Brakes
 from watchdog.core import clock as clocks
+from watchdog.core import deadline as rules_of
 from watchdog.core import evidence, quota
+from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
+from watchdog.core.holds import BrakeView
 from watchdog.core.model import (
     SET_BY_US,
     Action,
@@ -25,10 +29,13 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
+    Mark,
     Observed,
     Outcome,
     Reply,
+    Running,
     SessionView,
+    Standing,
     Verdict,
 )
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
@@ -46,8 +53,10 @@ class Facts:
     clock: Clock | None = None
     sessions: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     agents: dict[AgentId, dict[str, Any]] = field(default_factory=dict)
+    of: dict[AgentId, list[dict[str, Any]]] = field(default_factory=dict)
     claims: dict[AgentId, Claim] = field(default_factory=dict)
     intents: dict[AgentId, Claim] = field(default_factory=dict)
+    brakes: Brakes = field(default_factory=Brakes)
     actions: list[Action] = field(default_factory=list)
     token: int = 0
 
@@ -76,14 +85,24 @@ class DictStore:
     # The facts of one agent.
 
     def ends_at(self, agent: AgentId) -> float:
-        mine = [row["expires_at"] for row in self.facts.sessions.values() if row["agent"] == agent]
-        known = self.facts.agents.get(agent)
-        return max([*mine, NEVER if known is None else known["floor"]])
+        ends = [row["expires_at"] for row in self.facts.of.get(agent, ())]
+        return max([*ends, self.facts.agents.get(agent, {}).get("floor", NEVER)])
 
     def heard(self, agent: AgentId) -> float:
         """When the last heartbeat of the agent came, or its lease ended before a bye."""
-        mine = [row for row in self.facts.sessions.values() if row["agent"] == agent]
+        mine = self.facts.of.get(agent, ())
         return max((row["expires_at"] - (0 if row["closed"] else row["ttl"]) for row in mine), default=NEVER)
+
+    def quiet(self, agent: AgentId) -> bool:
+        """Whether all its open sessions are overdue, and the last to end said no bye."""
+        row = self.facts.agents[agent]
+        mine = self.facts.of.get(agent, ())
+        still = [session for session in mine if not session["closed"]]
+        byes = [session["expires_at"] for session in mine if session["closed"]]
+        if row["proven"] or not still or max(byes, default=NEVER) > max(s["expires_at"] for s in still):
+            return False
+        at = max(rules_of.quiet_at(session["expires_at"], session["ttl"]) for session in still)
+        return row["mark"] is not Mark.FREE or self.clock.observed > at
 
     def deadline(self, agent: AgentId) -> float:
         return self.ends_at(agent) + self.rules.timer_s
@@ -93,8 +112,10 @@ class DictStore:
         return row["settled_epoch"] == row["epoch"]
 
     def state(self, agent: AgentId) -> AgentState:
-        now = self.clock.observed
-        if now <= self.ends_at(agent):
+        now, mark = self.clock.observed, self.facts.agents[agent]["mark"]
+        if mark is Mark.HELD and not self.settled(agent):
+            return AgentState.HELD
+        if now <= self.ends_at(agent) and mark is not Mark.RELEASED:
             return AgentState.LIVE
         if self.settled(agent):
             return AgentState.AWAY if self.facts.agents[agent]["last_outcome"] in SET_BY_US else AgentState.GONE
@@ -132,11 +153,16 @@ class DictStore:
                     "floor": NEVER,
                 },
             )
-            if now > self.ends_at(beat.agent):
+            if now > self.ends_at(beat.agent) or agent.get("mark") is Mark.RELEASED:
                 agent["epoch"] += 1
             agent["seen"] = seen
+            self._heard(agent, now)
+            self.facts.brakes.beats[beat.agent.instance_id] += 1
             known = row["seq"] if row is not None and verdict is Verdict.RENEWED else None
-            row = self.facts.sessions[beat.session_id] = {
+            if row is None:
+                row = self.facts.sessions[beat.session_id] = {}
+                self.facts.of.setdefault(beat.agent, []).append(row)
+            row |= {
                 "agent": beat.agent,
                 "incarnation": beat.incarnation,
                 "seq": known if beat.seq is None else beat.seq,
@@ -149,10 +175,20 @@ class DictStore:
         elif verdict is Verdict.CLOSED and row is not None:
             row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
             known = self.facts.agents[beat.agent]
-            known.update(seen=seen, floor=min(known["floor"], now))
+            known["seen"] = seen
+            if known["mark"] is not Mark.RELEASED:
+                known["floor"] = min(known["floor"], now)
+            if not self.quiet(beat.agent):
+                self._heard(known, now)
         if row is None or row["closed"] or verdict is Verdict.FOREIGN:
             return Reply(verdict, live=False, left_s=0.0)
         return Reply(verdict, live=now <= row["expires_at"], left_s=max(0.0, row["expires_at"] - now))
+
+    def _heard(self, agent: dict[str, Any], now: Observed) -> None:
+        if agent.get("mark", Mark.FREE) is not Mark.FREE:
+            agent["floor"] = min(agent["floor"], now)
+        agent.setdefault("floor", NEVER)
+        agent.update(mark=Mark.FREE, held_at=0.0, held_s=0.0, told=False, proven=False)
 
     def _verdict(self, beat: Beat, row: dict[str, Any] | None) -> Verdict:
         bye = beat.type is BeatType.BYE
@@ -177,6 +213,9 @@ class DictStore:
         before = self.clock
         self.facts.clock = now = clocks.advance(before, instant, self.rules.clock, blind)
         elapsed = 0.0 if before.boot is None else instant.boot - before.boot
+        self.facts.brakes.tick(self, instant.epoch, now.running - before.running)
+        changes, self.facts.brakes.changes = tuple(self.facts.brakes.changes), []
+        stopped, self.facts.brakes.stopped = tuple(self.facts.brakes.stopped), []
         late = [agent for agent in self.facts.agents if self.state(agent) is AgentState.DUE]
         free = [
             Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)))
@@ -194,6 +233,9 @@ class DictStore:
             due=tuple(sorted(free, key=lambda due: due.deadline)[:limit]),
             backlog=len(late),
             orphans=tuple(orphans),
+            brake=self.facts.brakes.view,
+            changes=changes,
+            stopped=stopped,
         )
 
     # Claims.
@@ -227,13 +269,15 @@ class DictStore:
         return held is not None and held.token == claim.token
 
     async def intend(self, claim: Claim, intent: Intent) -> bool:
-        if not await self.still_gone(claim):
+        if not self._holds(claim) or self.facts.agents[claim.agent]["epoch"] != claim.epoch:
             return False
         self.facts.intents[claim.agent] = replace(claim, intent=intent)
         return True
 
-    async def still_gone(self, claim: Claim) -> bool:
-        return self._holds(claim) and self.facts.agents[claim.agent]["epoch"] == claim.epoch
+    async def still_gone(self, claim: Claim) -> Standing:
+        if not self._holds(claim) or self.facts.agents[claim.agent]["epoch"] != claim.epoch:
+            return Standing.RETURNED
+        return Standing.GONE if self.state(claim.agent) is AgentState.DUE else Standing.HELD
 
     async def settle(self, claim: Claim, action: Action) -> bool:
         if not self._holds(claim):
@@ -243,10 +287,13 @@ class DictStore:
         self.facts.actions.append(action)
         row = self.facts.agents[claim.agent]
         row["settled_epoch"], row["last_outcome"] = claim.epoch, action.outcome
+        if row["epoch"] == claim.epoch and row["mark"] is not Mark.FREE:
+            self._heard(row, self.clock.observed)
+            row["proven"] = True
         return bool(row["epoch"] == claim.epoch)
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
-        if not await self.still_gone(claim):
+        if await self.still_gone(claim) is Standing.RETURNED:
             return False
         ends_at = evidence.lease(
             age_s,
@@ -259,6 +306,7 @@ class DictStore:
         if ends_at is None:
             return False
         row = self.facts.agents[claim.agent]
+        self._heard(row, self.clock.observed)
         row.update(epoch=row["epoch"] + 1, floor=ends_at, last_outcome=action.outcome)
         del self.facts.claims[claim.agent]
         self.facts.intents.pop(claim.agent, None)
@@ -282,8 +330,19 @@ class DictStore:
                 action.agent,
                 {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": None},
             )
+            self._heard(row, self.clock.observed)
             row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + ttl_s)
         return True
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        known = {action.id for action in self.facts.actions}
+        self.facts.actions += [action for action in actions if action.id not in known]
+
+    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+        brakes = self.facts.brakes
+        brakes.orders[group] = Order(hold, group, Running(self.clock.running + for_s), reason)
+        brakes.tick(self, instant.epoch, 0.0)
+        return brakes.view
 
     # Quota.
 

@@ -18,6 +18,7 @@ from watchdog.core.model import (
     IntentKind,
     Observed,
     Outcome,
+    Standing,
     Verdict,
 )
 
@@ -312,9 +313,9 @@ async def test_a_claim_tells_what_it_rests_on(world: World) -> None:
 async def test_a_renewal_voids_the_claim(world: World) -> None:
     await gone(world)
     claim = await world.claimed()
-    assert await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.GONE
     await world.beat(number=2)
-    assert not await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.RETURNED
     assert not await world.store.intend(claim, intent())
     assert await world.state() is AgentState.LIVE
 
@@ -391,11 +392,11 @@ async def test_a_claim_that_was_given_back_is_void_for_ever(world: World) -> Non
     await world.store.release(old, 0.0)
     new = await world.claimed()
     assert new.token > old.token
-    assert not await world.store.still_gone(old)
+    assert await world.store.still_gone(old) is Standing.RETURNED
     assert not await world.store.intend(old, intent())
     assert not await world.store.release(old, 0.0)
     assert not await world.store.settle(old, action_of(old))
-    assert await world.store.still_gone(new)
+    assert await world.store.still_gone(new) is Standing.GONE
 
 
 async def test_a_released_agent_is_due_again_after_the_delay(world: World) -> None:
@@ -633,7 +634,7 @@ async def test_activity_counts_as_a_heartbeat_at_that_time(world: World) -> None
     claim = await silent(world)
     assert await world.store.witness(claim, 10.0, TTL, action_of(claim, Outcome.WITNESSED))
     assert await world.state() is AgentState.LIVE
-    assert not await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.RETURNED
     await world.wait(TTL - 10)
     assert await world.state() is AgentState.LIVE
     await world.wait(TIMER)
@@ -648,7 +649,7 @@ async def test_activity_counts_as_a_heartbeat_at_that_time(world: World) -> None
 async def test_activity_so_old_that_the_timer_is_over_is_worth_nothing(world: World) -> None:
     claim = await silent(world)
     assert not await world.store.witness(claim, TTL + TIMER + 0.1, TTL, action_of(claim, Outcome.WITNESSED))
-    assert await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.GONE
     assert (await world.store.actions()).actions == ()
 
 

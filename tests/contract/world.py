@@ -5,11 +5,13 @@ Time is a number that the test moves; the store is told it, and nothing here eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, ClockRules
+from watchdog.core.holds import BrakeChange, Stopped
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -45,6 +47,8 @@ RULES = StoreRules(
     quota=QuotaRules(rate=2.0, burst=5.0, share=0.8),
 )
 
+BRAKED = replace(RULES, brake=BrakeRules(max_hold_s=300.0))
+
 
 def session(number: int) -> bytes:
     return UUID(int=number).bytes
@@ -76,6 +80,8 @@ class World:
     wall: float = START
     last: Tick | None = None
     offsets: dict[str, float] = field(default_factory=dict)
+    stopped: list[Stopped] = field(default_factory=list)
+    changes: list[BrakeChange] = field(default_factory=list)
 
     @property
     def instant(self) -> Instant:
@@ -100,6 +106,8 @@ class World:
 
     async def tick(self, blind: Cause | None = None) -> Tick:
         self.last = await self.store.tick("me", self.instant, blind)
+        self.stopped += self.last.stopped
+        self.changes += self.last.changes
         return self.last
 
     async def wait(self, seconds: float) -> Tick:

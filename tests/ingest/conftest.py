@@ -11,6 +11,7 @@ import pytest
 from watchdog.core import clock as clocks
 from watchdog.core.clock import Cause, ClockRules
 from watchdog.core.deadline import expiry, is_due, judge, state
+from watchdog.core.holds import BrakeView
 from watchdog.core.messages import LeaseRules
 from watchdog.core.model import (
     Action,
@@ -29,6 +30,7 @@ from watchdog.core.model import (
     Outcome,
     Reply,
     SessionView,
+    Standing,
     Verdict,
 )
 from watchdog.errors import StoreUnavailable
@@ -71,6 +73,7 @@ class DictStore:
     broken: Exception | None = None
     faults: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    ordered: list[tuple[str, bool, float, str]] = field(default_factory=list)
 
     async def open(self, instant: Instant) -> None:
         self.clock = clocks.first(instant)
@@ -129,8 +132,8 @@ class DictStore:
     async def intend(self, claim: Claim, intent: Intent) -> bool:
         return True
 
-    async def still_gone(self, claim: Claim) -> bool:
-        return self.ends()[claim.agent] < self.clock.observed
+    async def still_gone(self, claim: Claim) -> Standing:
+        return Standing.GONE if self.ends()[claim.agent] < self.clock.observed else Standing.RETURNED
 
     async def settle(self, claim: Claim, action: Action) -> bool:
         self.history.insert(0, action)
@@ -138,6 +141,14 @@ class DictStore:
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
         return True
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        self.history[:0] = actions
+
+    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+        self.check()
+        self.ordered.append((group, hold, for_s, reason))
+        return BrakeView()
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
         return 0.0
@@ -268,7 +279,16 @@ class World:
             epoch=lambda: self.epoch,
             random=lambda: self.random,
         )
-        self.app = build(self.lane, self.store, self.gate, self.daemon, self.daemon, version="1.2.3")
+        self.app = build(
+            self.lane,
+            self.store,
+            self.gate,
+            self.daemon,
+            self.daemon,
+            version="1.2.3",
+            instances={INSTANCE},
+            now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),
+        )
 
     def http(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=self.client)

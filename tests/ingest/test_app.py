@@ -197,6 +197,50 @@ async def test_a_fault_of_our_own_is_told_without_its_inside(world):
     assert "log" in detail_of(response, 500)
 
 
+async def ordered(world, body, headers=ADMIN):
+    async with world.http() as client:
+        return await client.put("/v1/brake", json=body, headers=headers)
+
+
+async def test_an_operator_holds_and_releases(world):
+    response = await ordered(world, {"state": "hold", "for_s": 600, "reason": "new proxy"})
+    assert response.status_code == 200
+    assert response.json() == {"state": "clear", "held": 0, "holds": []}
+    await ordered(world, {"state": "released", "for_s": 0, "instance_id": INSTANCE})
+    assert world.store.ordered == [("all", True, 600.0, "new proxy"), (INSTANCE, False, 0.0, "")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"state": "hold"}, 422, "`for_s`"),
+        ({"for_s": 60}, 422, "`state`"),
+        ({"state": "stop", "for_s": 60}, 422, "`state`"),
+        ({"state": "hold", "for_s": -1}, 422, "`for_s`"),
+        ({"state": "hold", "for_s": 86_401}, 422, "`for_s`"),
+        ({"state": "hold", "for_s": "1e400"}, 422, "`for_s`"),
+        ({"state": "hold", "for_s": 60, "instance": INSTANCE}, 422, "`instance`"),
+        ({"state": "hold", "for_s": 60, "instance_id": "a b"}, 422, "`instance_id`"),
+        ({"state": "hold", "for_s": 60, "reason": "x" * 501}, 422, "`reason`"),
+        ({"state": "hold", "for_s": 60, "instance_id": "22222222"}, 404, "WATCHDOG_INSTANCES"),
+    ],
+)
+async def test_an_order_that_makes_no_sense_is_refused(world, body, status, said):
+    assert said in detail_of(await ordered(world, body), status)
+    assert world.store.ordered == []
+
+
+async def test_an_order_needs_an_admin_token(world):
+    for headers in ({}, {"authorization": "Bearer beat-token"}):
+        assert (await ordered(world, {"state": "hold", "for_s": 60}, headers)).status_code == 401
+    assert world.store.ordered == []
+
+
+async def test_an_order_that_cannot_be_stored_is_told(world):
+    world.store.broken = StoreUnavailable("secret path")
+    assert "secret" not in detail_of(await ordered(world, {"state": "hold", "for_s": 60}), 503)
+
+
 @pytest.mark.parametrize(
     ("client", "headers", "status"),
     [

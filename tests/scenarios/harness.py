@@ -40,6 +40,8 @@ SHORT = {
     "WATCHDOG_RESUME_GRACE": "0.5",
     "WATCHDOG_CONNECT_RATE": "50",
     "WATCHDOG_CONNECT_BURST": "50",
+    # These stories let many of a few agents vanish at once; the brake has stories of its own.
+    "WATCHDOG_BRAKE_MIN_AGENTS": "1000",
 }
 
 

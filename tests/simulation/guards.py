@@ -6,7 +6,7 @@ from watchdog.connect import dispatcher
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.verdict import Settle
 from watchdog.core import clock, deadline
-from watchdog.core.model import Outcome
+from watchdog.core.model import Outcome, Standing
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.tokens import TokenBuckets
 
@@ -14,7 +14,7 @@ judge = deadline.judge
 
 
 async def always(*_args):
-    return True
+    return Standing.GONE
 
 
 async def at_once(self, case, target, before):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Claim, Epoch, Observed, Outcome
+from watchdog.core.model import AgentState, Claim, Epoch, Observed, Outcome, Standing
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
@@ -173,7 +173,7 @@ async def test_activity_that_could_not_be_written_can_be_witnessed_again(world: 
         with pytest.raises(StoreUnavailable):
             await world.store.witness(claim, 1.0, TTL, action)
     assert await world.state() is AgentState.DUE
-    assert await world.store.still_gone(claim)
+    assert await world.store.still_gone(claim) is Standing.GONE
     assert await world.store.witness(claim, 1.0, TTL, action)
     assert await world.state() is AgentState.LIVE
 

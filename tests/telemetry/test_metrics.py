@@ -34,6 +34,7 @@ def test_every_metric_and_every_known_label_is_there_from_the_start(metrics):
         ("watchdog_connect_calls_total", "PutUserStatus", "throttled"),
         ("watchdog_connect_tokens", "PutUserStatus"),
         ("watchdog_backlog",),
+        ("watchdog_brake_held_agents",),
         ("watchdog_clock_stopped_seconds_total", "grace"),
         ("watchdog_detection_lag_seconds_count",),
         ("watchdog_actuation_seconds_sum",),
@@ -49,6 +50,7 @@ def test_what_is_written_is_what_is_read(metrics, an_action):
     metrics.rejected["late"] += 1
     metrics.counted({AgentState.LIVE: 3, AgentState.DUE: 1}, 4)
     metrics.backlog = 5
+    metrics.brake_held = 7
     metrics.store_up = False
     metrics.clock_stopped(Cause.STORE, 1.5)
     metrics.connect_call("PutUserStatus", "ok")
@@ -62,6 +64,7 @@ def test_what_is_written_is_what_is_read(metrics, an_action):
     assert found["watchdog_agents", "live"] == 3
     assert found["watchdog_sessions",] == 4
     assert found["watchdog_backlog",] == 5
+    assert found["watchdog_brake_held_agents",] == 7
     assert found["watchdog_store_up",] == 0
     assert found["watchdog_clock_stopped_seconds_total", "store"] == 1.5
     assert found["watchdog_connect_calls_total", "PutUserStatus", "ok"] == 1

@@ -16,6 +16,7 @@ import structlog
 
 from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS, Status
 from watchdog.connect.api import Connect, Instance
+from watchdog.connect.braked import Braked
 from watchdog.connect.case import Case, Trail, action_id
 from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.directory import Directory
@@ -32,7 +33,7 @@ from watchdog.connect.writer import Writer
 from watchdog.core.clock import gives_grace
 from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
-from watchdog.errors import CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
+from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
@@ -161,6 +162,7 @@ class Dispatcher:
             random=random,
             now=now,
         )
+        self._braked = Braked(store, self.directory, self._scopes, now=now, record=record)
         self._running: dict[AgentId, _Run] = {}
         self._trails: dict[AgentId, Trail] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -186,6 +188,9 @@ class Dispatcher:
         for orphan in tick.orphans:
             # One that is told again meanwhile is settled once all the same: the second claim is void.
             self._spawn(self._settle_orphan(orphan))
+        self._braked.take(tick.stopped)
+        if self._braked.waiting:
+            self._spawn(self._braked.write())
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
@@ -221,6 +226,8 @@ class Dispatcher:
         owed, self._owed = self._owed, []
         for claim, delay_s in owed:
             await self._give_back(claim, delay_s)
+        if self._braked.waiting:
+            await self._braked.write()
         await self._witness.close()
         await self._tokens.close()
         await self.directory.close()
@@ -265,7 +272,7 @@ class Dispatcher:
                 self._witness.forget(claim.agent)
             else:
                 await self._settle(case, settle, target)
-        except (ConnectError, CallAborted) as error:
+        except (ConnectError, CallAborted, AgentHeld) as error:
             await self._release(case, error)
         except StoreUnavailable:
             self._owed.append((claim, SOON_AGAIN_S))
@@ -299,14 +306,14 @@ class Dispatcher:
         page = await self._store.actions(agent=action.agent, limit=5)
         return any(known.id == action.id for known in page.actions)
 
-    async def _release(self, case: Case, error: ConnectError | CallAborted) -> None:
+    async def _release(self, case: Case, error: ConnectError | CallAborted | AgentHeld) -> None:
         delay_s = SOON_AGAIN_S
         if isinstance(error, ConnectUnavailable):
             longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**case.trail.failures)
             delay_s = self._random() * longest_s
             case.trail.failures += 1
         case.closed = True
-        log.debug("agent.released", agent=str(case.claim.agent), why=type(error).__name__, delay_s=round(delay_s, 3))
+        log.debug("agent.given_back", agent=str(case.claim.agent), why=type(error).__name__, delay_s=round(delay_s, 3))
         await self._give_back(case.claim, delay_s)
 
     async def _give_back(self, claim: Claim, delay_s: float) -> None:

@@ -11,7 +11,7 @@ from watchdog.connect.queue import Level
 from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, after_write, find
 from watchdog.connect.witness import Witness
-from watchdog.core.model import Instant, Outcome
+from watchdog.core.model import Instant, Outcome, Standing
 from watchdog.errors import ConnectError, ConnectUnavailable
 from watchdog.stores.base import Store
 
@@ -64,7 +64,8 @@ class ReadBack:
         rank = case.rank._replace(level=Level.LATER)
         for after_s in READ_BACK_S:
             await asyncio.sleep(written_at + after_s - self._now().boot)
-            if not await self._store.still_gone(case.claim):
+            # An agent who is held since is read all the same: the write is done.
+            if await self._store.still_gone(case.claim) is Standing.RETURNED:
                 return returned(case)
             try:
                 case.trail.calls += 1

@@ -16,8 +16,8 @@ from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.connect.writer import Writer
-from watchdog.core.model import Instant, Outcome
-from watchdog.errors import ConnectError, ConnectInvalid, ConnectNotFound, ConnectUnavailable
+from watchdog.core.model import Instant, Outcome, Standing
+from watchdog.errors import AgentHeld, ConnectError, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
 REWRITES = 3
 """Times that an accepted write which does not show is repeated."""
@@ -68,6 +68,7 @@ class SetStatus:
         Raises:
             ConnectError: Not now. If anything was sent, its intent is on disk.
             CallAborted: Not now; the machine is too slow.
+            AgentHeld: Not while the brake holds the agent.
             StoreUnavailable: Nothing was called after that.
         """
         for _ in range(RESOLUTIONS):
@@ -95,12 +96,12 @@ class SetStatus:
             case Step.WAIT:
                 raise ConnectUnavailable("GetCurrentUserData: pages are missing from the answer.", maybe_applied=False)
             case Step.WRITE_UNSEEN:
-                if not await self._writer.write(case, target, None, last=True):
+                if not await self._write(case, target, None, last=True):
                     return returned(case)
                 return Settle(Outcome.ALREADY, f"Connect did not show the agent; {target.name} was set to be sure.")
         former = sighting.seen.status_id if sighting.seen else None
         while case.trail.accepted <= REWRITES:
-            if not await self._writer.write(case, target, former, last=False):
+            if not await self._write(case, target, former, last=False):
                 return returned(case)
             settled = await self._read_back.confirm(case, target, sighting.seen)
             shown_last = self._witness.glance(case.claim.agent)
@@ -112,6 +113,13 @@ class SetStatus:
             Outcome.FAILED,
             f"Connect accepted {target.name} {case.trail.accepted} times and does not show it; see the evidence.",
         )
+
+    async def _write(self, case: Case, target: Status, former: str | None, *, last: bool) -> bool:
+        """Writes. Returns False when the agent has returned."""
+        standing = await self._writer.write(case, target, former, last=last)
+        if standing is Standing.HELD:
+            raise AgentHeld(f"The brake holds {case.claim.agent}.")
+        return standing is Standing.GONE
 
     async def _look(self, case: Case) -> Sighting:
         """The sighting to decide on: newer than anything that may have been written for this agent."""

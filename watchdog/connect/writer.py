@@ -14,7 +14,7 @@ from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.queue import Level
 from watchdog.connect.tokens import Tokens
-from watchdog.core.model import Boot, Instant, Intent, IntentKind
+from watchdog.core.model import Boot, Instant, Intent, IntentKind, Standing
 from watchdog.errors import CallAborted, ConnectDenied, ConnectError, ConnectUnavailable
 from watchdog.stores.base import Store
 
@@ -41,7 +41,7 @@ class Writer:
         """Composes.
 
         Args:
-            store: Keeps intents and knows who has returned.
+            store: Keeps intents and knows who has returned and who is held.
             connect: Makes the calls.
             tokens: Of PutUserStatus, one a call.
             circuits: Nothing is written through an open one.
@@ -55,7 +55,7 @@ class Writer:
         self._flush = flush
         self._now = now
 
-    async def write(self, case: Case, target: Status, former: str | None, *, last: bool) -> bool:
+    async def write(self, case: Case, target: Status, former: str | None, *, last: bool) -> Standing:
         """Sets the agent's status, once.
 
         Args:
@@ -65,7 +65,8 @@ class Writer:
             last: Comes after all others in the queue.
 
         Returns:
-            True: Connect accepted it. False: the agent has returned, or the claim is void; nothing was sent.
+            GONE: Connect accepted it. Otherwise nothing was sent: RETURNED, the agent has returned or the claim is
+            void; HELD, the brake holds the agent.
 
         Raises:
             ConnectError: Connect did not accept it, or may have; the intent is on disk.
@@ -79,20 +80,25 @@ class Writer:
         refusal = self._circuits.refusal(Line(agent.instance_id, PUT_USER_STATUS, target.id))
         if refusal is not None:
             raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
+        # Before the intent, so that whoever is held while waiting for a token leaves none behind.
+        standing = await self._store.still_gone(case.claim)
+        if standing is not Standing.GONE:
+            return standing
         case.interruptible = False
         intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch)
         if not await self._store.intend(case.claim, intent):
-            return False
+            return Standing.RETURNED
         for _ in range(ABORTS):
             await self._flush()
             asked_at = self._now().boot
-            if not await self._store.still_gone(case.claim):
-                return False
+            standing = await self._store.still_gone(case.claim)
+            if standing is not Standing.GONE:
+                return standing
             try:
                 await self._put(case, target, Boot(asked_at + FRESH_S))
             except CallAborted:
                 continue
-            return True
+            return Standing.GONE
         raise CallAborted("Not sent: each re-check was more than 250 ms old. The machine or the store is too slow.")
 
     async def _put(self, case: Case, target: Status, not_after: Boot) -> None:

@@ -8,7 +8,10 @@ Pure functions over single facts, so that a store can keep the facts in the shap
 
 from __future__ import annotations
 
-from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Observed, Outcome, Verdict
+from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Mark, Observed, Outcome, Verdict
+
+QUIET_SHARE = 0.6
+"""Share of its TTL without a beat after which a session is quiet: two beats missed, and time left to hold the agent."""
 
 TOMBSTONE_S = 300.0
 """For this long a session that said bye stays known, so that a beat which was in flight does not reopen it."""
@@ -88,8 +91,23 @@ def is_due(ends_at: Observed, timer_s: float, clock: Observed) -> bool:
     return clock > ends_at + timer_s
 
 
+def quiet_at(expires_at: Observed, ttl: float) -> Observed:
+    """From when on a session is quiet that has had no beat since the one that made it expire then.
+
+    At `clock == quiet_at` it is not quiet yet. After a restart, when a lease is as long as it can be, it is told from
+    that one: nobody is quiet for the time in which nobody listened.
+    """
+    return Observed(expires_at - (1 - QUIET_SHARE) * ttl)
+
+
 def state(
-    ends_at: Observed, timer_s: float, clock: Observed, *, settled: bool, last_outcome: Outcome | None
+    ends_at: Observed,
+    timer_s: float,
+    clock: Observed,
+    *,
+    settled: bool,
+    last_outcome: Outcome | None,
+    mark: Mark = Mark.FREE,
 ) -> AgentState:
     """Where an agent stands.
 
@@ -99,8 +117,11 @@ def state(
         clock: Now.
         settled: An intent of the agent's present epoch has an outcome.
         last_outcome: What became of the last intent.
+        mark: The brake's. A released agent has a lease that nobody renews: it counts as part of the timer.
     """
-    if clock <= ends_at:
+    if mark is Mark.HELD and not settled:
+        return AgentState.HELD
+    if clock <= ends_at and mark is not Mark.RELEASED:
         return AgentState.LIVE
     if settled:
         return AgentState.AWAY if last_outcome in SET_BY_US else AgentState.GONE

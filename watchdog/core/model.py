@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any, NamedTuple, NewType
 
 Observed = NewType("Observed", float)
@@ -57,10 +57,7 @@ class BeatType(StrEnum):
 
 
 class AgentState(StrEnum):
-    """Where an agent stands. Derived from the facts each time, never stored.
-
-    `HELD` belongs to the brake and does not occur without it.
-    """
+    """Where an agent stands. Derived from the facts each time, never stored."""
 
     LIVE = "live"
     GRACE = "grace"
@@ -68,6 +65,27 @@ class AgentState(StrEnum):
     HELD = "held"
     AWAY = "away"
     GONE = "gone"
+
+
+class Mark(IntEnum):
+    """What the brake has done with an agent since it was heard last. The numbers are those of the store's rows."""
+
+    FREE = 0
+    HELD = 1
+    """Not to be acted on, whatever its deadline."""
+    RELEASED = 2
+    """Was held; does not count for the brake any more, and is held again by an operator only."""
+
+
+class Standing(Enum):
+    """What has become of a claim."""
+
+    GONE = "gone"
+    """It holds, and its agent is due."""
+    RETURNED = "returned"
+    """It is void: its agent was heard, or somebody else has it."""
+    HELD = "held"
+    """The brake holds its agent, or has given it a fresh lease: give the claim back."""
 
 
 class SessionEnd(StrEnum):
@@ -102,6 +120,10 @@ class Outcome(StrEnum):
     """Connect shows activity of the agent: it counts as a heartbeat at that time."""
     UNSEEN = "unseen"
     """Routable in Connect, and no heartbeat has been heard."""
+    HELD = "held"
+    """The deadline is over, and the brake holds the agent."""
+    RELEASED = "released"
+    """The brake holds the agent no longer; its timer decides again."""
     DRY_RUN = "dry_run"
     """Would have been written; DRY_RUN is on."""
     NO_SUCH_USER = "no_such_user"

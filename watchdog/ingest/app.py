@@ -4,7 +4,7 @@ What the answers say comes from the store and from `Health`; nothing is decided 
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Annotated, Any, Protocol, TypeVar
 
 import orjson
@@ -12,14 +12,26 @@ from fastapi import APIRouter, Depends, FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchdog.core.model import AgentId, AgentState, Outcome
+from watchdog.core.brake import ALL
+from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
 from watchdog.ingest import openapi, problems
 from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.queries import read_agent, read_name, read_since
-from watchdog.ingest.views import ActionsOut, AgentOut, AgentsOut, ProblemOut, actions_out, agent_out, agents_out
+from watchdog.ingest.views import (
+    ActionsOut,
+    AgentOut,
+    AgentsOut,
+    BrakeIn,
+    BrakeOut,
+    ProblemOut,
+    actions_out,
+    agent_out,
+    agents_out,
+    brake_out,
+)
 from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
 
@@ -62,7 +74,17 @@ class Exposition(Protocol):
         """All metrics as they are now."""
 
 
-def build(lane: FastLane, store: Store, gate: Gate, health: Health, metrics: Exposition, *, version: str) -> Asgi:
+def build(
+    lane: FastLane,
+    store: Store,
+    gate: Gate,
+    health: Health,
+    metrics: Exposition,
+    *,
+    version: str,
+    instances: Container[str],
+    now: Callable[[], Instant],
+) -> Asgi:
     """Puts the application together. It has no start and no end of its own.
 
     Args:
@@ -72,6 +94,8 @@ def build(lane: FastLane, store: Store, gate: Gate, health: Health, metrics: Exp
         health: Answers about the daemon.
         metrics: Answers Prometheus.
         version: Of the distribution.
+        instances: Ids of the instances that are watched.
+        now: The machine's clocks.
     """
     api = FastAPI(
         title="Connect Presence Watchdog",
@@ -83,7 +107,7 @@ def build(lane: FastLane, store: Store, gate: Gate, health: Health, metrics: Exp
     )
     problems.install(api)
     api.include_router(_probes(health))
-    api.include_router(_operators(store, gate, health))
+    api.include_router(_operators(store, gate, health, instances, now))
     api.include_router(_scrape(gate, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
 
@@ -126,7 +150,9 @@ def _probes(health: Health) -> APIRouter:
     return router
 
 
-def _operators(store: Store, gate: Gate, health: Health) -> APIRouter:
+def _operators(
+    store: Store, gate: Gate, health: Health, instances: Container[str], now: Callable[[], Instant]
+) -> APIRouter:
     def admin(request: Request) -> None:
         gate.check_admin(bearer(request.headers.get("authorization", "")))
 
@@ -155,6 +181,18 @@ def _operators(store: Store, gate: Gate, health: Health) -> APIRouter:
         if view is None:
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
         return agent_out(view)
+
+    @router.put("/brake")
+    async def brake(order: BrakeIn) -> BrakeOut:
+        """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
+        if order.instance_id is not None and order.instance_id not in instances:
+            raise MessageError(
+                404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are."
+            )
+        group = order.instance_id or ALL
+        hold = order.state == "hold"
+        view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
+        return brake_out(view)
 
     @router.get("/actions")
     async def actions(

@@ -8,10 +8,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from watchdog.core.brake import State
+from watchdog.core.holds import BrakeView
 from watchdog.core.model import Action, AgentState, AgentView, Epoch, IntentKind, Outcome, SessionView
 from watchdog.stores.base import ActionPage, AgentPage
+
+MAX_ORDER_S = 86_400
+"""Longest order of an operator: a day. Whoever wants more says so again."""
 
 
 class ProblemOut(BaseModel):
@@ -75,6 +80,40 @@ class AgentsOut(BaseModel):
     cursor: str | None
 
 
+class HoldOut(BaseModel):
+    """A group of agents that the brake does not leave to their timers. `since` is RFC 3339."""
+
+    group: str
+    state: State
+    reason: str
+    why: str
+    agents: int
+    since: str
+    age_s: float
+    proof: str
+    proven_s: float
+    next_step: str
+
+
+class BrakeOut(BaseModel):
+    """The brake: the gravest state of a group, how many agents are held in all, and each group that is not clear."""
+
+    state: State
+    held: int
+    holds: list[HoldOut]
+
+
+class BrakeIn(BaseModel):
+    """An operator's order. `for_s` of 0 ends the order that there is. Without `instance_id` it is for all agents."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["hold", "released"]
+    for_s: float = Field(ge=0, le=MAX_ORDER_S, allow_inf_nan=False)
+    instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
+    reason: str = Field(default="", max_length=500)
+
+
 class ActionOut(BaseModel):
     """One decision and what became of it. `agent` is instance/user, `at` is RFC 3339."""
 
@@ -118,6 +157,26 @@ def agents_out(page: AgentPage) -> AgentsOut:
 def actions_out(page: ActionPage) -> ActionsOut:
     """A page of actions as the API shows it."""
     return ActionsOut(actions=[_action_out(action) for action in page.actions], cursor=page.cursor)
+
+
+def brake_out(brake: BrakeView) -> BrakeOut:
+    """The brake as the API shows it."""
+    holds = [
+        HoldOut(
+            group=hold.group,
+            state=hold.state,
+            reason=hold.reason,
+            why=hold.why,
+            agents=hold.agents,
+            since=rfc3339(hold.since),
+            age_s=hold.age_s,
+            proof=hold.proof,
+            proven_s=hold.proven_s,
+            next_step=hold.next_step,
+        )
+        for hold in brake.holds
+    ]
+    return BrakeOut(state=brake.state, held=brake.held, holds=holds)
 
 
 def rfc3339(at: Epoch) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, Clock, ClockRules
+from watchdog.core.holds import BrakeChange, BrakeView, Stopped
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -24,6 +26,7 @@ from watchdog.core.model import (
     Intent,
     Outcome,
     Reply,
+    Standing,
 )
 from watchdog.core.quota import QuotaRules
 
@@ -37,12 +40,14 @@ class StoreRules:
         clock: How the clock resumes after a gap.
         quota: The share of Connect's quota, the same for each API.
         quotas: Exceptions from it, by operation.
+        brake: When silence counts as a fault. None: never; only an operator holds.
     """
 
     timer_s: float
     clock: ClockRules
     quota: QuotaRules
     quotas: dict[str, QuotaRules] = field(default_factory=dict)
+    brake: BrakeRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,14 @@ class Tick:
     Attributes:
         clock: The clock after it.
         stopped_s: Real seconds since the last tick in which the clock stood still; `clock.standing` tells why.
-        due: Agents to act on, oldest deadline first, at most `limit`; none that is claimed or put off.
-        backlog: How many are due in all, the claimed and the put off included.
+        due: Agents to act on, oldest deadline first, at most `limit`; none that is claimed, put off or held.
+        backlog: How many are due in all, the claimed and the put off included, the held not.
         orphans: Claims that ended with their process, whose intent has no outcome, and whose agent has returned since.
             The caller settles each with `Outcome.RETURNED`. (An agent that has not returned is in `due`, and the next
             claim carries the intent.)
+        brake: What is held and why.
+        changes: Groups whose brake has changed since the last tick.
+        stopped: Agents to record as held or released.
     """
 
     clock: Clock
@@ -64,6 +72,9 @@ class Tick:
     due: tuple[Due, ...]
     backlog: int
     orphans: tuple[Claim, ...]
+    brake: BrakeView = field(default_factory=BrakeView)
+    changes: tuple[BrakeChange, ...] = ()
+    stopped: tuple[Stopped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +137,10 @@ class Store(Protocol):
         """
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
-        """Advances the clock, expires what has run out, renews the owner's claims, and tells what is due.
+        """Advances the clock, expires what has run out, renews the owner's claims, holds or lets go, tells what is due.
 
-        One tick at a time. The clock is written before it is returned: when that fails it has not advanced.
+        One tick at a time. The clock is written before it is returned: when that fails it has not advanced. Who is held
+        and the state of each brake survive a crash of the process once the tick has returned.
 
         Args:
             owner: The process that asks.
@@ -141,7 +153,7 @@ class Store(Protocol):
         """Claims a due agent. Atomic: of all who try, one gets it.
 
         Returns:
-            The claim, kept alive by the owner's ticks; or None: the agent has returned, is settled, or is claimed.
+            The claim, kept alive by the owner's ticks; or None: the agent has returned, is settled, held, or claimed.
         """
 
     async def intend(self, claim: Claim, intent: Intent) -> bool:
@@ -151,8 +163,11 @@ class Store(Protocol):
             True; or False when the claim is void, and nothing was written.
         """
 
-    async def still_gone(self, claim: Claim) -> bool:
-        """Whether the claim holds and its agent has not returned, as of all that was applied. Changes nothing."""
+    async def still_gone(self, claim: Claim) -> Standing:
+        """Whether the claim holds and its agent is still due, as of all that was applied and ordered.
+
+        Epoch and brake are tested in one step. Changes nothing.
+        """
 
     async def settle(self, claim: Claim, action: Action) -> bool:
         """Ends the claim with what became of it, and adds the action to the history; one transaction, synced.
@@ -189,6 +204,23 @@ class Store(Protocol):
 
         Returns:
             True; or False when the agent is live, in grace or due: nothing is changed.
+        """
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        """Adds actions to the history that end no claim. Those that it has already are left as they are."""
+
+    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+        """An operator holds or releases agents; it takes effect before this returns, and survives the process.
+
+        It replaces what was ordered for the same group; an order for an instance goes before one for all. Those who
+        said bye are never held.
+
+        Args:
+            group: An instance's id, or `ALL`.
+            hold: Hold all who are silent and whoever falls silent; else let go all who are held, and trip for nothing.
+            for_s: Running seconds after which the brake decides by itself again.
+            reason: For people; may be empty.
+            instant: Now; only its wall clock is used.
         """
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:

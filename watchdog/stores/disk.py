@@ -50,6 +50,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX actions_by_agent ON actions (instance_id, user_id, id);
     CREATE INDEX actions_by_time ON actions (at);
     """,
+    """
+    ALTER TABLE agents ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE agents ADD COLUMN held_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE agents ADD COLUMN held_s REAL NOT NULL DEFAULT 0;
+    """,
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from watchdog.core.model import AgentId, AgentState, Epoch, Observed, Running
+from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Running
 
 if TYPE_CHECKING:
     from watchdog.core.model import Claim, Intent, Outcome
@@ -70,27 +70,43 @@ class Agent:
         settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
         last_outcome: That outcome.
         seen: Wall clock of the last beat.
-        phase: The state that the agent is counted under; LIVE, GRACE, DUE, AWAY or GONE.
+        phase: The state that the agent is counted under.
         bucket: The number of the bucket in which it stands; -1 for none.
         claim: The claim that is held on it.
         intent: The intent that this claim has put on the disk.
         not_before: Not due again before this running time.
+        awake: It has a lease and is not quiet. The only one of these that a renewal looks at.
+        leased: It is counted among those who have a lease.
+        pace: Micro-beats a second that it is counted with while it is awake.
+        ttl: The TTL from which that is told.
+        mark: What the brake has done with it.
+        held_at: Running time since which it is held.
+        held_s: Running seconds for which it was held before, since it was heard last.
+        told: That it is held past its deadline was told.
     """
 
     __slots__ = (
+        "awake",
         "bucket",
         "claim",
         "ends_at",
         "epoch",
         "floor",
+        "held_at",
+        "held_s",
         "id",
         "intent",
         "last_outcome",
+        "leased",
+        "mark",
         "not_before",
+        "pace",
         "phase",
         "seen",
         "sessions",
         "settled_epoch",
+        "told",
+        "ttl",
     )
 
     def __init__(self, agent_id: AgentId) -> None:
@@ -107,6 +123,14 @@ class Agent:
         self.claim: Claim | None = None
         self.intent: Intent | None = None
         self.not_before = Running(0.0)
+        self.awake = False
+        self.leased = False
+        self.pace = 0
+        self.ttl = 0.0
+        self.mark = Mark.FREE
+        self.held_at = Running(0.0)
+        self.held_s = 0.0
+        self.told = False
 
     @property
     def settled(self) -> bool:

@@ -2,7 +2,8 @@
 
 A renewal writes `expires_at` and nothing else. An agent stands in the bucket of its `wake_at`, which is a hint: when
 the bucket comes up, the state is computed from the sessions again and the agent is filed anew if it has moved. Whatever
-may lower a deadline files the agent earlier; the entry that it leaves behind is recognised and skipped.
+may lower a deadline files the agent earlier; the entry that it leaves behind is recognised and skipped. A live agent
+is looked at when it would be quiet, then when its lease ends, then when its timer ends.
 
 No I/O and no clock: every method is told the observed time. What has to reach the disk is collected in `Dirty`.
 """
@@ -21,14 +22,17 @@ from watchdog.core.model import (
     AgentView,
     Beat,
     Epoch,
+    Mark,
     Observed,
     Outcome,
     Reply,
+    Running,
     SessionEnd,
     SessionView,
     Verdict,
 )
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
+from watchdog.stores.presence import Presence, quiet_at, ttl_of
 
 BUCKET_S = 0.05
 """Width of an expiry bucket. An agent is looked at no earlier than its `wake_at` and at most this much later."""
@@ -51,6 +55,8 @@ class LeaseTable:
         self.sessions: dict[bytes, Session] = {}
         self.due: dict[AgentId, Agent] = {}
         self.phases = dict.fromkeys(AgentState, 0)
+        self.presence = Presence()
+        self.stopped: list[Agent] = []
         self.dirty = Dirty()
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
@@ -92,7 +98,8 @@ class LeaseTable:
         else:
             agent = session.agent
             opened = session.closed or session.incarnation != beat.incarnation
-        if deadline.returned(agent.ends_at, clock):
+        back = deadline.returned(agent.ends_at, clock)
+        if back:
             agent.epoch += 1
             self.dirty.agents[agent.id] = agent
         if opened:
@@ -109,38 +116,64 @@ class LeaseTable:
         if opened or session.expires_at + HORIZON_MARGIN_S > session.horizon:
             session.horizon = Observed(session.expires_at + HORIZON_S)
             self.dirty.sessions[session.session_id] = session
-        if agent.phase is not AgentState.LIVE:
-            self._enter(agent, AgentState.LIVE)
-            self._file(agent, agent.ends_at)
+        if not agent.awake:
+            self._wake(agent, clock, back=back)
         elif lowered:
-            self._file_earlier(agent, agent.ends_at)
+            self._file_earlier(agent, quiet_at(agent) or agent.ends_at)
         return session
+
+    def _wake(self, agent: Agent, clock: Observed, *, back: bool) -> None:
+        """An agent who was quiet or gone is heard."""
+        if agent.mark is Mark.RELEASED and not back:
+            # Its grace had begun before it was given a fresh lease: a claim of that time is void.
+            agent.epoch += 1
+        self._heard(agent, clock)
+        self._enter(agent, AgentState.LIVE)
+        self.presence.place(agent, leased=True, awake=True)
+        self._file(agent, quiet_at(agent) or agent.ends_at)
+
+    def _heard(self, agent: Agent, clock: Observed) -> None:
+        """Whatever the brake had to do with the agent is over, a lease that it gave included."""
+        self.presence.quiet.pop(agent.id, None)
+        if agent.mark is Mark.FREE:
+            return
+        agent.floor = min(agent.floor, clock)
+        agent.ends_at = max([agent.floor, *(row.expires_at for row in agent.sessions)])
+        agent.mark = Mark.FREE
+        agent.held_s = 0.0
+        agent.told = False
+        self.dirty.agents[agent.id] = agent
 
     def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
         """A bye ends the lease. One that comes after the lease has ended by itself lengthens nothing."""
         session.closed = True
         session.incarnation = beat.incarnation
         session.seen = session.agent.seen = seen
-        if session.agent.floor > clock:
-            # Activity that somebody has witnessed is older than this bye.
+        if session.agent.floor > clock and session.agent.mark is not Mark.RELEASED:
+            # Activity that somebody has witnessed is older than this bye. A lease that the brake gave is no activity.
             session.agent.floor = clock
             self.dirty.agents[session.agent.id] = session.agent
         self._move(session, Observed(min(session.expires_at, deadline.expiry(beat, clock))))
         session.horizon = session.expires_at
         self.dirty.sessions[session.session_id] = session
-        if session.agent.phase is AgentState.LIVE:
-            self._file_earlier(session.agent, session.agent.ends_at)
+        agent = session.agent
+        at = quiet_at(agent)
+        if at is None and agent.id in self.presence.quiet:
+            # The last of its sessions was only silent, and now says bye: it has left.
+            self._heard(agent, clock)
+            self._look(agent, clock)
+        elif agent.leased:
+            self._file_earlier(agent, agent.ends_at if at is None or not agent.awake else at)
 
     def _move(self, session: Session, expires_at: Observed) -> bool:
-        """Sets a session's expiry and the agent's end with it. Returns whether the agent's end came earlier."""
+        """Sets a session's expiry and the agent's end with it. Returns whether anything may be earlier than before."""
         agent = session.agent
         session.expires_at = expires_at
         if expires_at >= agent.ends_at:
             agent.ends_at = expires_at
             return False
-        before = agent.ends_at
         agent.ends_at = max(agent.floor, *(row.expires_at for row in agent.sessions))
-        return agent.ends_at < before
+        return True
 
     def heard(self, agent: Agent) -> Observed:
         """When the agent was last heard from, a bye included; `NEVER` where no session is known any more."""
@@ -150,7 +183,11 @@ class LeaseTable:
         )
 
     def lengthen(self, agent: Agent, ends_at: Observed, clock: Observed) -> None:
-        """The agent is gone no earlier than `ends_at`, as if heard, without a session. A new epoch begins."""
+        """The agent is gone no earlier than `ends_at`, as if heard, without a session. A new epoch begins.
+
+        A hold is over. Its sessions are as silent as before: the brake may hold it anew.
+        """
+        self._heard(agent, clock)
         agent.epoch += 1
         agent.floor = max(agent.floor, ends_at)
         agent.ends_at = max(agent.ends_at, agent.floor)
@@ -186,21 +223,44 @@ class LeaseTable:
             self._next_bucket += 1
 
     def _look(self, agent: Agent, clock: Observed) -> None:
+        if agent.awake and len(agent.sessions) == 1:
+            # Almost every look, once a TTL for everybody: one session that goes on as before needs nothing else.
+            session = agent.sessions[0]
+            fades_at = deadline.quiet_at(session.expires_at, session.ttl)
+            if clock <= fades_at and session.ttl == agent.ttl and not session.closed:
+                self._file(agent, fades_at)
+                return
         state = self.state(agent, clock)
         self._enter(agent, state)
         if state is AgentState.LIVE:
             self._forget_sessions(agent, clock)
-            self._file(agent, agent.ends_at)
+        elif clock > agent.ends_at:
+            self._end_by_silence(agent, clock)
+        at = quiet_at(agent)
+        silent = agent.mark is not Mark.FREE or (at is not None and clock > at)
+        if silent and not agent.settled:
+            self.presence.quiet[agent.id] = agent
+        leased = clock <= agent.ends_at and agent.mark is not Mark.RELEASED
+        # A lease without a session owes no beat.
+        self.presence.place(agent, leased=leased, awake=leased and not silent and at is not None)
+        over = Observed(agent.ends_at + self._timer_s)
+        if state is AgentState.LIVE:
+            self._file(agent, agent.ends_at if silent or at is None else at)
         elif state is AgentState.GRACE:
-            self._end_by_silence(agent, clock)
-            self._file(agent, Observed(agent.ends_at + self._timer_s))
-        elif state is AgentState.DUE:
-            self._end_by_silence(agent, clock)
-        else:
-            self._end_by_silence(agent, clock)
+            self._file(agent, over)
+        elif state is AgentState.HELD:
+            self._look_at_held(agent, clock, over)
+        elif state is not AgentState.DUE:
             self._forget_sessions(agent, clock)
             if agent.sessions:
                 self._file(agent, Observed(clock + LINGER_S))
+
+    def _look_at_held(self, agent: Agent, clock: Observed, over: Observed) -> None:
+        if clock <= over:
+            self._file(agent, agent.ends_at if clock <= agent.ends_at else over)
+        elif not agent.told:
+            agent.told = True
+            self.stopped.append(agent)
 
     def _end_by_silence(self, agent: Agent, clock: Observed) -> None:
         """The horizon of a lease that ran out is brought down to it, so that a restart does not open it again."""
@@ -243,8 +303,37 @@ class LeaseTable:
         agent.last_outcome = outcome
         self.dirty.agents[agent.id] = agent
         if agent.settled:
+            if agent.mark is not Mark.FREE:
+                self._heard(agent, clock)
             self._enter(agent, self.state(agent, clock))
             self._file(agent, Observed(clock + LINGER_S))
+
+    # The brake.
+
+    def hold(self, agent: Agent, running: Running, clock: Observed) -> None:
+        """Holds a quiet agent: it is not due until it is let go."""
+        agent.mark = Mark.HELD
+        agent.held_at = running
+        agent.told = False
+        self.dirty.agents[agent.id] = agent
+        self._look(agent, clock)
+
+    def let_go(self, agent: Agent, running: Running, clock: Observed, *, fresh: bool) -> None:
+        """Ends the hold of an agent, who is not held again by itself until it was heard.
+
+        Args:
+            agent: Who.
+            running: Now.
+            clock: Now.
+            fresh: It gets a lease and a timer from now on; else it has the deadline that it had.
+        """
+        agent.held_s += running - agent.held_at
+        agent.mark = Mark.RELEASED
+        if fresh:
+            # No session is renewed by it; a floor survives a restart as it is.
+            agent.floor = agent.ends_at = max(agent.ends_at, Observed(clock + ttl_of(agent)))
+        self.dirty.agents[agent.id] = agent
+        self._look(agent, clock)
 
     def _file(self, agent: Agent, wake_at: Observed) -> None:
         number = max(int(wake_at / BUCKET_S) + 1, self._next_bucket)
@@ -268,6 +357,7 @@ class LeaseTable:
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
+        self.stopped.clear()
 
     def forget(self, agent: Agent) -> None:
         """Forgets an agent and its sessions. The agent's row on the disk is the caller's business."""
@@ -275,6 +365,7 @@ class LeaseTable:
             self.drop_session(session)
         agent.sessions = []
         agent.bucket = -1
+        self.presence.forget(agent)
         self.phases[agent.phase] -= 1
         self.due.pop(agent.id, None)
         self.dirty.agents.pop(agent.id, None)
@@ -286,7 +377,12 @@ class LeaseTable:
     def state(self, agent: Agent, clock: Observed) -> AgentState:
         """Where the agent stands at `clock`, from the facts."""
         return deadline.state(
-            agent.ends_at, self._timer_s, clock, settled=agent.settled, last_outcome=agent.last_outcome
+            agent.ends_at,
+            self._timer_s,
+            clock,
+            settled=agent.settled,
+            last_outcome=agent.last_outcome,
+            mark=agent.mark,
         )
 
     def view(self, agent: Agent, clock: Observed) -> AgentView:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from watchdog.core.brake import Brake, Level, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
     Action,
@@ -17,6 +18,7 @@ from watchdog.core.model import (
     Epoch,
     Intent,
     IntentKind,
+    Mark,
     Observed,
     Outcome,
     Running,
@@ -26,7 +28,7 @@ from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.leases import LeaseTable
 
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
-PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)"
+PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
 DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
@@ -63,6 +65,28 @@ def clock_from_json(text: bytes) -> Clock:
     )
 
 
+def brakes_to_json(brakes: Mapping[str, Brake], orders: Mapping[str, Order]) -> bytes:
+    """The brakes that are not clear, and the orders, for the meta table. Proofs begin anew after a restart."""
+    kept = {group: (each.state, each.since, each.at, each.level, each.order) for group, each in brakes.items()}
+    return orjson.dumps({"brakes": kept, "orders": orders})
+
+
+def brakes_from_json(text: bytes) -> tuple[dict[str, Brake], dict[str, Order]]:
+    """The same back. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+    row: dict[str, Any] = orjson.loads(text)
+    brakes = {
+        group: Brake(
+            state=State(state),
+            since=Running(float(since)),
+            at=Epoch(float(at)),
+            level=None if level is None else Level(**level),
+            order=None if order is None else Order(**order),
+        )
+        for group, (state, since, at, level, order) in row["brakes"].items()
+    }
+    return brakes, {group: Order(**order) for group, order in row["orders"].items()}
+
+
 def add_dirty(batch: Batch, dirty: Dirty) -> None:
     """Adds what differs from the disk to a batch."""
     batch.add(DROP_SESSION, ((session_id,) for session_id in dirty.dropped))
@@ -79,6 +103,9 @@ def agent_row(agent: Agent) -> tuple[Any, ...]:
         agent.last_outcome,
         None if agent.floor == NEVER else agent.floor,
         agent.seen,
+        agent.mark,
+        agent.held_at,
+        agent.held_s,
     )
 
 
@@ -104,15 +131,17 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
     it would have ended at the latest, however often the process is restarted.
     """
     agents = table.agents
-    for instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen in connection.execute(
-        "SELECT * FROM agents"
-    ):
+    for row in connection.execute("SELECT * FROM agents"):
+        instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s = row
         agent = Agent(AgentId(instance_id, user_id))
         agent.epoch = epoch
         agent.settled_epoch = settled_epoch
         agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
         agent.floor = NEVER if floor is None else Observed(floor)
         agent.seen = Epoch(seen)
+        agent.mark = Mark(mark)
+        agent.held_at = Running(held_at)
+        agent.held_s = held_s
         agents[agent.id] = agent
     for row in connection.execute("SELECT * FROM sessions"):
         session_id, instance_id, user_id, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver = row

@@ -7,6 +7,7 @@ each lease a horizon. What decides about an agent (claim, intent, outcome) is wr
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from watchdog.core import clock as clocks
 from watchdog.core import evidence
+from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
+from watchdog.core.holds import BrakeView
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -29,14 +32,17 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
+    Mark,
     Observed,
     Outcome,
     Reply,
     Running,
+    Standing,
 )
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
+from watchdog.stores.braking import Braking
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import TableFile
@@ -59,6 +65,7 @@ class SqliteStore:
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
         self._rules = rules
         self._table = LeaseTable(rules.timer_s)
+        self._braking = Braking(self._table, rules.brake)
         self._file = TableFile(path, self._table, disk)
         self._clock = Clock()
         self._token = 0
@@ -93,6 +100,9 @@ class SqliteStore:
         for claim, intent in rows.claims(connection):
             if intent is not None:
                 self._left[claim.agent] = claim
+        brakes = rows.meta(connection, "brakes")
+        if brakes is not None:
+            self._braking.load(*rows.brakes_from_json(brakes))
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
@@ -129,6 +139,7 @@ class SqliteStore:
         # the tick makes it the clock.
         ahead = clocks.advance(self._clock, instant, self._rules.clock).observed
         replies = [self._table.apply(beat, ahead, instant.epoch) for beat in beats]
+        self._braking.heard(beats, replies)
         if self._table.dirty:
             await self._write(Batch())
         return replies
@@ -149,6 +160,12 @@ class SqliteStore:
             raise
         now = self._clock.observed
         self._table.expire(now)
+        self._braking.tick(self._clock, instant.epoch, self._clock.running - before.running)
+        if self._braking.news:
+            # The holds are in force all the same: a failed write makes the next tick blind, and is tried again there.
+            with contextlib.suppress(StoreUnavailable):
+                await self._write_brakes()
+        brake, changes, stopped = self._braking.take()
         orphans = self._orphans(owner)
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         return Tick(
@@ -157,7 +174,27 @@ class SqliteStore:
             due=self._due(limit),
             backlog=len(self._table.due),
             orphans=orphans,
+            brake=brake,
+            changes=changes,
+            stopped=stopped,
         )
+
+    async def _write_brakes(self) -> None:
+        batch = Batch(sync=True)
+        batch.add(rows.PUT_META, [("brakes", rows.brakes_to_json(self._braking.brakes, self._braking.orders))])
+        self._braking.news = False
+        try:
+            await self._write(batch)
+        except BaseException:
+            self._braking.news = True
+            raise
+
+    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+        """See `Store.order`."""
+        self._braking.order(Order(hold, group, Running(self._clock.running + for_s), reason))
+        self._braking.tick(self._clock, instant.epoch, 0.0)
+        await self._write_brakes()
+        return self._braking.view
 
     def _due(self, limit: int) -> tuple[Due, ...]:
         running, timer_s = self._clock.running, self._rules.timer_s
@@ -235,10 +272,14 @@ class SqliteStore:
         agent.intent = intent
         return True
 
-    async def still_gone(self, claim: Claim) -> bool:
+    async def still_gone(self, claim: Claim) -> Standing:
         """See `Store.still_gone`."""
         agent = self._holder(claim)
-        return agent is not None and agent.epoch == claim.epoch
+        if agent is None or agent.epoch != claim.epoch:
+            return Standing.RETURNED
+        # A released agent may have been given a later deadline than the claim was made for.
+        due = agent.mark is Mark.FREE or self._table.state(agent, self._clock.observed) is AgentState.DUE
+        return Standing.GONE if due else Standing.HELD
 
     async def settle(self, claim: Claim, action: Action) -> bool:
         """See `Store.settle`."""
@@ -276,6 +317,7 @@ class SqliteStore:
             return False
         row = copy(agent)
         row.epoch, row.floor, row.last_outcome = agent.epoch + 1, ends_at, action.outcome
+        row.mark, row.held_s = Mark.FREE, 0.0
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
@@ -339,6 +381,12 @@ class SqliteStore:
         agent = self._table.agents.get(claim.agent)
         held = None if agent is None else agent.claim
         return agent if held is not None and held.token == claim.token else None
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        """See `Store.record`."""
+        batch = Batch()
+        batch.add(rows.PUT_ACTION, [rows.action_row(action) for action in actions])
+        await self._write(batch)
 
     # Quota.
 

@@ -42,6 +42,7 @@ class Metrics:
         connect_calls: Calls of Connect, by operation and result.
         connect_tokens: Tokens left of the quota, by operation.
         backlog: Agents that are due, claimed ones included.
+        brake_held: Agents that the brake holds.
         clock_stopped_s: Real seconds for which the observed clock stood, by cause.
         store_up: The last call of the store succeeded.
         detection_lag: Seconds from deadline to claim.
@@ -81,6 +82,7 @@ class Metrics:
         }
         self.connect_tokens: dict[str, float] = {str(operation): 0.0 for operation in calls}
         self.backlog = 0
+        self.brake_held = 0
         self.clock_stopped_s: dict[str, float] = {cause.value: 0.0 for cause in Cause}
         self.store_up = True
         self.detection_lag = Histogram(DETECTION_BUCKETS)
@@ -132,6 +134,7 @@ class Metrics:
             "watchdog_connect_tokens", "Calls that the quota allows now.", ("operation",), _by_one(self.connect_tokens)
         )
         yield _gauge("watchdog_backlog", "Agents that are due, claimed ones included.", (), [((), self.backlog)])
+        yield _gauge("watchdog_brake_held_agents", "Agents that the brake holds.", (), [((), self.brake_held)])
         yield _counter(
             "watchdog_clock_stopped_seconds",
             "Real time for which the observed clock stood still.",

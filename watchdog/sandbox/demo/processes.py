@@ -193,6 +193,9 @@ class Processes:
             "WATCHDOG_THROTTLED_SESSION_TTL": str(3 * self._timing.session_ttl_s),
             "WATCHDOG_SESSION_END_TIMER": str(self._timing.session_end_timer_s),
             "WATCHDOG_RESUME_GRACE": str(self._timing.resume_grace_s),
+            # Eight of the twenty agents fall silent within a minute: the story shows each of them being set. By
+            # default the brake would hold them until the others' beats have proven the path.
+            "WATCHDOG_BRAKE_FRACTION": "0.9",
         }
         self.daemon = child = self._start("The watchdog", ["run"], environ, "daemon.log")
         await child.until(lambda: _answers(f"{self.daemon_url}/readyz"))

@@ -1,0 +1,89 @@
+"""The history of the brake: an action for each agent that it stopped at the deadline, and for each that it let go."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Sequence
+
+from watchdog.connect.directory import Directory, Unresolved
+from watchdog.core.holds import Stopped
+from watchdog.core.model import Action, Instant, IntentKind
+from watchdog.errors import StoreUnavailable
+from watchdog.stores.base import Store
+
+MOST_WAITING = 100_000
+"""Most actions that wait for a store that is away; the oldest are lost first."""
+
+
+class Braked:
+    """Makes actions of what the ticks tell and writes them; what cannot be written now waits for the next tick."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        instances: Container[str],
+        *,
+        now: Callable[[], Instant],
+        record: Callable[[Action], None],
+    ) -> None:
+        """Composes.
+
+        Args:
+            store: Keeps the history.
+            directory: Has the targets.
+            instances: Ids of those that it knows.
+            now: The machine's clocks.
+            record: Is given each action that is in the history, once.
+        """
+        self._store = store
+        self._directory = directory
+        self._instances = instances
+        self._now = now
+        self._record = record
+        self._waiting: deque[Action] = deque(maxlen=MOST_WAITING)
+        self._number = 0
+        self._writing = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to write and nobody does."""
+        return bool(self._waiting) and not self._writing
+
+    def take(self, stopped: Sequence[Stopped]) -> None:
+        """Takes what a tick told."""
+        self._waiting.extend(self._action(each) for each in stopped)
+
+    async def write(self) -> None:
+        """Writes what waits, in one transaction."""
+        self._writing = True
+        actions = list(self._waiting)
+        try:
+            await self._store.record(actions)
+        except StoreUnavailable:
+            return
+        finally:
+            self._writing = False
+        for action in actions:
+            if self._waiting and self._waiting[0] is action:
+                self._waiting.popleft()
+            self._record(action)
+
+    def _action(self, stopped: Stopped) -> Action:
+        instant = self._now()
+        instance_id = stopped.agent.instance_id
+        target = self._directory.target(instance_id) if instance_id in self._instances else None
+        self._number += 1
+        return Action(
+            # Sorts by time like those of claims, and is none of theirs.
+            id=f"{int(instant.epoch * 1000):013d}-b{self._number:07d}",
+            at=instant.epoch,
+            agent=stopped.agent,
+            intent=IntentKind.SET_STATUS,
+            target="" if target is None or isinstance(target, Unresolved) else target.name,
+            outcome=stopped.outcome,
+            reason=stopped.reason,
+            evidence=stopped.evidence,
+            calls=0,
+            latency_s=0.0,
+        )

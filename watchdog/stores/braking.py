@@ -1,0 +1,251 @@
+"""The brakes over a lease table: counts what they ask for, steps them, and holds and lets go as they say.
+
+An agent belongs to one group at a time: its instance's while that one is not clear, else that of all. So a fault of
+one instance is neither proven away by the others' beats nor counted twice. Where all agents are of one instance, that
+has no group of its own unless an operator orders it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from watchdog.core import brake as brakes
+from watchdog.core.brake import ALL, HOLDS, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State
+from watchdog.core.clock import Clock
+from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
+from watchdog.core.model import Beat, Epoch, Mark, Observed, Outcome, Reply, Running
+from watchdog.stores.facts import Agent
+from watchdog.stores.leases import LeaseTable
+from watchdog.stores.presence import MICRO, Here
+
+NEVER_TRIPS = BrakeRules(fraction=1.0, min_agents=sys.maxsize)
+"""In place of rules that there are not: an operator's order works all the same."""
+
+
+MANY, MANY_STEP_S = 10_000, 1.0
+"""With more quiet agents than this the brakes are stepped once in so many seconds: counting 50,000 takes 60 ms."""
+
+CLEAR = Brake()
+
+
+@dataclass(slots=True)
+class _Quiet:
+    """What is counted of a group's quiet agents."""
+
+    within: list[int] = field(default_factory=lambda: [0] * len(WINDOWS_S))
+    held: int = 0
+    longest_s: float = 0.0
+
+    def add(self, other: _Quiet) -> None:
+        self.within = [ours + theirs for ours, theirs in zip(self.within, other.within, strict=True)]
+        self.held += other.held
+        self.longest_s = max(self.longest_s, other.longest_s)
+
+
+class Braking:
+    """All brakes of a store.
+
+    Attributes:
+        brakes: By group, those that are not clear.
+        orders: Of operators, by group.
+        news: Brakes, orders or marks differ from what was last kept.
+        view: How everything stands, as of the last tick.
+    """
+
+    def __init__(self, table: LeaseTable, rules: BrakeRules | None) -> None:
+        self.brakes: dict[str, Brake] = {}
+        self.orders: dict[str, Order] = {}
+        self.news = False
+        self._table = table
+        self._presence = table.presence
+        self._automatic = rules is not None
+        self._rules = rules or NEVER_TRIPS
+        self._beats: Counter[str] = Counter()
+        self._unstepped_s = 0.0
+        self._changes: list[BrakeChange] = []
+        self._stopped: list[Stopped] = []
+        self.view = BrakeView()
+
+    def load(self, found: dict[str, Brake], orders: dict[str, Order]) -> None:
+        """Goes on with what an earlier process had."""
+        self.brakes, self.orders = found, orders
+
+    def heard(self, beats: Sequence[Beat], replies: Iterable[Reply]) -> None:
+        """Counts beats that left a lease, while anything is held: they may prove the path. Costs nothing otherwise."""
+        if self.brakes:
+            self._beats.update(beat.agent.instance_id for beat, reply in zip(beats, replies, strict=True) if reply.live)
+
+    def order(self, order: Order) -> None:
+        """Puts an order in place of the group's last. The next `tick` carries it out."""
+        self.orders[order.group] = order
+        self.news = True
+
+    def take(self) -> tuple[BrakeView, tuple[BrakeChange, ...], tuple[Stopped, ...]]:
+        """How everything stands, and the changes and agents that were not taken yet."""
+        changes, self._changes = tuple(self._changes), []
+        stopped, self._stopped = tuple(self._stopped), []
+        return self.view, changes, stopped
+
+    def tick(self, clock: Clock, at: Epoch, step_s: float) -> None:
+        """Steps all brakes and carries out what they say.
+
+        Args:
+            clock: Now; everything that ran out by then is expired.
+            at: The wall clock, for people.
+            step_s: Running seconds since the last tick.
+        """
+        now, running = clock.observed, clock.running
+        self._presence.sample(now)
+        self._unstepped_s += step_s
+        if len(self._presence.quiet) > MANY and step_s > 0 and self._unstepped_s < MANY_STEP_S:
+            return
+        step_s, self._unstepped_s = self._unstepped_s, 0.0
+        for group in [group for group, order in self.orders.items() if order.until <= running]:
+            del self.orders[group]
+            self.news = True
+        beats, self._beats = self._beats, Counter()
+        if not self.brakes and not self.orders and not (self._presence.quiet and self._automatic):
+            return
+        counted = self._count(now, running)
+        before, readings, leaving = dict(self.brakes), dict[str, Reading](), dict[str, Exit]()
+        for group in self._groups(counted):
+            reading = readings[group] = self._reading(group, counted, beats, now)
+            order = self.orders.get(group, self.orders.get(ALL))
+            brake, leaving[group] = brakes.step(
+                before.get(group, CLEAR), reading, order, self._rules, running, at, step_s
+            )
+            if brake.state is State.CLEAR:
+                self.brakes.pop(group, None)
+            else:
+                self.brakes[group] = brake
+        if self.brakes or before:
+            held = self._carry_out(before, leaving, clock)
+            self._tell(before, readings, held, running)
+
+    # Counting.
+
+    def _count(self, now: Observed, running: Running) -> dict[str, _Quiet]:
+        """The quiet agents by instance. Those that no window reaches any more are forgotten, unless they are due."""
+        counted: dict[str, _Quiet] = {}
+        since = [now - window_s for window_s in WINDOWS_S]
+        past: list[Agent] = []
+        for agent in self._presence.quiet.values():
+            found = counted.get(agent.id.instance_id)
+            if found is None:
+                found = counted[agent.id.instance_id] = _Quiet()
+            if agent.mark is Mark.HELD:
+                found.held += 1
+                found.longest_s = max(found.longest_s, _held_s(agent, running))
+            elif agent.mark is Mark.RELEASED:
+                continue
+            ends_at = agent.ends_at
+            for number, begin in enumerate(since):
+                if ends_at >= begin:
+                    found.within[number] += 1
+            if ends_at < since[-1] and agent.settled:
+                past.append(agent)
+        for agent in past:
+            del self._presence.quiet[agent.id]
+        return counted
+
+    def _groups(self, counted: dict[str, _Quiet]) -> list[str]:
+        """The groups to step, that of all last: it has the agents of instances whose own group is clear."""
+        own = {group for group in (*self.brakes, *self.orders) if group != ALL}
+        if self._automatic and ALL not in self.orders and len(self._presence.instances) > 1:
+            # A smaller silence cannot trip.
+            own |= {each for each, found in counted.items() if max(found.within) >= self._rules.min_agents}
+        wanted = self._automatic or ALL in self.brakes or ALL in self.orders
+        return [*sorted(own), *([ALL] if wanted else [])]
+
+    def _reading(self, group: str, counted: dict[str, _Quiet], beats: Counter[str], now: Observed) -> Reading:
+        presence = self._presence
+        apart = {each for each in self.brakes if each != ALL}
+        if group != ALL:
+            found, members = counted.get(group, _Quiet()), [presence.instances.get(group, Here())]
+            heard, awake = beats[group], members[0].awake
+        else:
+            found, heard, awake = _Quiet(), 0, presence.everybody.awake
+            for instance_id in counted.keys() - apart:
+                found.add(counted[instance_id])
+            for instance_id in beats.keys() - apart:
+                heard += beats[instance_id]
+            members = [presence.everybody]
+            if apart:
+                members = [here for instance_id, here in presence.instances.items() if instance_id not in apart]
+        return Reading(
+            quiet=tuple(found.within),
+            baseline=tuple(sum(here.most(Observed(now - window_s)) for here in members) for window_s in WINDOWS_S),
+            awake=awake,
+            pace=sum(here.pace for here in members) / MICRO,
+            beats=heard,
+            held=found.held,
+            longest_s=found.longest_s,
+        )
+
+    # Holding and letting go.
+
+    def _carry_out(self, before: dict[str, Brake], leaving: dict[str, Exit], clock: Clock) -> Counter[str]:
+        """Holds and lets go whom the brakes say. Returns how many are held now, by group."""
+        now, running = clock.observed, clock.running
+        held: Counter[str] = Counter()
+        for agent in list(self._presence.quiet.values()):
+            was, group = _group(agent, before), _group(agent, self.brakes)
+            brake = self.brakes.get(group, CLEAR)
+            if brake.state not in HOLDS:
+                if agent.mark is Mark.HELD:
+                    self._let_go(agent, before.get(was, CLEAR), was, leaving.get(was, Exit.DUE), clock)
+                elif agent.settled and leaving.get(was) is Exit.FRESH:
+                    # The path is proven: whoever was set meanwhile was a ghost, and does not count any more.
+                    del self._presence.quiet[agent.id]
+            elif agent.settled:
+                continue
+            elif agent.mark is not Mark.HELD:
+                if agent.mark is Mark.FREE or brake.state is State.ORDERED:
+                    self._table.hold(agent, running, now)
+                    self.news = True
+            elif before.get(group, CLEAR).state is State.ORDERED and brake.state is State.HOLDING:
+                # The operator's time does not count.
+                agent.held_at, agent.held_s = running, 0.0
+            elif _held_s(agent, running) >= brake.limit_s(self._rules, running):
+                self._let_go(agent, brake, group, Exit.DUE, clock)
+            held[group] += agent.mark is Mark.HELD
+        stopped, self._table.stopped = self._table.stopped, []
+        for agent in stopped:
+            group = _group(agent, self.brakes)
+            if agent.mark is Mark.HELD and group in self.brakes:
+                brake = self.brakes[group]
+                self._stopped.append(Stopped(agent.id, Outcome.HELD, why(brake), {"brake": evidence(group, brake)}))
+        return held
+
+    def _let_go(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
+        found = {"brake": {**evidence(group, brake), "held_s": round(_held_s(agent, clock.running), 3)}}
+        fresh = leaving is Exit.FRESH
+        self._table.let_go(agent, clock.running, clock.observed, fresh=fresh)
+        self._stopped.append(Stopped(agent.id, Outcome.RELEASED, released(leaving), found))
+        self.news = True
+
+    def _tell(
+        self, before: dict[str, Brake], readings: dict[str, Reading], held: Counter[str], running: Running
+    ) -> None:
+        views = {
+            group: view(group, brake, replace(readings.get(group, Reading()), held=held[group]), self._rules, running)
+            for group, brake in {**before, **self.brakes}.items()
+        }
+        for group, hold in views.items():
+            old, new = before.get(group, CLEAR), self.brakes.get(group, CLEAR)
+            if old.state is not new.state or old.order != new.order:
+                self.news = True
+                self._changes.append(BrakeChange(old.state, new.state, hold))
+        standing = sorted(self.brakes, key=lambda group: (group != ALL, group))
+        self.view = BrakeView(sum(held.values()), tuple(views[group] for group in standing))
+
+
+def _group(agent: Agent, of: dict[str, Brake]) -> str:
+    return agent.id.instance_id if agent.id.instance_id in of else ALL
+
+
+def _held_s(agent: Agent, running: Running) -> float:
+    return agent.held_s + running - agent.held_at
