@@ -13,7 +13,7 @@ from watchdog.simulation.world import play
 
 SEEDS = {
     "clock cap": (0, "early"),
-    "resume grace": (12, "present"),
+    "resume grace": (25, "returned"),
     "due wait for grace": (27, "returned"),
     "tombstone": (8, "ghost"),
     "seq": (4, "ghost"),
