@@ -185,4 +185,7 @@ class Canary:
         if before is not None and before.code == code:
             return
         self._problem = Problem(code, detail, before.since if before is not None else self._epoch())
-        log.warning("canary.failed" if code == "canary_failing" else "canary.disbelieved", reason=self._why)
+        if code == "canary_failing":
+            log.warning("canary.failed", reason=self._why)
+        else:
+            log.warning("canary.disbelieved", reason=self._why)

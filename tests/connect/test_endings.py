@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.connect.world import TIMER, TTL, DirectClient, instant, world
+from tests.connect.world import TIMER, TTL, DirectClient, Suspended, instant, world
 from watchdog.core.model import BeatType
 from watchdog.sandbox.records import FaultKind
 
@@ -235,3 +235,20 @@ async def test_who_was_due_before_a_restart_and_stays_away_is_set_after_the_grac
         await w.start()
         await asyncio.sleep(15 + 2)
         assert w.effective(anna) == 1
+
+
+async def test_who_is_in_hand_when_the_machine_is_suspended_is_given_time_to_return(tmp_path):
+    """Claimed and waiting for a token: the re-check alone would find nobody back, since nobody could be heard yet."""
+    async with world(tmp_path) as w:
+        agents = w.centre(agents=12)
+        await w.start()
+        await w.leave(*agents)
+        await w.until(lambda: len(w.puts()) == 4)
+        Suspended.seconds += 120.0
+        await asyncio.sleep(29)
+        assert len(w.puts()) == 4
+        back = [agent for agent in agents if w.model.status_name(*agent) == "Available"]
+        await w.beat(*back, number=2)
+        await asyncio.sleep(30)
+        assert len(w.puts()) == 4
+        assert {w.model.status_name(*agent) for agent in back} == {"Available"}

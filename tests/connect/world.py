@@ -45,8 +45,14 @@ QUOTA = QuotaRules(rate=2.0, burst=5.0, share=0.8)
 FAST = QuotaRules(rate=10.0, burst=20.0, share=0.8)
 
 
+class Suspended:
+    """For how long the machine has been suspended in all: its clock went on, the loop's did not."""
+
+    seconds = 0.0
+
+
 def instant() -> Instant:
-    at = asyncio.get_running_loop().time()
+    at = asyncio.get_running_loop().time() + Suspended.seconds
     return Instant(Boot(100.0 + at), Epoch(START + at), "boot")
 
 
@@ -155,6 +161,7 @@ class World:
 
     def __post_init__(self) -> None:
         SwitchDisk.full = False
+        Suspended.seconds = 0.0
         self.model = ConnectModel(lambda: instant().epoch + self.skew, behaviour=Behaviour())
         self.scopes: dict[str, tuple[str, str]] = {}
         self.metrics = Metrics()

@@ -13,8 +13,8 @@ from watchdog.simulation.world import play
 
 SEEDS = {
     "clock cap": (0, "early"),
-    "resume grace": (12, "present"),
-    "due wait for grace": (4, "returned"),
+    "resume grace": (25, "returned"),
+    "due wait for grace": (27, "returned"),
     "tombstone": (8, "ghost"),
     "seq": (4, "ghost"),
     "re-check": (30, "early"),

@@ -25,6 +25,7 @@ class Trail:
     Attributes:
         epoch: The agent's epoch.
         began_at: The first claim.
+        whole: No earlier process wrote anything for this epoch.
         failures: Calls that failed in a row; sets the back-off.
         calls: Connect calls made, batched reads included.
         accepted: Writes that Connect accepted.
@@ -37,6 +38,7 @@ class Trail:
 
     epoch: int
     began_at: Boot
+    whole: bool = True
     failures: int = 0
     calls: int = 0
     accepted: int = 0
@@ -75,9 +77,8 @@ class Case:
 
         Writes of an earlier process are not known, so they may have.
         """
-        if self.trail.writes and not any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes):
-            return None
-        return self.claim.intent
+        sent = any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes)
+        return self.claim.intent if sent or not self.trail.whole else None
 
     def evidence(self) -> dict[str, Any]:
         """Everything that the decision rests on; JSON values."""

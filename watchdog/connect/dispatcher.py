@@ -30,7 +30,7 @@ from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
-from watchdog.core.clock import gives_grace
+from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
 from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
@@ -127,7 +127,9 @@ class Dispatcher:
         )
         self.directory = Directory(self._guard, tuple(self._scopes), config.status, now)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
-        writer = Writer(store, self._guard, self._tokens, self._circuits, flush=flush, now=now)
+        writer = Writer(
+            store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
+        )
         sparing = Sparing(store, config.witness_ttl_s, record=record, now=now)
         self._set_status = SetStatus(
             self.directory,
@@ -169,6 +171,7 @@ class Dispatcher:
         self._owed: list[tuple[Claim, float]] = []
         self._begun = False
         self._draining = False
+        self._clock: Clock | None = None
 
     def offer(self, tick: Tick) -> None:
         """Takes what a tick of the store found and starts what the quota allows. Returns at once.
@@ -191,6 +194,7 @@ class Dispatcher:
         self._braked.take(tick.stopped)
         if self._braked.waiting:
             self._spawn(self._braked.write())
+        self._clock = tick.clock
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
@@ -245,6 +249,16 @@ class Dispatcher:
     def _quota(self, operation: str) -> QuotaRules:
         return self._config.quotas.get(operation, self._config.quota)
 
+    def _listening(self) -> bool:
+        """Whether heartbeats have been heard up to now: the last tick is recent, and no grace goes on.
+
+        After a pause whoever is in hand may have come back in it, and nobody has ticked yet.
+        """
+        clock = self._clock
+        if clock is None or clock.boot is None or gives_grace(clock):
+            return False
+        return self._now().boot - clock.boot <= MAX_STEP_S
+
     # One agent.
 
     def _start(self, chosen: Chosen) -> None:
@@ -281,7 +295,7 @@ class Dispatcher:
     def _trail(self, claim: Claim) -> Trail:
         trail = self._trails.pop(claim.agent, None)
         if trail is None or trail.epoch != claim.epoch:
-            trail = Trail(claim.epoch, self._now().boot)
+            trail = Trail(claim.epoch, self._now().boot, whole=claim.intent is None)
             if claim.intent is None:
                 self._observer.detection_lag(claim.lag_s)
         self._trails[claim.agent] = trail

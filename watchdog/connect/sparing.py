@@ -78,7 +78,7 @@ class Sparing:
             return None
         case.closed = True
         self._record(action)
-        log.debug("agent.witnessed", agent=str(action.agent), kind=activity.kind.value, age_s=round(age_s, 3))
+        log.debug("agent.spared", agent=str(action.agent), kind=activity.kind.value, age_s=round(age_s, 3))
         return settle
 
     def overruled_since(self, case: Case, sighting: Sighting, target: Status, before: Seen | None) -> Settle | None:

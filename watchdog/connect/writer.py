@@ -36,6 +36,7 @@ class Writer:
         circuits: Circuits,
         *,
         flush: Callable[[], Awaitable[None]],
+        listening: Callable[[], bool],
         now: Callable[[], Instant],
     ) -> None:
         """Composes.
@@ -46,8 +47,10 @@ class Writer:
             tokens: Of PutUserStatus, one a call.
             circuits: Nothing is written through an open one.
             flush: Applies all heartbeats that this process has accepted; raises StoreUnavailable if it cannot.
+            listening: Whether heartbeats have been heard up to now.
             now: The machine's clocks.
         """
+        self._listening = listening
         self._store = store
         self._connect = connect
         self._tokens = tokens
@@ -90,6 +93,8 @@ class Writer:
             return Standing.RETURNED
         for _ in range(ABORTS):
             await self._flush()
+            if not self._listening():
+                raise CallAborted("Not sent: after a gap agents are given time to return.")
             asked_at = self._now().boot
             standing = await self._store.still_gone(case.claim)
             if standing is not Standing.GONE:
