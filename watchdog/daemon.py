@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -72,6 +73,9 @@ def run(settings: Settings) -> int:
         WatchdogError: The address cannot be bound.
     """
     configure(settings.log_level, LogFormat(settings.log_format))
+    # Each page keeps a connection open; the usual soft limit of 1,024 files would turn the next ones away.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     code, clean = uvloop.run(Daemon(settings).run())
     if not clean:
         # A call to AWS still waits in its thread, which the interpreter would wait for: up to 13 s.

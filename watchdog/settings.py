@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     def _outlasts(cls, value: float, info: ValidationInfo) -> float:
         name, factor = ("heartbeat_interval", 3) if info.field_name == "session_ttl" else ("session_ttl", 1)
         least = info.data.get(name, 0) * factor
-        if value < least:
+        if value < least * (1 - 1e-9):  # 3 × 1.1 is not quite 3.3
             times = f"{factor} × " if factor > 1 else ""
             raise ValueError(f"must be at least {times}{variable(name)} = {least:g}")
         return value

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 
@@ -263,17 +263,23 @@ def is_metadata(address: str) -> bool:
     return ip.is_link_local or ip == ipaddress.ip_address("fd00:ec2::254")
 
 
+def _http(text: str) -> SplitResult:
+    """The parts of an http or https URL. Raises `ValueError` for what is none."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("it is not one")
+    return parts
+
+
 def base_url(value: object) -> object:
     """Reads the http or https URL under which this daemon is reached; a path is where it is mounted."""
     if not isinstance(value, str):
         return value
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("it is not one")
+    parts = _http(value)
     if parts.username is not None or parts.password is not None or "?" in value or "#" in value:
         raise ValueError("no user, no query and no fragment are taken")
     if parts.path.rstrip("/").endswith("/v1/heartbeat"):
@@ -288,13 +294,7 @@ def secret_url(value: object) -> object:
     """Reads an http or https URL that counts as a secret."""
     if not isinstance(value, str):
         return value
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("it is not one")
+    _http(value)
     return SecretStr(value)
 
 

@@ -468,6 +468,15 @@ async def test_no_lease_is_longer_than_its_ttl_after_a_restart(world: World) -> 
     assert await world.due() == [ANNA]
 
 
+async def test_a_ttl_that_grew_survives_a_restart(world: World) -> None:
+    await world.beat(ttl=TTL)
+    await world.wait(8)
+    await world.beat(ttl=75.0)
+    await world.restart()
+    await world.wait(10 + 60)
+    assert await world.state() is AgentState.LIVE
+
+
 async def test_a_restart_on_another_machine_is_a_long_gap(world: World) -> None:
     await world.beat()
     await world.restart(gap=-90, boot_id="boot-2")

@@ -108,12 +108,13 @@ class LeaseTable:
             session.seq = None
         if beat.seq is not None:
             session.seq = beat.seq
+        grown = (beat.ttl or 0.0) > session.ttl
         session.ttl = beat.ttl or 0.0
         session.hidden = beat.hidden
         session.main_driver = beat.main_driver
         session.seen = agent.seen = seen
         lowered = self._move(session, deadline.expiry(beat, clock))
-        if opened or session.expires_at + HORIZON_MARGIN_S > session.horizon:
+        if opened or grown or session.expires_at + HORIZON_MARGIN_S > session.horizon:
             session.horizon = Observed(session.expires_at + HORIZON_S)
             self.dirty.sessions[session.session_id] = session
         if not agent.awake:
