@@ -111,7 +111,8 @@ class Brakes:
         return Reading(
             quiet=tuple(sum(self.counts(store, agent, now - window_s) for agent in mine) for window_s in WINDOWS_S),
             baseline=tuple(most(now - window_s) for window_s in WINDOWS_S),
-            awake=len(awake) if group == ALL else len(set(awake) & set(mine)),
+            awake=len(set(awake) & set(mine)),
+            others=len(set(awake) - set(mine)),
             pace=sum(1 / (QUIET_SHARE * self.ttl(store, agent)) for agent in set(awake) & set(mine)),
             beats=sum(heard[each] for each in instances),
             held=len(held),
