@@ -150,19 +150,22 @@ async def test_the_last_session_decides_whether_an_agent_was_silent_or_left(brak
     await braked.restart()
 
 
-async def test_a_crash_that_creeps_over_ten_minutes_is_noticed(braked: World) -> None:
+async def test_a_crash_that_creeps_is_noticed_and_counts_no_more_once_the_path_is_proven(braked: World) -> None:
     agents = team(20)
     await goes_on(braked, 60, agents)
     for gone in range(1, 5):
-        await goes_on(braked, 100, agents[gone:])
+        await goes_on(braked, 50, agents[gone:])
         assert braked.changes == []
         claim = await braked.claimed(agents[gone - 1])
         assert await braked.store.settle(claim, action_of(claim, at=START + gone))
-    await goes_on(braked, 60, agents[7:])
+    await goes_on(braked, 40, agents[7:])
     assert brake(braked) is State.HOLDING
     assert held(braked) == 3
-    await goes_on(braked, 300, agents[7:])
-    # Those who were set before were ghosts, too: the silence is explained, and trips nothing any more.
+    await goes_on(braked, 80, agents[7:])
+    assert brake(braked) is State.CLEAR
+    # Those who were set before were ghosts, too: two more do not make six.
+    await goes_on(braked, TTL + TIMER + 0.5, agents[9:])
+    assert set(agents[7:9]) <= set(await braked.due())
     assert [each.after for each in braked.changes] == [State.HOLDING, State.CLEAR]
 
 
