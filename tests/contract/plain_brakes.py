@@ -10,6 +10,7 @@ from watchdog.core.brake import ALL, HOLDS, WINDOWS_S, Brake, BrakeRules, Exit, 
 from watchdog.core.deadline import QUIET_SHARE
 from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
 from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Outcome
+from watchdog.stores.presence import MICRO
 
 if TYPE_CHECKING:
     from tests.contract.oracle import DictStore
@@ -111,8 +112,9 @@ class Brakes:
         return Reading(
             quiet=tuple(sum(self.counts(store, agent, now - window_s) for agent in mine) for window_s in WINDOWS_S),
             baseline=tuple(most(now - window_s) for window_s in WINDOWS_S),
-            awake=len(awake) if group == ALL else len(set(awake) & set(mine)),
-            pace=sum(1 / (QUIET_SHARE * self.ttl(store, agent)) for agent in set(awake) & set(mine)),
+            awake=len(set(awake) & set(mine)),
+            others=len(set(awake) - set(mine)),
+            pace=sum(int(MICRO / (QUIET_SHARE * self.ttl(store, agent))) for agent in set(awake) & set(mine)) / MICRO,
             beats=sum(heard[each] for each in instances),
             held=len(held),
             longest_s=max((row["held_s"] + running - row["held_at"] for row in held), default=0.0),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.world import INSTANCE, TICK, TIMER, TTL, World, action_of, intent
+from tests.contract.world import INSTANCE, START, TICK, TIMER, TTL, World, action_of, intent
 from watchdog.core.brake import ALL, PROOF_S, SILENCE_S, UNPROVEN, State
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Outcome, Standing
 
@@ -150,14 +150,23 @@ async def test_the_last_session_decides_whether_an_agent_was_silent_or_left(brak
     await braked.restart()
 
 
-async def test_a_crash_that_creeps_over_ten_minutes_is_noticed(braked: World) -> None:
+async def test_a_crash_that_creeps_is_noticed_and_counts_no_more_once_the_path_is_proven(braked: World) -> None:
     agents = team(20)
     await goes_on(braked, 60, agents)
     for gone in range(1, 5):
-        await goes_on(braked, 100, agents[gone:])
+        await goes_on(braked, 50, agents[gone:])
         assert braked.changes == []
-    await goes_on(braked, 60, agents[7:])
+        claim = await braked.claimed(agents[gone - 1])
+        assert await braked.store.settle(claim, action_of(claim, at=START + gone))
+    await goes_on(braked, 40, agents[7:])
     assert brake(braked) is State.HOLDING
+    assert held(braked) == 3
+    await goes_on(braked, 80, agents[7:])
+    assert brake(braked) is State.CLEAR
+    # Those who were set before were ghosts, too: two more do not make six.
+    await goes_on(braked, TTL + TIMER + 0.5, agents[9:])
+    assert set(agents[7:9]) <= set(await braked.due())
+    assert [each.after for each in braked.changes] == [State.HOLDING, State.CLEAR]
 
 
 async def test_those_who_really_died_have_a_fresh_lease_after_the_proof_and_are_due_then(braked: World) -> None:
@@ -190,6 +199,17 @@ async def test_who_comes_back_in_its_fresh_lease_is_live_and_an_old_claim_is_voi
     await beats(braked, agents[:1])
     assert await braked.store.still_gone(claim) is Standing.RETURNED
     assert await braked.state(agents[0]) is AgentState.LIVE
+
+
+async def test_a_claim_from_before_the_hold_is_void_once_its_agent_is_back_in_the_fresh_lease(braked: World) -> None:
+    agents = team(100)
+    await goes_on(braked, 100, agents)
+    await goes_on(braked, TTL + TIMER + 1, agents[1:])
+    claim = await braked.claimed(agents[0])
+    await goes_on(braked, 300, agents[40:], until=lambda: agents[0] in told(braked, Outcome.RELEASED))
+    await beats(braked, agents[:1])
+    assert await braked.store.still_gone(claim) is Standing.RETURNED
+    assert not await braked.store.intend(claim, intent())
 
 
 async def test_a_bye_in_the_fresh_lease_ends_it(braked: World) -> None:
@@ -413,6 +433,17 @@ async def test_an_order_of_no_seconds_ends_the_order(braked: World) -> None:
     assert brake(braked) is State.CLEAR
 
 
+async def test_the_time_of_an_operators_hold_does_not_count_for_the_longest_hold(braked: World) -> None:
+    agents = team(6)
+    await goes_on(braked, 30, agents)
+    await order(braked, hold=True, for_s=UNPROVEN * MAX_HOLD + 100)
+    await braked.wait(UNPROVEN * MAX_HOLD + 110)
+    assert brake(braked) is State.HOLDING
+    assert held(braked) == 6
+    await braked.wait(UNPROVEN * MAX_HOLD)
+    assert sorted(await braked.due()) == agents
+
+
 async def test_an_operators_order_works_without_a_brake(world: World) -> None:
     agents = team(6)
     await goes_on(world, 30, agents)
@@ -430,7 +461,7 @@ async def test_an_operators_order_works_without_a_brake(world: World) -> None:
 
 async def test_a_restart_goes_on_holding(braked: World) -> None:
     agents = team(40)
-    await goes_on(braked, 20, agents)
+    await goes_on(braked, MAX_HOLD, agents)
     await braked.wait(60)
     assert held(braked) == 40
     for _ in range(3):

@@ -141,6 +141,18 @@ def test_the_path_is_not_proven_while_others_fall_silent() -> None:
     assert story.leaves(10, replace(beating, quiet=(0, 40))) == TICK * CALM_TICKS
 
 
+def test_agents_who_all_beat_at_the_same_moment_prove_the_path_as_well() -> None:
+    story = Story()
+    story.ticks(1, SILENT)
+    silent = replace(quiet(27, of=40), quiet=(0, 27))
+    assert story.leaves(PROOF_S + 11, replace(silent, beats=13), *[silent] * 39) >= PROOF_S
+    assert story.exit is Exit.FRESH
+
+
+def test_a_few_are_not_silent_altogether_while_another_group_is_heard() -> None:
+    assert Story().wait(100, quiet(4, of=4, others=1)) is State.CLEAR
+
+
 def test_half_of_the_beats_that_are_owed_prove_nothing() -> None:
     story = Story()
     story.ticks(1, quiet(40, of=100))
@@ -155,6 +167,7 @@ def test_a_burst_of_beats_proves_nothing() -> None:
     story.ticks(1, quiet(40, of=100))
     story.ticks(1, replace(quiet(40, of=100), quiet=(0, 40), beats=100_000))
     assert story.wait(300, replace(quiet(40, of=100), quiet=(0, 40))) is State.HOLDING
+    assert story.exit is Exit.STAY
 
 
 @pytest.mark.parametrize(("ttl", "every"), [(35, 10), (35, 20), (150, 60), (3, 1)])
@@ -174,6 +187,7 @@ def test_one_beat_alone_proves_nothing() -> None:
     one = replace(quiet(39, of=40, pace=1 / 90), quiet=(0, 39))
     story.ticks(1, replace(one, beats=1))
     assert story.wait(300, one) is State.HOLDING
+    assert story.exit is Exit.STAY
 
 
 def test_without_proof_there_is_an_alarm_and_the_hold_goes_on_to_four_times_its_length() -> None:
@@ -191,7 +205,7 @@ def test_with_proof_there_is_no_alarm_and_the_limit_is_the_plain_one() -> None:
     story.wait(2 * PROOF_S, rolling)
     assert story.brake.limit_s(RULES, Running(story.now)) == 900
     assert story.ticks(1, replace(rolling, longest_s=900.0)) is State.HOLDING
-    story.wait(PROOF_S + 10, replace(rolling, beats=0))
+    story.wait(PROOF_S + 21 + TICK, replace(rolling, beats=0))
     assert story.brake.limit_s(RULES, Running(story.now)) == UNPROVEN * 900
 
 
@@ -339,7 +353,7 @@ def test_no_more_time_is_proven_than_has_passed(ticks: list[tuple[float, int]], 
     proof, passed = Proof(), 0.0
     for seconds, beats in ticks:
         passed += seconds
-        proof = proof.listen(Reading(pace=pace, beats=beats), seconds, Running(passed))
+        proof = proof.listen(Reading(awake=20, pace=pace, beats=beats), seconds, Running(passed))
         assert proof.lasts_s <= passed + 1e-6
         assert (proof.proven_at is None) or passed >= PROOF_S - 1e-6
 

@@ -31,9 +31,9 @@ PROOF_S = 60.0
 PROOF_BEATS = 2
 """Least beats in that time: one alone may have been on its way."""
 
-CREDIT_S, MOST_CREDIT_S = 5.0, 90.0
-"""Bounds of the time without beats that a proof survives; in between, it is as long as one beat of the group lasts.
-90 s is the time after which a hidden page with the default TTL of 150 s is quiet."""
+MOST_CREDIT_S = 90.0
+"""Most time without a beat that a proof survives; otherwise that after which a usual agent would be quiet. After an
+outage many beat at the same moment, so it must be longer than the interval. A hidden page is quiet after 90 s."""
 
 SILENCE_S = 120.0
 """Running seconds for which total silence alone holds, however few the agents are."""
@@ -188,6 +188,7 @@ class Reading:
         awake: Agents who have a lease and are not quiet.
         pace: Beats a second that those owe at least: one in the time after which they would be quiet.
         beats: Beats that renewed a lease since the last tick; counted while the group holds.
+        others: Agents of other groups who are awake.
         held: How many are held.
         longest_s: The longest time for which one of them is held, in running seconds.
     """
@@ -197,6 +198,7 @@ class Reading:
     awake: int = 0
     pace: float = 0.0
     beats: int = 0
+    others: int = 0
     held: int = 0
     longest_s: float = 0.0
 
@@ -225,7 +227,7 @@ class Proof:
         """
         credit_s = self.credit_s
         if reading.beats and reading.pace > 0:
-            most_s = min(MOST_CREDIT_S, max(CREDIT_S, 1 / reading.pace))
+            most_s = min(MOST_CREDIT_S, reading.awake / reading.pace)
             credit_s = min(most_s, credit_s + reading.beats / reading.pace)
         credit_s -= step_s
         if credit_s <= 0:
@@ -329,7 +331,8 @@ def _event(
         case State.CLEAR | State.LISTENING if reached:
             return Event.MASS
         case State.CLEAR:
-            return Event.SILENCE if reading.awake == 0 and reading.quiet[0] >= SILENCE_AGENTS else None
+            heard = reading.awake + reading.others > 0
+            return Event.SILENCE if not heard and reading.quiet[0] >= SILENCE_AGENTS else None
         case State.LISTENING if running - brake.since >= SILENCE_S:
             return Event.TIME_UP
     if brake.calm >= CALM_TICKS:

@@ -165,9 +165,9 @@ class Braking:
         apart = {each for each in self.brakes if each != ALL}
         if group != ALL:
             found, members = counted.get(group, _Quiet()), [presence.instances.get(group, Here())]
-            heard, awake = beats[group], members[0].awake
+            heard = beats[group]
         else:
-            found, heard, awake = _Quiet(), 0, presence.everybody.awake
+            found, heard = _Quiet(), 0
             for instance_id in counted.keys() - apart:
                 found.add(counted[instance_id])
             for instance_id in beats.keys() - apart:
@@ -175,12 +175,14 @@ class Braking:
             members = [presence.everybody]
             if apart:
                 members = [here for instance_id, here in presence.instances.items() if instance_id not in apart]
+        awake = sum(here.awake for here in members)
         return Reading(
             quiet=tuple(found.within),
             baseline=tuple(sum(here.most(Observed(now - window_s)) for here in members) for window_s in WINDOWS_S),
             awake=awake,
             pace=sum(here.pace for here in members) / MICRO,
             beats=heard,
+            others=presence.everybody.awake - awake,
             held=found.held,
             longest_s=found.longest_s,
         )

@@ -82,7 +82,6 @@ class Agent:
         mark: What the brake has done with it.
         held_at: Running time since which it is held.
         held_s: Running seconds for which it was held before, since it was heard last.
-        told: That it is held past its deadline was told.
     """
 
     __slots__ = (
@@ -105,7 +104,6 @@ class Agent:
         "seen",
         "sessions",
         "settled_epoch",
-        "told",
         "ttl",
     )
 
@@ -130,7 +128,6 @@ class Agent:
         self.mark = Mark.FREE
         self.held_at = Running(0.0)
         self.held_s = 0.0
-        self.told = False
 
     @property
     def settled(self) -> bool:

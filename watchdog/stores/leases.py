@@ -56,6 +56,7 @@ class LeaseTable:
         self.due: dict[AgentId, Agent] = {}
         self.phases = dict.fromkeys(AgentState, 0)
         self.presence = Presence()
+        # Held past their deadline, since the brake looked last; each once, as nothing is filed for them any more.
         self.stopped: list[Agent] = []
         self.dirty = Dirty()
         self._timer_s = timer_s
@@ -142,7 +143,6 @@ class LeaseTable:
         agent.ends_at = max([agent.floor, *(row.expires_at for row in agent.sessions)])
         agent.mark = Mark.FREE
         agent.held_s = 0.0
-        agent.told = False
         self.dirty.agents[agent.id] = agent
 
     def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
@@ -259,8 +259,7 @@ class LeaseTable:
     def _look_at_held(self, agent: Agent, clock: Observed, over: Observed) -> None:
         if clock <= over:
             self._file(agent, agent.ends_at if clock <= agent.ends_at else over)
-        elif not agent.told:
-            agent.told = True
+        else:
             self.stopped.append(agent)
 
     def _end_by_silence(self, agent: Agent, clock: Observed) -> None:
@@ -315,7 +314,6 @@ class LeaseTable:
         """Holds a quiet agent: it is not due until it is let go."""
         agent.mark = Mark.HELD
         agent.held_at = running
-        agent.told = False
         self.dirty.agents[agent.id] = agent
         self._look(agent, clock)
 

@@ -32,7 +32,6 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
-    Mark,
     Observed,
     Outcome,
     Reply,
@@ -278,7 +277,7 @@ class SqliteStore:
         if agent is None or agent.epoch != claim.epoch:
             return Standing.RETURNED
         # A released agent may have been given a later deadline than the claim was made for.
-        due = agent.mark is Mark.FREE or self._table.state(agent, self._clock.observed) is AgentState.DUE
+        due = self._table.state(agent, self._clock.observed) is AgentState.DUE
         return Standing.GONE if due else Standing.HELD
 
     async def settle(self, claim: Claim, action: Action) -> bool:
