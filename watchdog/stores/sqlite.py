@@ -32,6 +32,7 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
+    Mark,
     Observed,
     Outcome,
     Reply,
