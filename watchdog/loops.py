@@ -144,7 +144,7 @@ class Loops:
 def _tell_brake(change: BrakeChange) -> None:
     """One event for each group that holds, has stopped to, or needs a person."""
     hold = change.hold
-    numbers = {
+    numbers: dict[str, str | float] = {
         "group": hold.group,
         "state": change.after.value,
         "reason": hold.reason,
@@ -152,8 +152,9 @@ def _tell_brake(change: BrakeChange) -> None:
         "agents": hold.agents,
         "age_s": hold.age_s,
         "proof": hold.proof,
-        "next_step": hold.next_step,
     }
+    if change.after in HOLDS:
+        numbers["next_step"] = hold.next_step
     if change.after is State.ALARM:
         log.error("brake.alarm", **numbers)
     elif change.after in HOLDS:

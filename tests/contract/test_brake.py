@@ -319,7 +319,7 @@ async def test_what_the_brake_stopped_is_told_once_a_hold_with_the_numbers(brake
         numbers = each.evidence["brake"]
         assert (numbers["group"], numbers["reason"], numbers["window_s"]) == (ALL, "mass_silence", 60.0)
         assert numbers["baseline"] == 40
-        assert numbers["numerator"] >= numbers["threshold"] == 12
+        assert numbers["quiet"] >= numbers["threshold"] == 12
     (change,) = braked.changes
     assert (change.before, change.after) == (State.CLEAR, State.HOLDING)
     assert change.hold.agents >= 12

@@ -12,6 +12,10 @@ from watchdog.core.model import AgentId, Epoch, Outcome, Running
 GRAVEST_FIRST = (State.ALARM, State.HOLDING, State.LISTENING, State.ORDERED, State.OVERRULED)
 
 
+SETTLED_S = 5.0
+"""Running seconds after which it is told that too few beats come in; before it nobody can know."""
+
+
 @dataclass(frozen=True, slots=True)
 class HoldView:
     """One group of agents that the brake does not leave to their timers.
@@ -125,7 +129,7 @@ def evidence(group: str, brake: Brake) -> dict[str, Any]:
     found: dict[str, Any] = {"group": group, "reason": _reason(brake), "since": brake.at}
     if brake.level is not None:
         found["window_s"] = brake.level.window_s
-        found["numerator"] = brake.level.quiet
+        found["quiet"] = brake.level.quiet
         found["baseline"] = brake.level.baseline
         found["threshold"] = brake.level.threshold
     return found
@@ -158,6 +162,8 @@ def _proof(brake: Brake, reading: Reading, running: Running) -> str:
         return "Proven: beats came in as they should for a minute."
     if brake.proof.lasts_s > 0:
         return f"Beats of others come in as they should for {brake.proof.lasts_s:.0f} s; {PROOF_S:g} s prove the path."
+    if reading.awake and running - brake.since < SETTLED_S:
+        return "None yet."
     if reading.awake:
         return "None: others are there, but too few of their beats come in."
     return "None: nobody is heard."
