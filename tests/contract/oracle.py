@@ -13,9 +13,10 @@ from tests.contract.plain_brakes import Brakes
 from watchdog.core import clock as clocks
 from watchdog.core import deadline as rules_of
 from watchdog.core import evidence, quota
-from watchdog.core.brake import Order
+from watchdog.core.brake import SPARE_S, Order, State
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.holds import BrakeView
+from watchdog.core.holds import BrakeView, Held
+from watchdog.core.holds import evidence as why_held
 from watchdog.core.model import (
     SET_BY_US,
     Action,
@@ -343,6 +344,58 @@ class DictStore:
         brakes.orders[group] = Order(hold, group, Running(self.clock.running + for_s), reason)
         brakes.tick(self, instant.epoch, 0.0)
         return brakes.view
+
+    # Who is held.
+
+    def ordered(self, agent: AgentId) -> bool:
+        brake = self.facts.brakes.brakes.get(self.facts.brakes.group(agent))
+        return brake is not None and brake.state is State.ORDERED
+
+    async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:
+        now, rows = self.clock.running, self.facts.agents
+        mine = [a for a, row in rows.items() if a.instance_id == instance_id and self.state(a) is AgentState.HELD]
+        since = {a: max(rows[a]["held_at"], rows[a].get("told_at", NEVER)) for a in mine}
+        mine = sorted((a for a in mine if since[a] <= now - after_s / 2), key=since.__getitem__)
+        if not mine or since[mine[0]] > now - after_s:
+            return ()
+        found = []
+        for agent in mine[:limit]:
+            row = rows[agent]
+            row["told_at"] = now
+            left = self.facts.intents.get(agent)
+            group = self.facts.brakes.group(agent)
+            held_s = round(row["held_s"] + now - row["held_at"], 3)
+            why = {"brake": {**why_held(group, self.facts.brakes.brakes[group]), "held_s": held_s}}
+            target = left.intent.target if left is not None and left.intent is not None else None
+            found.append(Held(agent, row["epoch"], self.ordered(agent), target, why))
+        return tuple(found)
+
+    def _is_held(self, held: Held) -> bool:
+        row = self.facts.agents.get(held.agent)
+        return row is not None and row["epoch"] == held.epoch and self.state(held.agent) is AgentState.HELD
+
+    async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        now = self.clock.observed
+        end = now - age_s + ttl_s
+        new = now - age_s > self.heard(held.agent) + evidence.GRAIN_S
+        if not self._is_held(held) or not new or end <= max(now + SPARE_S, self.ends_at(held.agent) + evidence.GRAIN_S):
+            return False
+        row = self.facts.agents[held.agent]
+        self._heard(row, now)
+        row.update(epoch=row["epoch"] + 1, floor=end, last_outcome=action.outcome)
+        self.facts.actions.append(action)
+        return True
+
+    async def release_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        row, now = self.facts.agents.get(held.agent), self.clock.observed
+        if row is None or not self._is_held(held) or self.ordered(held.agent):
+            return False
+        if now - age_s <= max(self.heard(held.agent), row["floor"] - ttl_s) + evidence.GRAIN_S:
+            return False
+        row["held_s"] += self.clock.running - row["held_at"]
+        row["mark"] = Mark.RELEASED
+        self.facts.actions.append(action)
+        return True
 
     # Quota.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from watchdog.core.brake import ALL, HOLDS, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State, step
+from watchdog.core.brake import ALL, HOLDS, SPARE_S, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State, step
 from watchdog.core.deadline import QUIET_SHARE
 from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
 from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Outcome
@@ -134,13 +134,12 @@ class Brakes:
             over = False
             exit_ = leaving.get(was, Exit.DUE)
             if brake.state not in HOLDS:
-                over = row["mark"] is Mark.HELD
-                if store.settled(agent) and exit_ is Exit.FRESH and was in before:
-                    row["proven"] = True
+                over = self.leaves(store, agent, exit_ is Exit.FRESH and was in before)
             elif store.settled(agent):
                 continue
             elif row["mark"] is not Mark.HELD:
-                if row["mark"] is Mark.FREE or brake.state is State.ORDERED:
+                free = row["mark"] is Mark.FREE or brake.state is State.ORDERED
+                if free and not self.spared(store, agent, now + SPARE_S):
                     row.update(mark=Mark.HELD, held_at=running, told=False)
             elif before.get(group, Brake()).state is State.ORDERED and brake.state is State.HOLDING:
                 row.update(held_at=running, held_s=0.0)
@@ -153,6 +152,22 @@ class Brakes:
                 row["told"] = True
                 brake = self.brakes[group]
                 self.stopped.append(Stopped(agent, Outcome.HELD, why(brake), {"brake": evidence(group, brake)}))
+
+    def leaves(self, store: DictStore, agent: AgentId, fresh: bool) -> bool:  # noqa: FBT001  # one of two facts
+        """Whether it is let go, now that its group does not hold."""
+        row = store.facts.agents[agent]
+        if fresh and store.settled(agent):
+            row["proven"] = True
+        elif fresh and self.spared(store, agent, store.clock.observed):
+            row["held_at"] = store.clock.running
+            return True
+        return row["mark"] is Mark.HELD
+
+    def spared(self, store: DictStore, agent: AgentId, until: float) -> bool:
+        """Whether its last lease goes on beyond `until` and has no session."""
+        row = store.facts.agents[agent]
+        ends = max(session["expires_at"] for session in store.facts.of[agent])
+        return row["mark"] is Mark.FREE and row["floor"] >= ends and row["floor"] > until and not store.settled(agent)
 
     def let_go(self, store: DictStore, agent: AgentId, group: str, leaving: Exit, brake: Brake) -> None:
         row = store.facts.agents[agent]

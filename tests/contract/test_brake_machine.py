@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.contract.oracle import DictStore, Facts
 from tests.contract.test_state_machine import done
-from tests.contract.world import RULES, START, TICK, action_of, session
+from tests.contract.world import RULES, START, TICK, action_of, look_of, session
 from watchdog.core.brake import ALL, SILENCE_S, UNPROVEN, BrakeRules
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
 from watchdog.stores.disk import InlineDisk
@@ -27,6 +27,7 @@ BRAKE = BrakeRules(fraction=0.4, min_agents=3, max_hold_s=60.0)
 BRAKED = replace(RULES, brake=BRAKE)
 AGENTS = [AgentId(instance, name) for instance, name in (("x", "abcdef"), ("y", "gh")) for name in name]
 TTL = 5.0
+LEASE = 12.0
 GROUPS = [ALL, "x", "y"]
 
 
@@ -114,6 +115,49 @@ class Brakes(RuleBasedStateMachine):
         at = START + self.actions
         assert done(self.sqlite.settle(ours, action_of(ours, Outcome.CONFIRMED, at)))
         assert done(self.plain.settle(theirs, action_of(theirs, Outcome.CONFIRMED, at)))
+
+    @rule(
+        instance=st.sampled_from("xy"),
+        which=st.integers(0, 7),
+        age_s=st.sampled_from([0.0, 1.0, 4.0, 12.0, 30.0]),
+        active=st.booleans(),
+    )
+    def one_is_looked_at(self, instance: str, which: int, age_s: float, active: bool) -> None:  # noqa: FBT001  # drawn
+        ours = {each.agent: each for each in done(self.sqlite.held(instance, 0.0))}
+        theirs = {each.agent: each for each in done(self.plain.held(instance, 0.0))}
+        assert ours == theirs
+        if not ours:
+            return
+        held = ours[sorted(ours)[which % len(ours)]]
+        self.actions += 1
+        outcome = Outcome.WITNESSED if active else Outcome.RELEASED
+        action = look_of(held, outcome, START + self.actions)
+        done_to = [
+            done((store.witness_held if active else store.release_held)(held, age_s, LEASE, action))
+            for store in (self.sqlite, self.plain)
+        ]
+        assert done_to[0] == done_to[1]
+        if done_to[0]:
+            assert not held.ordered or active, "an operator's hold was ended by a contact"
+            self.held_s.pop(held.agent, None)
+            assert done(self.sqlite.agent(held.agent)).state is not AgentState.HELD
+
+    @rule(which=st.integers(0, 7), age_s=st.sampled_from([0.0, 2.0, 6.0]))
+    def one_is_witnessed(self, which: int, age_s: float) -> None:
+        due = self.tick(0.0)
+        if not due:
+            return
+        chosen = due[which % len(due)]
+        claims = [done(store.claim(chosen, "me")) for store in (self.sqlite, self.plain)]
+        self.tick(TICK)
+        self.actions += 1
+        did = [
+            done(store.witness(claim, age_s, LEASE, action_of(claim, Outcome.WITNESSED, START + self.actions)))
+            for store, claim in zip((self.sqlite, self.plain), claims, strict=True)
+        ]
+        assert did[0] == did[1]
+        for store, claim in zip((self.sqlite, self.plain), claims, strict=True):
+            done(store.release(claim, 0.0))
 
     def tick(self, seconds: float):
         self.now += seconds

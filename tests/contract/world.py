@@ -11,7 +11,7 @@ from uuid import UUID
 
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, ClockRules
-from watchdog.core.holds import BrakeChange, Stopped
+from watchdog.core.holds import BrakeChange, Held, Stopped
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -66,6 +66,21 @@ def action_of(claim: Claim, outcome: Outcome = Outcome.CONFIRMED, at: float = ST
         evidence={"sessions": []},
         calls=2,
         latency_s=0.5,
+    )
+
+
+def look_of(held: Held, outcome: Outcome, at: float = START) -> Action:
+    return Action(
+        id=f"{int(at * 1000):012x}-{held.agent.user_id}",
+        at=Epoch(at),
+        agent=held.agent,
+        intent=IntentKind.SET_STATUS,
+        target="Offline",
+        outcome=outcome,
+        reason="what Connect shows",
+        evidence=dict(held.evidence),
+        calls=1,
+        latency_s=0.0,
     )
 
 

@@ -67,6 +67,7 @@ class Seen:
         next_status: Name of the status that follows once every slot is clear, else None.
         contacts: States of the agent's contacts.
         connected_at: When each of them was connected to the agent (`ConnectedToAgentTimestamp`), None when it was not.
+        state_since: When each of them entered its state (`StateStartTimestamp`), None when Connect did not say.
         available: Free slots by channel.
         profile_id: Id of the routing profile; empty when Connect did not say.
     """
@@ -77,6 +78,7 @@ class Seen:
     next_status: str | None = None
     contacts: tuple[str, ...] = ()
     connected_at: tuple[Epoch | None, ...] = ()
+    state_since: tuple[Epoch | None, ...] = ()
     available: Mapping[str, int] = field(default_factory=dict)
     profile_id: str = ""
 
@@ -169,6 +171,7 @@ def parse_user(row: Mapping[str, Any]) -> tuple[str, Seen] | None:
         next_status=row.get("NextStatus") or None,
         contacts=tuple(contact.get("AgentContactState", "") for contact in contacts),
         connected_at=tuple(_moment(contact.get("ConnectedToAgentTimestamp")) for contact in contacts),
+        state_since=tuple(_moment(contact.get("StateStartTimestamp")) for contact in contacts),
         available=dict(row.get("AvailableSlotsByChannel", {})),
         profile_id=row.get("RoutingProfile", {}).get("Id", ""),
     )

@@ -21,6 +21,7 @@ from watchdog.connect.case import Case, Trail, action_id
 from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Guard, Observer
+from watchdog.connect.held import HeldWitness
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
 from watchdog.connect.selection import Chosen, Selection
@@ -165,6 +166,9 @@ class Dispatcher:
             now=now,
         )
         self._braked = Braked(store, self.directory, self._scopes, now=now, record=record)
+        self._held = HeldWitness(
+            store, self._witness, self.directory, self._scopes, config.witness_ttl_s, record=record, now=now
+        )
         self._running: dict[AgentId, _Run] = {}
         self._trails: dict[AgentId, Trail] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -194,6 +198,7 @@ class Dispatcher:
         self._braked.take(tick.stopped)
         if self._braked.waiting:
             self._spawn(self._braked.write())
+        self._held.offer(tick)
         self._clock = tick.clock
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
@@ -217,6 +222,7 @@ class Dispatcher:
             if run.case is not None and run.case.interruptible:
                 run.task.cancel()
         await self._selection.close()
+        await self._held.close()
         runs = list(self._running.values())
         ending = [*(run.task for run in runs), *self._background]
         if ending:

@@ -69,7 +69,7 @@ class Sparing:
         # Counted from the asking: from the answer, a slow one would make the activity newer than it is.
         age_s = activity.age_s + instant.boot - sighting.asked_at
         settle = Settle(Outcome.WITNESSED, REASONS[activity.kind])
-        case.trail.activity = _told(activity, self._ttl_s - age_s)
+        case.trail.activity = told(activity, self._ttl_s - age_s)
         action = case.action(settle, target, instant)
         case.trail.activity = None
         case.interruptible = False
@@ -135,7 +135,8 @@ class Sparing:
         return Settle(Outcome.RETURNED, OVERRULED) if found else None
 
 
-def _told(activity: Activity, left_s: float) -> dict[str, object]:
+def told(activity: Activity, left_s: float) -> dict[str, object]:
+    """An activity as evidence, with what is left of its lease."""
     return {
         "kind": activity.kind.value,
         "at": activity.at,

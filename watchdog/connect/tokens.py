@@ -34,7 +34,7 @@ class TokenStore(Protocol):
 @dataclass(slots=True, eq=False)
 class _Waiter:
     instance_id: str
-    rank: Rank
+    rank: Callable[[], Rank]
     granted: asyncio.Future[None]
 
 
@@ -70,14 +70,23 @@ class Tokens:
         self._left = left
         self._lines: dict[tuple[str, str], _Line] = {}
 
-    async def take(self, operation: str, scope: str, instance_id: str, rank: Rank) -> None:
+    async def take(
+        self, operation: str, scope: str, instance_id: str, rank: Rank, rising: Callable[[], Rank] | None = None
+    ) -> None:
         """Waits for a token; the order is that of `Turns`.
+
+        Args:
+            operation: The API.
+            scope: Account and region that share the quota.
+            instance_id: For which instance.
+            rank: The place in the queue.
+            rising: Instead of it, where the place may change while it waits.
 
         Raises:
             StoreUnavailable: The store does not answer; no token was taken.
         """
         line = self._line(operation, scope)
-        waiter = _Waiter(instance_id, rank, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(instance_id, rising or (lambda: rank), asyncio.get_running_loop().create_future())
         line.waiters.append(waiter)
         if line.pump is None:
             line.pump = asyncio.create_task(self._pump(line, operation, scope))
@@ -146,7 +155,7 @@ class Tokens:
         """Gives the token to the first; when the last one has gone meanwhile, it is lost, which is the safe side."""
         waiting = [waiter for waiter in line.waiters if not waiter.granted.done()]
         if waiting:
-            first = min(waiting, key=lambda waiter: line.turns.key(waiter.instance_id, waiter.rank))
+            first = min(waiting, key=lambda waiter: line.turns.key(waiter.instance_id, waiter.rank()))
             first.granted.set_result(None)
             line.turns.serve(first.instance_id)
             # At once, not when its task runs: the pump goes on before that.

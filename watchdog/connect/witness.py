@@ -191,8 +191,7 @@ class Witness:
                     continue
                 await self._pace(desk)
                 try:
-                    rank = min(question.rank for question in questions.values())
-                    await self._tokens.take(GET_CURRENT_USER_DATA, self._scopes[instance_id], instance_id, rank)
+                    await self._take_token(instance_id, questions)
                 except StoreUnavailable as error:
                     _resolve(questions, error)
                     continue
@@ -209,6 +208,18 @@ class Witness:
                 for future in question.asked:
                     future.cancel()
             questions.clear()
+
+    async def _take_token(self, instance_id: str, questions: Mapping[str, _Question]) -> None:
+        """Waits for a token in the place of the most urgent question, also of one that is asked meanwhile."""
+        rank = min(question.rank for question in questions.values())
+        scope = self._scopes[instance_id]
+        await self._tokens.take(
+            GET_CURRENT_USER_DATA,
+            scope,
+            instance_id,
+            rank,
+            rising=lambda: min((question.rank for question in questions.values()), default=rank),
+        )
 
     async def _pace(self, desk: _Desk) -> None:
         """Lets others join while nobody is in a hurry."""

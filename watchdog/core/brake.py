@@ -41,6 +41,10 @@ SILENCE_S = 120.0
 SILENCE_AGENTS = 2
 """Least agents that make a total silence: a single agent who is silent is a ghost like any other."""
 
+SPARE_S = 3.0
+"""Observed seconds by which a lease that activity in Connect gave must go on, or its silent agent is held. Longer than
+any time between two looks of the brake, so that nobody is due before it is held anew."""
+
 UNPROVEN = 4
 """Times BRAKE_MAX_HOLD after which agents are let go though nothing has proven the path."""
 

@@ -18,6 +18,9 @@ ANSWERED = frozenset({"CONNECTED", "CONNECTED_ONHOLD"})
 """States of a contact that a person has taken. A ghost has INCOMING and MISSED ones; an ENDED one proves its past only.
 Source: shape ContactState."""
 
+MISSED = "MISSED"
+"""State of a contact that rang and was not taken. Source: shape ContactState."""
+
 FUTURE_S = 60.0
 """Most by which a timestamp may be ahead of the answer's `Date`: clocks inside AWS agree far better. One that is
 further ahead is damaged, and would spare until it has come."""
@@ -50,6 +53,10 @@ class Shown(Protocol):
     def connected_at(self) -> tuple[Epoch | None, ...]:
         """When each of them was connected to the agent."""
 
+    @property
+    def state_since(self) -> tuple[Epoch | None, ...]:
+        """When each of them entered its state."""
+
 
 class ActivityKind(StrEnum):
     """What a person did."""
@@ -71,6 +78,19 @@ class Activity:
     """
 
     kind: ActivityKind
+    at: Epoch
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A contact that rang at an agent who did not take it.
+
+    Attributes:
+        at: When it was missed, by Connect's clock.
+        age_s: How long before the answer's `Date`; at least 0.
+    """
+
     at: Epoch
     age_s: float
 
@@ -98,6 +118,33 @@ def latest(shown: Shown, answered_at: Epoch, ours: frozenset[str]) -> Activity |
         return None
     at, kind = max(credible)
     return Activity(kind, at, max(0.0, answered_at - at))
+
+
+def missed(shown: Shown, answered_at: Epoch) -> Miss | None:
+    """The contact that was missed last, of those that Connect shows; None when none is dated."""
+    moments = [
+        at
+        for state, at in zip(shown.contacts, shown.state_since, strict=False)
+        if state == MISSED and at is not None and at - answered_at <= FUTURE_S
+    ]
+    return Miss(max(moments), max(0.0, answered_at - max(moments))) if moments else None
+
+
+def proves_absence(age_s: float, ttl_s: float, *, heard: Observed, floor: Observed, clock: Observed) -> bool:
+    """Whether a contact was missed by somebody who had gone before.
+
+    Args:
+        age_s: How long ago it was missed.
+        ttl_s: Seconds of the lease that activity is worth.
+        heard: When the agent was last heard from.
+        floor: When the lease ends or ended that the agent had without a session, as for activity.
+        clock: Now.
+
+    Returns:
+        True when it is newer than the last heartbeat and the last activity. Whatever is not known proves nothing.
+    """
+    last = max(heard, Observed(floor - ttl_s))
+    return last > float("-inf") and clock - age_s > last + GRAIN_S
 
 
 def lease(

@@ -99,6 +99,25 @@ class Stopped:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A held agent, for whoever looks at it in Connect.
+
+    Attributes:
+        agent: Who.
+        epoch: The agent's epoch; what is found out for an older one is void.
+        ordered: An operator holds it: a missed contact does not end that.
+        target: Id of the status of an intent without an outcome, which may have taken effect; else None.
+        evidence: Why it is held and since when; JSON values.
+    """
+
+    agent: AgentId
+    epoch: int
+    ordered: bool
+    target: str | None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
 def view(group: str, brake: Brake, reading: Reading, rules: BrakeRules, running: Running) -> HoldView:
     """What is told of a group that is not clear."""
     age_s = max(0.0, running - brake.since)

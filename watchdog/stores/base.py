@@ -12,7 +12,7 @@ from typing import Protocol
 
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, Clock, ClockRules
-from watchdog.core.holds import BrakeChange, BrakeView, Stopped
+from watchdog.core.holds import BrakeChange, BrakeView, Held, Stopped
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -221,6 +221,49 @@ class Store(Protocol):
             for_s: Running seconds after which the brake decides by itself again.
             reason: For people; may be empty.
             instant: Now; only its wall clock is used.
+        """
+
+    async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:
+        """Held agents of an instance, in turns: those first of whom it was told longest ago.
+
+        Whom this tells has been told then, and is next when all others have been. Costs as much as it tells, however
+        many are held. The turns begin anew with the process.
+
+        Args:
+            instance_id: The instance.
+            after_s: Tells nobody until so many running seconds after the next one was held, or told; then also those
+                for whom it is half as long, so that they come in whole pages.
+            limit: Most agents to tell.
+        """
+
+    async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """Counts activity of a held agent as a heartbeat of `ttl_s` that came `age_s` ago, if it is worth anything.
+
+        As `witness`, without a claim: the agent ends with that lease, its epoch is up by one, and the action is in the
+        history. Its sessions are as silent as before: while such a lease lasts the agent is not held, and `SPARE_S`
+        before its end it is again, if its group still holds; a fresh lease is given to it as to those held. A claim
+        that is in hand is void; an intent that was left becomes an orphan. One transaction, synced.
+
+        Returns:
+            True; or False when it is worth less than `SPARE_S` from now on, or the agent was heard or is not held any
+            more: nothing is changed.
+        """
+
+    async def release_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """Lets a held agent go, with the deadline that it had, because it missed a contact `age_s` ago.
+
+        It is not held again by itself until it was heard, and the action is in the history. One transaction, synced.
+
+        Args:
+            held: Who.
+            age_s: How long ago the contact was missed.
+            ttl_s: Seconds of the lease that activity is worth.
+            action: The record.
+
+        Returns:
+            True, also when the agent was heard while it was written; or False when the contact is not newer than the
+            last heartbeat and the last activity, the agent was heard or is not held any more, or an operator holds it:
+            nothing is changed.
         """
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:

@@ -11,9 +11,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from watchdog.core import brake as brakes
-from watchdog.core.brake import ALL, HOLDS, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State
+from watchdog.core.brake import ALL, HOLDS, SPARE_S, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State
 from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
 from watchdog.core.model import Beat, Epoch, Mark, Observed, Outcome, Reply, Running
@@ -82,6 +83,15 @@ class Braking:
         """Puts an order in place of the group's last. The next `tick` carries it out."""
         self.orders[order.group] = order
         self.news = True
+
+    def ordered(self, agent: Agent) -> bool:
+        """Whether an operator holds the agent's group."""
+        return self.brakes.get(_group(agent, self.brakes), CLEAR).state is State.ORDERED
+
+    def evidence(self, agent: Agent, running: Running) -> dict[str, Any]:
+        """Why and for how long the agent is held, as JSON values for an action."""
+        group = _group(agent, self.brakes)
+        return _evidence(agent, group, self.brakes.get(group, CLEAR), running)
 
     def take(self) -> tuple[BrakeView, tuple[BrakeChange, ...], tuple[Stopped, ...]]:
         """How everything stands, and the changes and agents that were not taken yet."""
@@ -197,15 +207,12 @@ class Braking:
             was, group = _group(agent, before), _group(agent, self.brakes)
             brake = self.brakes.get(group, CLEAR)
             if brake.state not in HOLDS:
-                if agent.mark is Mark.HELD:
-                    self._let_go(agent, before.get(was, CLEAR), was, leaving.get(was, Exit.DUE), clock)
-                elif agent.settled and leaving.get(was) is Exit.FRESH:
-                    # The path is proven: whoever was set meanwhile was a ghost, and does not count any more.
-                    del self._presence.quiet[agent.id]
+                self._leave(agent, before.get(was, CLEAR), was, leaving.get(was, Exit.DUE), clock)
             elif agent.settled:
                 continue
             elif agent.mark is not Mark.HELD:
-                if agent.mark is Mark.FREE or brake.state is State.ORDERED:
+                free = agent.mark is Mark.FREE or brake.state is State.ORDERED
+                if free and not _is_spared(agent, Observed(now + SPARE_S)):
                     self._table.hold(agent, running, now)
                     self.news = True
             elif before.get(group, CLEAR).state is State.ORDERED and brake.state is State.HOLDING:
@@ -222,8 +229,22 @@ class Braking:
                 self._stopped.append(Stopped(agent.id, Outcome.HELD, why(brake), {"brake": evidence(group, brake)}))
         return held
 
+    def _leave(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
+        """What becomes of a quiet agent whose group does not hold (any more)."""
+        if agent.mark is Mark.HELD:
+            self._let_go(agent, brake, group, leaving, clock)
+        elif leaving is not Exit.FRESH:
+            return
+        elif agent.settled:
+            # The path is proven: whoever was set meanwhile was a ghost, and does not count any more.
+            del self._presence.quiet[agent.id]
+        elif _is_spared(agent, clock.observed):
+            # Who is known to be there has no less time than the others to say so.
+            agent.held_at = clock.running
+            self._let_go(agent, brake, group, leaving, clock)
+
     def _let_go(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
-        found = {"brake": {**evidence(group, brake), "held_s": round(_held_s(agent, clock.running), 3)}}
+        found = _evidence(agent, group, brake, clock.running)
         fresh = leaving is Exit.FRESH
         self._table.let_go(agent, clock.running, clock.observed, fresh=fresh)
         self._stopped.append(Stopped(agent.id, Outcome.RELEASED, released(leaving), found))
@@ -247,6 +268,15 @@ class Braking:
 
 def _group(agent: Agent, of: dict[str, Brake]) -> str:
     return agent.id.instance_id if agent.id.instance_id in of else ALL
+
+
+def _evidence(agent: Agent, group: str, brake: Brake, running: Running) -> dict[str, Any]:
+    return {"brake": {**evidence(group, brake), "held_s": round(_held_s(agent, running), 3)}}
+
+
+def _is_spared(agent: Agent, until: Observed) -> bool:
+    """Whether a silent agent has a lease beyond `until` without a session, as for activity in Connect."""
+    return agent.mark is Mark.FREE and agent.floor >= agent.ends_at > until and not agent.settled
 
 
 def _held_s(agent: Agent, running: Running) -> float:

@@ -33,6 +33,7 @@ from watchdog.core.model import (
 )
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.presence import Presence, quiet_at, ttl_of
+from watchdog.stores.turns import Turns
 
 BUCKET_S = 0.05
 """Width of an expiry bucket. An agent is looked at no earlier than its `wake_at` and at most this much later."""
@@ -56,6 +57,7 @@ class LeaseTable:
         self.due: dict[AgentId, Agent] = {}
         self.phases = dict.fromkeys(AgentState, 0)
         self.presence = Presence()
+        self.held = Turns()
         # Held past their deadline, since the brake looked last; each once, as nothing is filed for them any more.
         self.stopped: list[Agent] = []
         self.dirty = Dirty()
@@ -143,6 +145,7 @@ class LeaseTable:
         agent.ends_at = max([agent.floor, *(row.expires_at for row in agent.sessions)])
         agent.mark = Mark.FREE
         agent.held_s = 0.0
+        self.held.drop(agent.id)
         self.dirty.agents[agent.id] = agent
 
     def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
@@ -186,7 +189,7 @@ class LeaseTable:
     def lengthen(self, agent: Agent, ends_at: Observed, clock: Observed) -> None:
         """The agent is gone no earlier than `ends_at`, as if heard, without a session. A new epoch begins.
 
-        A hold is over. Its sessions are as silent as before: the brake may hold it anew.
+        A hold is over. Its sessions are as silent as before: the brake may hold it anew when that lease ends.
         """
         self._heard(agent, clock)
         agent.epoch += 1
@@ -314,6 +317,7 @@ class LeaseTable:
         """Holds a quiet agent: it is not due until it is let go."""
         agent.mark = Mark.HELD
         agent.held_at = running
+        self.held.add(agent.id, running)
         self.dirty.agents[agent.id] = agent
         self._look(agent, clock)
 
@@ -328,6 +332,7 @@ class LeaseTable:
         """
         agent.held_s += running - agent.held_at
         agent.mark = Mark.RELEASED
+        self.held.drop(agent.id)
         if fresh:
             # No session is renewed by it; a floor survives a restart as it is.
             agent.floor = agent.ends_at = max(agent.ends_at, Observed(clock + ttl_of(agent)))
@@ -356,6 +361,9 @@ class LeaseTable:
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
+        held = [agent for agent in self.agents.values() if agent.mark is Mark.HELD]
+        for agent in sorted(held, key=lambda each: each.held_at):
+            self.held.add(agent.id, agent.held_at)
         self.stopped.clear()
 
     def forget(self, agent: Agent) -> None:
@@ -365,6 +373,7 @@ class LeaseTable:
         agent.sessions = []
         agent.bucket = -1
         self.presence.forget(agent)
+        self.held.drop(agent.id)
         self.phases[agent.phase] -= 1
         self.due.pop(agent.id, None)
         self.dirty.agents.pop(agent.id, None)

@@ -19,7 +19,7 @@ from watchdog.core import clock as clocks
 from watchdog.core import evidence
 from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.holds import BrakeView
+from watchdog.core.holds import BrakeView, Held
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -46,6 +46,7 @@ from watchdog.stores.braking import Braking
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import TableFile
+from watchdog.stores.holding import Holding
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.tokens import TokenBuckets
 
@@ -73,6 +74,9 @@ class SqliteStore:
         self._left: dict[AgentId, Claim] = {}
         self._told_orphans: dict[int, Running] = {}
         self._secret = b""
+        self._holding = Holding(
+            self._table, self._braking, self._left, rules.timer_s, write=self._write, clock=lambda: self._clock
+        )
 
     # Opening and closing.
 
@@ -387,6 +391,20 @@ class SqliteStore:
         batch = Batch()
         batch.add(rows.PUT_ACTION, [rows.action_row(action) for action in actions])
         await self._write(batch)
+
+    # Who is held.
+
+    async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:
+        """See `Store.held`."""
+        return self._holding.tell(instance_id, after_s, limit)
+
+    async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.witness_held`."""
+        return await self._holding.witness(held, age_s, ttl_s, action)
+
+    async def release_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.release_held`."""
+        return await self._holding.release(held, age_s, ttl_s, action)
 
     # Quota.
 
