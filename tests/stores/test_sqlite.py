@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent
+from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent, look_of
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Claim, Epoch, Observed, Outcome, Standing
+from watchdog.core.model import AgentState, Claim, Epoch, Mark, Observed, Outcome, Standing
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
@@ -209,6 +210,59 @@ async def test_whoever_comes_and_goes_while_activity_is_written_is_gone_since_th
     on_disk = sqlite3.connect(path)
     assert on_disk.execute("SELECT floor FROM agents").fetchone() == (None,)
     on_disk.close()
+    await store.close()
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["active", "absent"])
+async def test_whoever_is_heard_while_it_is_written_that_the_hold_has_ended_is_live_and_has_said_so(
+    path: Path,
+    active: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    rules = replace(RULES, brake=BrakeRules())
+    store = SqliteStore(path, rules, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    for number, agent in enumerate((ANNA, BERT)):
+        await world.beat(agent, number + 1)
+    await world.wait(TTL + TIMER + 10)
+    held = {each.agent: each for each in await store.held(ANNA.instance_id, 0.0)}
+    assert set(held) == {ANNA, BERT}
+
+    async def beats() -> None:
+        await world.beat(ANNA)
+
+    Meanwhile.deed = beats
+    if active:
+        assert await store.witness_held(held[ANNA], 1.0, TTL, look_of(held[ANNA], Outcome.WITNESSED))
+    else:
+        assert await store.release_held(held[ANNA], 1.0, TTL, look_of(held[ANNA], Outcome.RELEASED))
+    assert await world.state() is AgentState.LIVE
+    await world.tick()
+    on_disk = sqlite3.connect(path)
+    found = on_disk.execute("SELECT mark, floor, epoch FROM agents WHERE user_id = 'anna'").fetchone()
+    on_disk.close()
+    assert found == (Mark.FREE, None, held[ANNA].epoch + 1)
+    await world.wait(TTL + TIMER)
+    assert (await world.tick()).backlog == 0
+    await store.close()
+
+
+async def test_what_could_not_be_written_of_a_held_agent_has_not_happened(path: Path) -> None:
+    store = SqliteStore(path, replace(RULES, brake=BrakeRules()), InlineDisk)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat(ANNA, 1)
+    await world.beat(BERT, 2)
+    await world.wait(TTL + TIMER + 10)
+    anna, bert = sorted(await store.held(ANNA.instance_id, 0.0), key=lambda each: each.agent)
+    with locked(world, path):
+        with pytest.raises(StoreUnavailable):
+            await store.witness_held(anna, 1.0, TTL, look_of(anna, Outcome.WITNESSED))
+        with pytest.raises(StoreUnavailable):
+            await store.release_held(bert, 1.0, TTL, look_of(bert, Outcome.RELEASED))
+    assert (await world.state(ANNA), await world.state(BERT)) == (AgentState.HELD, AgentState.HELD)
+    assert await store.witness_held(anna, 1.0, TTL, look_of(anna, Outcome.WITNESSED))
+    assert await store.release_held(bert, 1.0, TTL, look_of(bert, Outcome.RELEASED))
     await store.close()
 
 

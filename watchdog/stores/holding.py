@@ -12,7 +12,7 @@ from watchdog.core import evidence
 from watchdog.core.brake import SPARE_S
 from watchdog.core.clock import Clock
 from watchdog.core.holds import Held
-from watchdog.core.model import Action, AgentId, AgentState, Claim, Mark
+from watchdog.core.model import Action, AgentId, AgentState, Claim, Mark, Running
 from watchdog.stores import rows
 from watchdog.stores.braking import Braking
 from watchdog.stores.disk import Batch

@@ -345,6 +345,7 @@ class SqliteStore:
         if ttl_s is not None:
             row = copy(self._table.agents.get(action.agent) or Agent(action.agent))
             row.epoch, row.floor = row.epoch + 1, Observed(self._clock.observed + ttl_s)
+            row.mark, row.held_s = Mark.FREE, 0.0
             batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
         await self._write(batch)
         clock = self._clock.observed
