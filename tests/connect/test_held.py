@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,40 @@ async def test_a_read_that_fails_is_no_answer_and_is_made_again_later(tmp_path, 
         w.model.clear_faults()
         await asyncio.sleep(120)
         assert agents_of(w, "released") == agents_of(w, "confirmed") == f.agents[:1]
+
+
+async def test_an_answer_that_took_long_makes_nothing_newer_than_it_is(tmp_path):
+    async with floor(tmp_path, 40) as (w, f):
+        read = w.client.current_user_data
+
+        async def slowly(instance_id, user_ids):
+            data = await read(instance_id, user_ids)
+            await asyncio.sleep(22)
+            return data
+
+        w.client.current_user_data = slowly
+        await asyncio.sleep(110)
+        w.model.add_contact(*f.agents[0], ContactState.MISSED)
+        await asyncio.sleep(11)
+        f.cut = set(f.agents)
+        await asyncio.sleep(100)
+        assert w.tick.brake.held == 40
+        assert set(w.outcomes()) == {"held"}
+
+
+async def test_an_answer_without_a_date_proves_nothing(tmp_path):
+    async with floor(tmp_path, 40) as (w, f):
+        read = w.client.current_user_data
+
+        async def undated(instance_id, user_ids):
+            return replace(await read(instance_id, user_ids), dated=False)
+
+        w.client.current_user_data = undated
+        await all_silent(w, f)
+        w.model.add_contact(*f.agents[0], ContactState.MISSED)
+        w.model.add_contact(*f.agents[1], ContactState.CONNECTED)
+        await asyncio.sleep(100)
+        assert set(w.outcomes()) == {"held"}
 
 
 async def test_without_the_witness_nobody_is_looked_at(tmp_path):

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog.core.evidence import FUTURE_S, GRAIN_S, Activity, ActivityKind, latest, lease, overruled
+from watchdog.core.evidence import (
+    FUTURE_S,
+    GRAIN_S,
+    Activity,
+    ActivityKind,
+    Miss,
+    latest,
+    lease,
+    missed,
+    overruled,
+    proves_absence,
+)
 from watchdog.core.model import Epoch, Observed
 
 DATE = Epoch(1_700_000_000.0)
@@ -22,6 +33,7 @@ class Shown:
     next_status: str | None = None
     contacts: tuple[str, ...] = ()
     connected_at: tuple[Epoch | None, ...] = ()
+    state_since: tuple[Epoch | None, ...] = ()
 
 
 def ago(seconds: float) -> Epoch:
@@ -122,6 +134,52 @@ def test_a_lease_is_never_longer_than_one_of_a_heartbeat_at_the_activity(age_s, 
         assert found > ends_at + GRAIN_S
         assert clock <= found + TIMER
         assert clock - age_s > heard
+
+
+# What proves that nobody is there.
+
+
+def rang(*contacts: tuple[str, float | None]) -> Shown:
+    """An agent with contacts: each with its state and since when it is in it."""
+    since = tuple(None if seconds is None else ago(seconds) for _, seconds in contacts)
+    return Shown(contacts=tuple(state for state, _ in contacts), state_since=since)
+
+
+def test_the_contact_that_was_missed_last_counts():
+    assert missed(rang(("MISSED", 30.0), ("MISSED", 12.0), ("CONNECTED", 1.0)), DATE) == Miss(ago(12), 12.0)
+    assert missed(rang(("MISSED", -1.0)), DATE) == Miss(ago(-1), 0.0)
+
+
+@pytest.mark.parametrize("state", ["INCOMING", "CONNECTING", "CONNECTED", "ENDED", "REJECTED", "ERROR", "PENDING"])
+def test_no_other_contact_was_missed(state):
+    assert missed(rang((state, 1.0)), DATE) is None
+
+
+def test_a_missed_contact_without_a_time_or_far_ahead_proves_nothing():
+    assert missed(rang(("MISSED", None)), DATE) is None
+    assert missed(Shown(contacts=("MISSED",)), DATE) is None
+    assert missed(rang(("MISSED", -FUTURE_S - 1)), DATE) is None
+    assert missed(rang(("MISSED", -FUTURE_S)), DATE) is not None
+
+
+def gone(age_s: float, *, heard: float = 59.0, floor: float = float("-inf")) -> bool:
+    return proves_absence(age_s, TTL, heard=Observed(heard), floor=Observed(floor), clock=Observed(100.0))
+
+
+def test_a_contact_that_was_missed_after_the_last_heartbeat_proves_absence():
+    assert gone(38.9)
+    assert not gone(41.0 - GRAIN_S)
+    assert not gone(60.0)
+
+
+def test_a_contact_that_was_missed_before_the_last_activity_does_not():
+    witnessed = 80.0 + TTL
+    assert gone(17.9, floor=witnessed)
+    assert not gone(18.0, floor=witnessed)
+
+
+def test_where_nothing_was_heard_ever_nothing_is_proven():
+    assert not gone(0.0, heard=float("-inf"))
 
 
 # Whose deed it is, after a write.
