@@ -111,7 +111,7 @@ class Daemon:
         store = SqliteStore(settings.store_path, _store_rules(settings))
         await _opened(store)
         for row in store.unreadable[:TOLD_ROWS]:
-            log.error("store.row_unreadable", row=row)
+            log.error("store.row_unreadable", row=str(row))
         try:
             listener = _bound(settings.host, settings.port)
             try:
@@ -140,7 +140,7 @@ class Daemon:
             now=machine.now,
             time=loop.time,
         )
-        health.unreadable = tuple(store.unreadable)
+        health.unreadable = [str(row) for row in store.unreadable]
         recorder = Recorder({"log": log_action, "metrics": metrics.action}, loop.time)
         instances = [
             Instance(each.instance_id, each.region or settings.region, each.role_arn, each.external_id)

@@ -68,7 +68,7 @@ class Health:
         self.store_fault: Problem | None = None
         self.swept_at = time()
         self.stopping = False
-        self.unreadable: tuple[str, ...] = ()
+        self.unreadable: list[str] = []
         self.dispatcher: Dispatcher | None = None
         self.canary: Canary | None = None
         self._settings = settings
@@ -116,7 +116,7 @@ class Health:
             found.append(
                 Problem(
                     "store_rows_unreadable",
-                    f"{len(self.unreadable)} rows of the store cannot be read and are left out, the first: "
+                    f"{len(self.unreadable)} rows of the store made no sense and were set aside, the first: "
                     f"{self.unreadable[0]}. Their agents are unknown until their next heartbeat. Look at the disk.",
                     self._started_at.epoch,
                 )

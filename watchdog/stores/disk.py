@@ -197,9 +197,9 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path
                     connection.executemany(sql, rows)
             connection.execute("COMMIT")
             if any(batch.shrink for batch in batches):
-                # Each row that is fetched frees a page. What is committed stays so if this fails.
+                # A script, as `execute` takes one step only and so frees one page. What is committed stays so.
                 with contextlib.suppress(sqlite3.Error):
-                    connection.execute(SHRINK).fetchall()
+                    connection.executescript(SHRINK)
         finally:
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):

@@ -140,7 +140,7 @@ class TableFile:
         disk, table, dirty = self._opened(), self._table, self._table.dirty
         table.dirty = Dirty()
         # The dirty rows come first: what the caller writes about the same agent is newer.
-        full = Batch(sync=batch.sync)
+        full = Batch(sync=batch.sync, shrink=batch.shrink)
         rows.add_dirty(full, dirty)
         full.add(rows.PUT_META, [("clock", rows.clock_to_json(clock))])
         full.statements.extend(batch.statements)
@@ -176,6 +176,10 @@ class TableFile:
             batch.add(rows.DROP_ACTION, keys)
             await self.write(batch, clock)
             dropped += len(keys)
+
+    def check(self) -> None:
+        """Raises `StoreUnavailable` for a file that is closed or known to be damaged."""
+        self._opened()
 
     def _opened(self) -> Disk:
         if self._disk is None:

@@ -178,6 +178,7 @@ class LeaseTable:
         No deadline is earlier for it. The lease of one that goes on is kept until its end: its page's next beat opens
         it anew, and a bye of another page must not end it before.
         """
+
         def goes_on(row: Session) -> bool:
             return clock <= row.expires_at and not row.closed
 

@@ -67,8 +67,10 @@ def check_ours(path: Path) -> None:
     """
     if path.stat().st_size == 0:
         return
-    # Read-only: a connection that may write would empty another program's log into its file when it closes.
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+    # Read-only: a connection that may write would empty another program's log into its file when it closes. Without a
+    # log all is in the file, and none need be made beside it to read it.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_S)) as connection:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -31,6 +32,10 @@ from watchdog.stores.leases import LeaseTable
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 """What a value of the file raises that is none of ours."""
 
+KEYS = {"agents": ("instance_id", "user_id"), "sessions": ("session_id",), "claims": ("instance_id", "user_id")}
+MAX_ASIDE = 1000
+"""Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
+
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -40,6 +45,39 @@ PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
 PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_ACTION = "DELETE FROM actions WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row of the file that makes no sense: its table, its columns, and what was raised."""
+
+    table: str
+    row: tuple[Any, ...]
+    error: Exception
+
+    def __str__(self) -> str:
+        """Table, key and kind of error; for sessions the agent's key, as people know it."""
+        key = {"sessions": self.row[1:3], "meta": self.row[:1]}.get(self.table, self.row[:2])
+        name = "/".join(str(part) for part in key).encode(errors="replace").decode()
+        return f"{self.table} {name} ({type(self.error).__name__})"
+
+
+def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
+    """Moves bad rows into the meta table, as text for a person who wants to look at them."""
+    for bad in unreadable[:MAX_ASIDE]:
+        text = repr(bad.row).encode(errors="replace")
+        batch.add(PUT_META, [(f"unreadable {bad}", text)])
+        if bad.table in KEYS:
+            key = [_bytes(part) for part in bad.row[: len(KEYS[bad.table])]]
+            where = " AND ".join(f"CAST({column} AS BLOB) = ?" for column in KEYS[bad.table])
+            batch.add(f"DELETE FROM {bad.table} WHERE {where}", [key])  # noqa: S608 - names of ours only
+        else:
+            batch.add("DELETE FROM meta WHERE key = ?", [bad.row[:1]])
+
+
+def _bytes(value: object) -> bytes:
+    """A value as SQLite casts it to a blob."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
 
 
 def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
@@ -128,22 +166,22 @@ def _session_row(session: Session) -> tuple[Any, ...]:
     )
 
 
-def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> list[str]:
-    """Fills a lease table from the file. Returns the rows that could not be read, by table and key.
+def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> list[Unreadable]:
+    """Fills a lease table from the file. Returns the rows that could not be read.
 
     A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where
     it would have ended at the latest, however often the process is restarted.
 
-    A row that cannot be read is left where it is, until it is written over. Its agent is not known, whatever else there
-    is about it: of an agent whose session is not known nobody can tell that it has gone.
+    The agent of a row that cannot be read is not known, whatever else there is about it: of an agent whose session is
+    not known nobody can tell that it has gone.
     """
-    unreadable: list[str] = []
+    unreadable: list[Unreadable] = []
     unknown: set[AgentId] = set()
     for row in connection.execute("SELECT * FROM agents"):
         try:
             agent = _agent(row)
         except UNREADABLE as error:
-            unreadable.append(_told("agents", row[:2], error))
+            unreadable.append(Unreadable("agents", row, error))
         else:
             table.agents[agent.id] = agent
     for row in connection.execute("SELECT * FROM sessions"):
@@ -153,7 +191,7 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
         try:
             session = _session(row, owner, clock)
         except UNREADABLE as error:
-            unreadable.append(_told("sessions", row[1:3], error))
+            unreadable.append(Unreadable("sessions", row, error))
             unknown.add(owner.id)
         else:
             owner.sessions.append(session)
@@ -218,11 +256,6 @@ def _text(value: object) -> str:
     return value
 
 
-def _told(table: str, key: Sequence[object], error: Exception) -> str:
-    name = "/".join(str(part) for part in key).encode(errors="replace").decode()
-    return f"{table} {name} ({type(error).__name__})"
-
-
 def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
     """The row of the claims table."""
     written = (None, None, None, None)
@@ -237,15 +270,15 @@ def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
     )
 
 
-def claims(connection: sqlite3.Connection) -> tuple[list[tuple[Claim, Intent | None]], list[str]]:
+def claims(connection: sqlite3.Connection) -> tuple[list[tuple[Claim, Intent | None]], list[Unreadable]]:
     """The claims that earlier processes left behind, and those that cannot be read: their agents are claimed anew."""
     found: list[tuple[Claim, Intent | None]] = []
-    unreadable: list[str] = []
+    unreadable: list[Unreadable] = []
     for row in connection.execute("SELECT * FROM claims"):
         try:
             found.append(_claim(row))
         except UNREADABLE as error:
-            unreadable.append(_told("claims", row[:2], error))
+            unreadable.append(Unreadable("claims", row, error))
     return found, unreadable
 
 

@@ -47,6 +47,7 @@ from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.leases import LeaseTable
+from watchdog.stores.rows import Unreadable
 from watchdog.stores.tokens import TokenBuckets
 
 ORPHAN_RETRY_S = 5.0
@@ -75,7 +76,7 @@ class SqliteStore:
         self._secret = b""
         self._missed_s = 0.0
         # Rows that could not be read when the store was opened, by table and key.
-        self.unreadable: list[str] = []
+        self.unreadable: list[Unreadable] = []
 
     # Opening and closing.
 
@@ -86,6 +87,7 @@ class SqliteStore:
             await self._file.load(lambda connection: self._load(connection, instant))
             batch = Batch(sync=True)
             batch.add(rows.PUT_META, [("secret", self._secret), ("token", str(self._token).encode())])
+            rows.set_aside(batch, self.unreadable)
             await self._write(batch)
         except BaseException:
             await self.close()
@@ -107,12 +109,13 @@ class SqliteStore:
         for claim, intent in claims:
             if intent is not None and claim.agent in self._table.agents:
                 self._left[claim.agent] = claim
+        brakes = None
         try:
             brakes = rows.meta(connection, "brakes")
             if brakes is not None:
                 self._braking.load(*rows.brakes_from_json(brakes))
         except rows.UNREADABLE as error:
-            self.unreadable.append(f"meta brakes ({type(error).__name__})")
+            self.unreadable.append(Unreadable("meta", ("brakes", brakes), error))
             self._braking.lose(self._clock.observed)
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
@@ -146,6 +149,7 @@ class SqliteStore:
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """See `Store.apply`."""
+        self._file.check()
         # The clock as it will be at the next tick, so that a lease is not short by the time since the last one. Only
         # the tick makes it the clock.
         ahead = clocks.advance(self._clock, instant, self._rules.clock).observed
