@@ -534,6 +534,22 @@ async def test_a_bad_claim_is_left_out_and_its_agent_claimed_anew(world: World, 
     assert (await world.claimed()).intent is None
 
 
+async def test_the_intent_of_an_agent_whose_row_is_bad_is_not_taken_for_one_of_its_next_absence(
+    world: World, path: Path
+) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 0.5)
+    await world.store.intend(await world.claimed(), intent())
+    await world.store.close()
+    edit(path, "UPDATE agents SET mark = 7")
+    await world.restart()
+    await world.beat(number=2)
+    await world.bye(number=2)
+    await world.wait(10 + TIMER + 0.5)
+    assert (await world.claimed()).intent is None
+
+
 async def test_bad_actions_are_left_out_of_the_history_and_end_no_page(world: World, path: Path) -> None:
     claim = Claim(ANNA, 1, 1, "me", Observed(0.0), 0.0)
     await world.store.record([action_of(claim, at=START + number) for number in range(10)])

@@ -490,11 +490,13 @@ class SqliteStore:
         return forgotten + await self._file.drop_actions(before, self._clock)
 
     def _outdated(self, agent: Agent, before: Epoch) -> bool:
-        """Whether nothing is expected of the agent any more, and nothing is under way for it."""
+        """Whether nothing is expected of the agent any more, and nothing is under way for it.
+
+        Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
+        """
         return (
             self._table.agents.get(agent.id) is agent
             and agent.seen < before
-            and agent.claim is None
             and agent.id not in self._left
             and agent.settled
             and not agent.sessions
