@@ -184,6 +184,72 @@ async def test_a_flush_that_fails_makes_the_tick_blind_though_the_store_is_back(
 
 
 @pytest.mark.looptime
+async def test_a_store_that_takes_ticks_and_no_heartbeats_is_not_back(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await sweeps(parts, 1)
+    real = parts.store.apply
+
+    async def refuse(*_: object) -> list[object]:
+        raise StoreUnavailable("not now")
+
+    parts.store.apply = refuse  # type: ignore[method-assign, assignment]
+    parts.buffer.submit(beat())
+    with structlog.testing.capture_logs() as logs:
+        await parts.loops.flush()
+        await sweeps(parts, 5)
+        assert parts.health.ready() == "not now"
+        parts.store.apply = real  # type: ignore[method-assign]
+        await sweeps(parts, 1)
+    assert [line["event"] for line in logs if line["event"].startswith("store.")] == ["store.unavailable", "store.back"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_time_without_a_process_and_the_grace_after_it_are_counted_as_restart(
+    parts: Parts, tmp_path: Path, *, elsewhere: bool
+) -> None:
+    """On another boot the wall clock tells how long it was, and decides nothing."""
+    store = SqliteStore(tmp_path / "watchdog.db", BRAKED, SwitchDisk)
+    before = instant()
+    if elsewhere:
+        before = before._replace(boot_id="another")
+    await store.open(before)
+    await store.tick("me", before)
+    await store.close()
+    await asyncio.sleep(100)
+    await parts.store.open(instant())
+    assert parts.store.unreadable == []
+    await sweeps(parts, 60)
+    grace = 30
+    stopped = dict(parts.metrics.clock_stopped_s)
+    assert stopped.pop("restart") == pytest.approx(100 + grace, abs=1)
+    assert set(stopped.values()) == {0.0}
+    assert parts.health.clock is not None
+    assert parts.health.clock.observed == pytest.approx(60 - grace, abs=1)
+
+
+@pytest.mark.looptime
+async def test_a_pause_is_counted_as_one_and_what_follows_as_grace(parts: Parts) -> None:
+    await parts.store.open(instant())
+    await sweeps(parts, 1)
+    await asyncio.sleep(20)
+    await parts.loops.sweep()
+    await sweeps(parts, 40)
+    stopped = {cause: seconds for cause, seconds in parts.metrics.clock_stopped_s.items() if seconds}
+    assert stopped == {"pause": pytest.approx(18, abs=0.5), "grace": pytest.approx(20, abs=0.5)}
+
+
+@pytest.mark.looptime
+async def test_bad_rows_are_a_problem(parts: Parts) -> None:
+    await parts.store.open(instant())
+    assert parts.health.problems() == []
+    parts.health.unreadable = ["agents x/y (ValueError)"]
+    (problem,) = parts.health.problems()
+    assert (problem.code, "agents x/y" in problem.detail) == ("store_rows_unreadable", True)
+    assert parts.health.ready() is None
+
+
+@pytest.mark.looptime
 async def test_the_clock_tells_when_it_stands_and_when_it_goes_on(parts: Parts) -> None:
     await parts.store.open(instant())
     await sweeps(parts, 1)

@@ -57,7 +57,12 @@ from watchdog.telemetry.metrics import Metrics
 SERVER_STOP_S = 2
 DRAIN_S = 4.0
 CONNECT_STOP_S = 1.0
-"""Time limits of the stop, which is to be over in 10 s together. Source: Docker's default stop time-out."""
+STOP_S = 7.0
+"""Time limits of the stop, and of all of it but the last flush and the store's closing, which fail after 1 s each with
+a locked file: to be over in 10 s together. Source: Docker's default stop time-out."""
+
+TOLD_ROWS = 20
+"""So many of the rows that cannot be read are told one by one."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -105,6 +110,8 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         store = SqliteStore(settings.store_path, _store_rules(settings))
         await _opened(store)
+        for row in store.unreadable[:TOLD_ROWS]:
+            log.error("store.row_unreadable", row=str(row))
         try:
             listener = _bound(settings.host, settings.port)
             try:
@@ -133,6 +140,7 @@ class Daemon:
             now=machine.now,
             time=loop.time,
         )
+        health.unreadable = [str(row) for row in store.unreadable]
         recorder = Recorder({"log": log_action, "metrics": metrics.action}, loop.time)
         instances = [
             Instance(each.instance_id, each.region or settings.region, each.role_arn, each.external_id)
@@ -224,18 +232,28 @@ class Daemon:
         scheduler.shutdown(wait=False)
         http.should_exit = True
         sweeping.clear()
-        await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
-        if canary is not None:
-            roots["canary"].cancel()
-            await asyncio.gather(roots["canary"], return_exceptions=True)
-            await canary.close()
-        await dispatcher.drain(DRAIN_S)
-        await self._ended("server", roots["server"], SERVER_STOP_S + 1)
-        flushing.clear()
-        await self._ended("flush", roots["flush"], FLUSH_S + 1)
-        with contextlib.suppress(StoreUnavailable):
-            await buffer.flush()
-        return code, await connect.close(CONNECT_STOP_S)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
+                if canary is not None:
+                    roots["canary"].cancel()
+                    await asyncio.gather(roots["canary"], return_exceptions=True)
+                    await canary.close()
+                await dispatcher.drain(DRAIN_S)
+                await self._ended("server", roots["server"], SERVER_STOP_S + 1)
+                flushing.clear()
+                await self._ended("flush", roots["flush"], FLUSH_S + 1)
+                clean = await connect.close(CONNECT_STOP_S)
+        except TimeoutError:
+            # Claims that were not given back are void at the next start, and intents are on the disk.
+            log.warning("daemon.stop_cut_short", after_s=STOP_S)
+            clean = False
+            for task in roots.values():
+                task.cancel()
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(FLUSH_S + 1):
+                await buffer.flush()
+        return code, clean
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
         settings, loop = self._settings, asyncio.get_running_loop()

@@ -37,6 +37,7 @@ class Health:
         store_fault: Why the store's last call failed; None when it succeeded.
         swept_at: The loop's time at which the sweep was tried last.
         stopping: The daemon takes no new connections.
+        unreadable: Rows of the store that could not be read when it was opened, by table and key.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Health:
         self.store_fault: Problem | None = None
         self.swept_at = time()
         self.stopping = False
+        self.unreadable: list[str] = []
         self.dispatcher: Dispatcher | None = None
         self.canary: Canary | None = None
         self._settings = settings
@@ -110,6 +112,15 @@ class Health:
     def problems(self) -> list[Problem]:
         """What a person has to mend."""
         found = [] if self.store_fault is None else [self.store_fault]
+        if self.unreadable:
+            found.append(
+                Problem(
+                    "store_rows_unreadable",
+                    f"{len(self.unreadable)} rows of the store made no sense and were set aside, the first: "
+                    f"{self.unreadable[0]}. Their agents are unknown until their next heartbeat. Look at the disk.",
+                    self._started_at.epoch,
+                )
+            )
         if self.canary is not None:
             found += self.canary.problems()
         found += [

@@ -105,6 +105,8 @@ class Loops:
             return
         if blind is not Cause.STORE:
             self._store_answered(None)
+        if tick.missed_s > 0:
+            self._metrics.clock_stopped(Cause.RESTART, tick.missed_s)
         if tick.stopped_s > 0 and tick.clock.standing is not None:
             self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)
         self._tell_clock(tick.clock)

@@ -140,7 +140,7 @@ class DictStore:
 
     def _apply(self, beat: Beat, now: Observed, seen: Epoch) -> Reply:
         row = self.facts.sessions.get(beat.session_id)
-        verdict = self._verdict(beat, row)
+        verdict = self._verdict(beat, row, over=row is not None and now > row["expires_at"])
         if verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert beat.ttl is not None
             agent = self.facts.agents.setdefault(
@@ -191,7 +191,7 @@ class DictStore:
         agent.setdefault("floor", NEVER)
         agent.update(mark=Mark.FREE, held_at=0.0, held_s=0.0, told=False, proven=False)
 
-    def _verdict(self, beat: Beat, row: dict[str, Any] | None) -> Verdict:
+    def _verdict(self, beat: Beat, row: dict[str, Any] | None, *, over: bool) -> Verdict:
         bye = beat.type is BeatType.BYE
         if row is not None and row["agent"] != beat.agent:
             return Verdict.FOREIGN
@@ -202,6 +202,8 @@ class DictStore:
             return Verdict.TOMBSTONE
         if bye:
             return Verdict.CLOSED
+        if same and over and beat.type is BeatType.HELLO and beat.ttl is not None:
+            return Verdict.OPENED
         if same and row is not None and None not in (beat.seq, row["seq"]) and beat.seq <= row["seq"]:
             return Verdict.STALE
         if beat.ttl is None:

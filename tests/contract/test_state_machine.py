@@ -1,4 +1,6 @@
-"""Any sequence of beats, ticks and claims: the SQLite store and the plain dicts agree, and the promises hold."""
+"""Any sequence of beats, ticks, claims, restarts and failures of the disk: the SQLite store and the plain dicts agree,
+and the promises hold.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.contract.oracle import DictStore, Facts
 from tests.contract.world import RULES, START, TIMER, action_of, intent, session
+from watchdog.core import clock as clocks
 from watchdog.core.clock import Cause
 from watchdog.core.model import (
     AgentId,
@@ -28,8 +32,9 @@ from watchdog.core.model import (
     Standing,
     Verdict,
 )
-from watchdog.stores.disk import InlineDisk
-from watchdog.stores.leases import BUCKET_S
+from watchdog.errors import StoreUnavailable
+from watchdog.stores.disk import Batch, InlineDisk
+from watchdog.stores.leases import BUCKET_S, HORIZON_S
 from watchdog.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -38,6 +43,18 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 AGENTS = [AgentId("instance", name) for name in ("a", "b", "c")]
 TTLS = [2.0, 7.0, 20.0]
+
+
+class Weak(InlineDisk):
+    """A disk whose next write can fail."""
+
+    fails = False
+
+    async def write(self, batch: Batch) -> None:
+        fails, Weak.fails = Weak.fails, False
+        if fails:
+            raise StoreUnavailable("The disk is full: make room.")
+        await super().write(batch)
 
 
 def done(coroutine: Coroutine[object, object, Result]) -> Result:
@@ -57,16 +74,21 @@ class Stores(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.copies = 0
+        self.boot = 0
         self.now = 1000.0
         self.wall = START
         self.claims: list[tuple[Claim, Claim]] = []
         self.actions = 0
         self.heard: dict[AgentId, float] = {}
+        self.latest: dict[bytes, float] = {}
+        self.failed = False
+        Weak.fails = False
 
     @initialize()
     def opened(self) -> None:
+        (self.folder / "0").mkdir()
         self.plain = DictStore(RULES, Facts())
-        self.sqlite = SqliteStore(self.folder / "watchdog.db", RULES, InlineDisk)
+        self.sqlite = SqliteStore(self.folder / "0" / "watchdog.db", RULES, Weak)
         done(self.plain.open(self.instant))
         done(self.sqlite.open(self.instant))
 
@@ -77,7 +99,7 @@ class Stores(RuleBasedStateMachine):
 
     @property
     def instant(self) -> Instant:
-        return Instant(Boot(self.now), Epoch(self.wall), "boot")
+        return Instant(Boot(self.now), Epoch(self.wall), f"boot-{self.boot}")
 
     @property
     def clock(self) -> float:
@@ -97,14 +119,91 @@ class Stores(RuleBasedStateMachine):
         beat = Beat(agent, session(number), kind, incarnation, seq, 0.0 if kind is BeatType.BYE else ttl)
         vouched = self.sqlite.plainly_live(beat)
         (plain,) = done(self.plain.apply([beat], self.instant))
-        (reply,) = done(self.sqlite.apply([beat], self.instant))
+        if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
+            self.heard[agent] = self.clock
+            self.latest[beat.session_id] = self.plain.facts.sessions[beat.session_id]["expires_at"] + HORIZON_S
+        try:
+            (reply,) = done(self.sqlite.apply([beat], self.instant))
+        except StoreUnavailable:
+            # It is applied, but not written; the client is told to come again.
+            self.failed = True
+            return
         assert reply == plain
         if vouched is not None:
             assert reply.verdict is Verdict.RENEWED, "a beat that was answered before its flush must renew"
         if reply.verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert reply.live, "a renewal always leaves a lease"
             assert reply.left_s == ttl or abs(reply.left_s - (ttl or 0.0)) < 1e-9
-            self.heard[agent] = self.clock
+
+    @rule(
+        agent=st.sampled_from(AGENTS),
+        number=st.integers(1, 6),
+        kind=st.sampled_from([BeatType.HELLO, BeatType.BEAT, BeatType.BYE]),
+        incarnation=st.integers(0, 2),
+        ttl=st.sampled_from(TTLS),
+    )
+    def beats_on_a_full_disk(self, agent: AgentId, number: int, kind: BeatType, incarnation: int, ttl: float) -> None:
+        Weak.fails = True
+        self.beats(agent, number, kind, incarnation, None, ttl)
+        Weak.fails = False
+
+    @rule(seconds=st.floats(0.0, 10.0))
+    def ticks_on_a_full_disk(self, seconds: float) -> None:
+        before, self.now, self.wall = self.clock, self.now + seconds, self.wall + seconds
+        Weak.fails = self.failed = True
+        with pytest.raises(StoreUnavailable):
+            done(self.sqlite.tick("me", self.instant))
+        assert self.plain.facts.clock is not None
+        self.plain.facts.clock = clocks.advance(self.plain.facts.clock, self.instant, RULES.clock, Cause.STORE)
+        assert self.clock == before
+
+    @precondition(lambda self: self.claims)
+    @rule(which=st.integers(0, 5), what=st.sampled_from(["intend", "settle", "witness"]))
+    def decides_on_a_full_disk(self, which: int, what: str) -> None:
+        ours, _ = self.claims[which % len(self.claims)]
+        action = action_of(ours, Outcome.CONFIRMED, START)
+        Weak.fails = True
+        before = done(self.sqlite.actions(limit=1)).actions
+        try:
+            if what == "intend":
+                assert not done(self.sqlite.intend(ours, intent()))
+            elif what == "settle":
+                assert not done(self.sqlite.settle(ours, action))
+            else:
+                assert not done(self.sqlite.witness(ours, 0.0, 7.0, action))
+        except StoreUnavailable:
+            self.failed = True
+        Weak.fails = False
+        assert done(self.sqlite.actions(limit=1)).actions == before
+
+    @rule(gap=st.floats(0.0, 100.0), killed=st.booleans(), elsewhere=st.booleans())
+    def restarts(self, gap: float, killed: bool, elsewhere: bool) -> None:  # noqa: FBT001 - drawn
+        """The horizon rule: a lease is what it was at least, and its TTL from now, or a minute more, at most."""
+        folder = self.folder / str(self.copies)
+        if killed and not self.failed and not self.sqlite._table.dirty:
+            # The disk as it is, without what an orderly end would write.
+            self.copies += 1
+            folder = self.folder / str(self.copies)
+            shutil.copytree(self.folder / str(self.copies - 1), folder)
+        done(self.sqlite.close())
+        self.now, self.wall, self.failed = self.now + gap, self.wall + gap, False
+        if elsewhere:
+            self.boot += 1
+        before = self.clock
+        self.sqlite = SqliteStore(folder / "watchdog.db", RULES, Weak)
+        done(self.sqlite.open(self.instant))
+        done(self.plain.open(self.instant))
+        assert self.sqlite._clock == self.plain.facts.clock
+        assert self.clock == before
+        self.claims.clear()
+        for agent in self.plain.facts.agents.values():
+            agent["not_before"] = 0.0
+        for key, row in self.plain.facts.sessions.items():
+            known = self.sqlite._table.sessions[key]
+            assert row["expires_at"] <= known.expires_at <= max(row["expires_at"], self.clock + known.ttl)
+            assert known.expires_at <= self.latest[key], "a ghost lives longer for each restart"
+            assert known.ttl >= row["ttl"] or row["closed"]
+            row.update(expires_at=known.expires_at, ttl=known.ttl, seq=known.seq)
 
     @rule(seconds=st.floats(0.0, 1.9))
     def ticks(self, seconds: float) -> None:
@@ -128,8 +227,10 @@ class Stores(RuleBasedStateMachine):
         before = self.clock
         self.now += seconds
         self.wall += seconds
-        plain = done(self.plain.tick("me", self.instant, blind))
         tick = done(self.sqlite.tick("me", self.instant, blind))
+        if self.failed:
+            blind, self.failed = Cause.STORE, False
+        plain = done(self.plain.tick("me", self.instant, blind))
         assert tick.clock == plain.clock
         assert tick.stopped_s == plain.stopped_s
         assert 0.0 <= self.clock - before <= min(seconds, 2.0) + 1e-9, "the clock passed time that nobody observed"

@@ -130,6 +130,52 @@ async def test_an_old_seq_moves_nothing(world: World) -> None:
     assert reply.left_s == pytest.approx(TTL - 10)
 
 
+async def test_a_hello_after_the_lease_opens_the_session_anew_and_its_seq_counts_from_there(world: World) -> None:
+    """A browser that was restored has lost its count; it must not be taken for a ghost for as long as it stays."""
+    await world.beat(seq=40)
+    await world.wait(TTL + 1)
+    assert (await world.beat(seq=1)).verdict is Verdict.STALE
+    reply = await world.beat(seq=2, kind=BeatType.HELLO)
+    assert (reply.verdict, reply.live, reply.left_s) == (Verdict.OPENED, True, TTL)
+    await world.wait(10)
+    assert (await world.beat(seq=3)).verdict is Verdict.RENEWED
+    await world.wait(TTL - 1)
+    assert await world.state() is AgentState.LIVE
+
+
+async def test_a_hello_in_the_lease_with_an_old_seq_moves_nothing(world: World) -> None:
+    """It was overtaken on its way, or came twice."""
+    await world.beat(seq=2, ttl=150.0)
+    await world.wait(TTL)
+    for seq in (1, 2):
+        reply = await world.beat(seq=seq, kind=BeatType.HELLO)
+        assert (reply.verdict, reply.live) == (Verdict.STALE, True)
+    await world.wait(150 - TTL)
+    assert await world.state() is AgentState.LIVE
+    await world.wait(TIMER + 0.5)
+    assert await world.due() == [ANNA]
+
+
+async def test_beats_that_come_again_after_the_lease_reopen_nothing(world: World) -> None:
+    await world.beat(seq=1, kind=BeatType.HELLO)
+    await world.beat(seq=2)
+    await world.wait(TTL + TIMER + 0.5)
+    for seq in (1, 2):
+        reply = await world.beat(seq=seq)
+        assert (reply.verdict, reply.live) == (Verdict.STALE, False)
+    assert await world.due() == [ANNA]
+
+
+async def test_no_hello_reopens_what_said_bye_nor_an_old_incarnation(world: World) -> None:
+    await world.beat(incarnation=1, seq=5)
+    await world.wait(TTL + 1)
+    assert (await world.beat(incarnation=0, seq=6, kind=BeatType.HELLO)).verdict is Verdict.STALE
+    await world.bye(incarnation=1)
+    await world.wait(TIMER)
+    assert (await world.beat(incarnation=1, seq=6, kind=BeatType.HELLO)).verdict is Verdict.TOMBSTONE
+    assert await world.due() == [ANNA]
+
+
 async def test_an_old_incarnation_moves_nothing(world: World) -> None:
     await world.beat(incarnation=2)
     await world.wait(10)
@@ -481,7 +527,7 @@ async def test_a_restart_on_another_machine_is_a_long_gap(world: World) -> None:
     await world.beat()
     await world.restart(gap=-90, boot_id="boot-2")
     tick = await world.wait(29)
-    assert tick.clock.standing is Cause.GRACE
+    assert tick.clock.standing is Cause.RESTART
     assert await world.state() is AgentState.LIVE
 
 

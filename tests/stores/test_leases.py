@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.contract.world import ANNA, TIMER, TTL, session
 from watchdog.core.model import AgentState, Beat, BeatType, Epoch, Observed, Running
-from watchdog.stores.leases import LeaseTable
+from watchdog.stores.leases import EVIDENCE_SESSIONS, MAX_SESSIONS, LeaseTable
 
 
 def test_entries_that_were_left_behind_do_not_pile_up() -> None:
@@ -47,3 +47,49 @@ def test_whoever_is_not_held_any_more_has_no_turn_and_takes_no_room() -> None:
     table.forget(table.agents[agents[2]])
     assert table.held.take(ANNA.instance_id, 0.0, 10, Running(39.0)) == [agents[3]]
     assert table.held.take("another", 0.0, 10, Running(39.0)) == []
+
+
+def opened(table: LeaseTable, number: int, clock: float, ttl: float = TTL, kind: BeatType = BeatType.BEAT) -> None:
+    ttl = 0.0 if kind is BeatType.BYE else ttl
+    table.apply(Beat(ANNA, session(number), kind, ttl=ttl), Observed(clock), Epoch(0.0))
+    table.expire(Observed(clock))
+
+
+def test_an_agent_has_so_many_sessions_at_most_and_its_evidence_stays_small() -> None:
+    """A client that makes a new id for each beat."""
+    table = LeaseTable(TIMER)
+    for number in range(1, 1000):
+        opened(table, number, float(number))
+        assert table.agents[ANNA].ends_at == number + TTL
+    assert len(table.sessions) == len(table.agents[ANNA].sessions) == MAX_SESSIONS
+    told = table.evidence(table.agents[ANNA], Observed(1100.0))
+    assert (len(told["sessions"]), told["sessions_in_all"]) == (EVIDENCE_SESSIONS, MAX_SESSIONS)
+
+
+def test_a_session_that_makes_room_shortens_no_deadline() -> None:
+    """More pages than there is room for, all open; then all but the one that was pushed out say bye."""
+    table = LeaseTable(TIMER)
+    for number in range(MAX_SESSIONS + 1):
+        opened(table, number, 0.0, ttl=20.0 + number)
+    assert session(0) not in table.sessions
+    for number in range(1, MAX_SESSIONS + 1):
+        opened(table, number, 1.0, kind=BeatType.BYE)
+    assert table.agents[ANNA].ends_at == 20.0
+    table.expire(Observed(20.0 + TIMER))
+    assert not table.due
+    table.expire(Observed(20.0 + TIMER + 0.1))
+    assert ANNA in table.due
+
+
+def test_silence_makes_room_before_a_bye_and_a_bye_before_a_page_that_is_there() -> None:
+    table = LeaseTable(TIMER)
+    opened(table, 1, 0.0, ttl=150.0)
+    opened(table, 2, 0.0)
+    opened(table, 2, 1.0, kind=BeatType.BYE)
+    opened(table, 3, 2.0, ttl=5.0)
+    for number in range(4, MAX_SESSIONS + 1):
+        opened(table, number, 8.0, ttl=200.0)
+    for number, gone in ((100, 3), (101, 2), (102, 1)):
+        assert session(gone) in table.sessions
+        opened(table, number, 9.0, ttl=200.0)
+        assert session(gone) not in table.sessions

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from watchdog.core.model import Boot, Instant, Observed, Running
+from watchdog.core.model import Boot, Epoch, Instant, Observed, Running
 
 MAX_STEP_S = 2.0
 """Most that one tick advances: eight times the 250 ms between ticks. Whoever is later than that was not listening."""
@@ -30,7 +30,7 @@ class Cause(StrEnum):
     """Why the clock stands still."""
 
     RESTART = "restart"
-    """No process was there."""
+    """No process was there, or clients are given time to return after that."""
     PAUSE = "pause"
     """The process was stopped, starved or suspended: a tick came more than `MAX_STEP_S` after the last."""
     STORE = "store"
@@ -38,7 +38,7 @@ class Cause(StrEnum):
     CANARY = "canary"
     """The way from outside to us is broken: our own calls do not come back."""
     GRACE = "grace"
-    """A blind gap is over; clients are given time to return."""
+    """Another blind gap is over; clients are given time to return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Clock:
         grace_s: Seconds for which it is still to stand.
         graces: Spans of running time spent on grace, oldest first; those outside the window are forgotten.
         standing: Why it did not advance in the last tick; None when it did.
+        epoch: The last tick's wall clock, to tell how long no process was there; None in a file that has none.
     """
 
     observed: Observed = Observed(0.0)
@@ -77,11 +78,19 @@ class Clock:
     grace_s: float = 0.0
     graces: tuple[tuple[float, float], ...] = ()
     standing: Cause | None = None
+    epoch: Epoch | None = None
 
 
 def first(instant: Instant) -> Clock:
     """The clock of an empty store: nothing has been missed, so there is no grace."""
-    return Clock(boot=instant.boot, boot_id=instant.boot_id)
+    return Clock(boot=instant.boot, boot_id=instant.boot_id, epoch=instant.epoch)
+
+
+def missed(saved: Clock, instant: Instant) -> float:
+    """Seconds for which no process was there, for people and metrics only: across boots the wall clock tells them."""
+    if saved.boot is not None and saved.boot_id == instant.boot_id and instant.boot >= saved.boot:
+        return instant.boot - saved.boot
+    return 0.0 if saved.epoch is None else max(0.0, instant.epoch - saved.epoch)
 
 
 def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
@@ -100,6 +109,7 @@ def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
         gap_s=0.0,
         grace_s=max(saved.grace_s, _grace(gap, rules)),
         standing=Cause.RESTART,
+        epoch=instant.epoch,
     )
 
 
@@ -122,7 +132,7 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
         return resume(clock, instant, rules)
     step = min(elapsed, MAX_STEP_S)
     running = Running(clock.running + step)
-    now = replace(clock, running=running, boot=instant.boot)
+    now = replace(clock, running=running, boot=instant.boot, epoch=instant.epoch)
     if blind is not None:
         return replace(now, gap_s=clock.gap_s + elapsed, standing=blind)
     if clock.gap_s > 0:
@@ -165,12 +175,13 @@ def _stand(now: Clock, since: Running, step: float) -> Clock:
     if stand > 0:
         graces = _joined(graces, (since, since + stand))
     grace_s = max(0.0, now.grace_s - step)
+    why = Cause.RESTART if now.standing is Cause.RESTART else Cause.GRACE
     return replace(
         now,
         observed=Observed(now.observed + step - stand),
         grace_s=grace_s,
         graces=graces,
-        standing=Cause.GRACE if stand > 0 else None,
+        standing=why if stand > 0 else None,
     )
 
 

@@ -8,6 +8,8 @@ Pure functions over single facts, so that a store can keep the facts in the shap
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Mark, Observed, Outcome, Verdict
 
 QUIET_SHARE = 0.6
@@ -17,7 +19,9 @@ TOMBSTONE_S = 300.0
 """For this long a session that said bye stays known, so that a beat which was in flight does not reopen it."""
 
 
-def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool) -> Verdict:
+def judge(
+    beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool, over: bool = False
+) -> Verdict:
     """What a heartbeat does to its session.
 
     Args:
@@ -26,6 +30,8 @@ def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool,
         seq: The highest seq of that incarnation; None when none was given.
         closed: The session has said bye.
         same_agent: The session was opened for the beat's agent.
+        over: The session's lease has run out. Then a hello opens it anew, and its `seq` counts from there: the page may
+            have been restored by a browser that lost its count. A beat with an old `seq` still moves nothing.
 
     Returns:
         `OPENED`, `RENEWED` or `CLOSED` when it moves something; any other verdict moves nothing.
@@ -43,6 +49,8 @@ def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool,
             return Verdict.TOMBSTONE
         if beat.type is BeatType.BYE:
             return Verdict.CLOSED
+        if over and beat.type is BeatType.HELLO and beat.ttl is not None:
+            return Verdict.OPENED
         if seq is not None and beat.seq is not None and beat.seq <= seq:
             return Verdict.STALE
     elif beat.type is BeatType.BYE:
@@ -63,7 +71,8 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     """The one of two beats of a session that counts when both are flushed together.
 
     One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
-    over beats, then the higher seq, then the later arrival.
+    over beats, then the higher seq, then the later arrival. Where one of the two is a hello, the winner is one: what a
+    hello opens must not depend on what comes along with it.
     """
     if later.ttl is None or earlier.ttl is None:
         return earlier if later.ttl is None else later
@@ -71,9 +80,9 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
         return earlier if earlier.incarnation > later.incarnation else later
     if BeatType.BYE in (earlier.type, later.type):
         return earlier if earlier.type is BeatType.BYE else later
-    if earlier.seq is not None and later.seq is not None and later.seq < earlier.seq:
-        return earlier
-    return later
+    behind = earlier.seq is not None and later.seq is not None and later.seq < earlier.seq
+    winner = earlier if behind else later
+    return winner if earlier.type is later.type else replace(winner, type=BeatType.HELLO)
 
 
 def returned(ends_at: Observed, clock: Observed) -> bool:

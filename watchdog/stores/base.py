@@ -56,6 +56,7 @@ class Tick:
 
     Attributes:
         clock: The clock after it.
+        missed_s: Real seconds without a process before the store was opened; told by the first tick, 0 in any other.
         stopped_s: Real seconds since the last tick in which the clock stood still; `clock.standing` tells why.
         due: Agents to act on, oldest deadline first, at most `limit`; none that is claimed, put off or held.
         backlog: How many are due in all, the claimed and the put off included, the held not.
@@ -75,6 +76,7 @@ class Tick:
     brake: BrakeView = field(default_factory=BrakeView)
     changes: tuple[BrakeChange, ...] = ()
     stopped: tuple[Stopped, ...] = ()
+    missed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, relea
 from watchdog.core.model import Beat, Epoch, Mark, Observed, Outcome, Reply, Running
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
-from watchdog.stores.presence import MICRO, Here
+from watchdog.stores.presence import MICRO, Here, ttl_of
 
 NEVER_TRIPS = BrakeRules(fraction=1.0, min_agents=sys.maxsize)
 """In place of rules that there are not: an operator's order works all the same."""
@@ -73,6 +73,18 @@ class Braking:
     def load(self, found: dict[str, Brake], orders: dict[str, Order]) -> None:
         """Goes on with what an earlier process had."""
         self.brakes, self.orders = found, orders
+
+    def lose(self, clock: Observed) -> None:
+        """Nobody knows what an earlier process had: who was held has a fresh lease and may be held anew.
+
+        Args:
+            clock: Now. The table is filled and its agents are not filed yet.
+        """
+        for agent in self._table.agents.values():
+            if agent.mark is Mark.HELD:
+                agent.mark, agent.held_s = Mark.FREE, 0.0
+                agent.floor = max(agent.floor, Observed(clock + ttl_of(agent)))
+                self._table.dirty.agents[agent.id] = agent
 
     def heard(self, beats: Sequence[Beat], replies: Iterable[Reply]) -> None:
         """Counts beats that left a lease, while anything is held: they may prove the path. Costs nothing otherwise."""

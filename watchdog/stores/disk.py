@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import queue
 import sqlite3
 import threading
@@ -18,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.stores import place
+from watchdog.stores.place import APPLICATION_ID, BUSY_S, Inodes
 
 Result = TypeVar("Result")
 
@@ -59,6 +59,14 @@ MIGRATIONS: tuple[str, ...] = (
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 
 
+SHRINK_PAGES = 1000
+SHRINK = f"PRAGMA incremental_vacuum({SHRINK_PAGES})"
+"""Gives so many pages back, 4 MB: what pruning has freed would stay in the file for ever."""
+
+STOP_S = 3.0
+"""For so long a closing disk waits for the writer: two attempts at a locked file, and some."""
+
+
 @dataclass(slots=True)
 class Batch:
     """Statements for one transaction.
@@ -66,10 +74,12 @@ class Batch:
     Attributes:
         statements: SQL with the rows it is run for.
         sync: The transaction must survive a power cut, not only the death of the process.
+        shrink: Give pages that are free back to the file system afterwards, at most `SHRINK_PAGES`.
     """
 
     statements: list[tuple[str, Sequence[Sequence[Any]]]] = field(default_factory=list)
     sync: bool = False
+    shrink: bool = False
 
     def add(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Adds a statement, unless there are no rows for it."""
@@ -82,7 +92,12 @@ class Disk(Protocol):
     """A file that batches are written to."""
 
     async def write(self, batch: Batch) -> None:
-        """Returns when the batch is committed; raises `StoreUnavailable` when it is not, and then none of it is."""
+        """Returns when the batch is committed.
+
+        Raises:
+            StoreUnavailable: None of it is written.
+            StoreCorrupt: The same, and the file is damaged.
+        """
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """Runs a query that writes nothing; errors are SQLite's own."""
@@ -96,10 +111,16 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises:
         StoreUnavailable: The file cannot be opened or written.
-        StoreCorrupt: It is no SQLite file, or one of a newer version.
+        StoreCorrupt: It is no SQLite file, another program's, or one of a newer version; it is as it was.
     """
+    place.make(path)
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        place.check_ours(path)
+    except sqlite3.Error as error:
+        raise told(error, path) from None
+    place.tighten(path)
+    try:
+        connection = _connection(path)
     except sqlite3.Error as error:
         raise StoreUnavailable(
             f"{path} cannot be opened: {error}. Give the daemon a folder that it may write."
@@ -109,6 +130,13 @@ def connect(path: Path) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    # One row with a text that is none must not hide the others: it fails its own check where it is made a value.
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     return connection
 
 
@@ -127,10 +155,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         for number in range(version, len(MIGRATIONS)):
             script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
             connection.executescript(script)
-        # A file that can be read but not written would be noticed only at the first heartbeat.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', 1)")
-        connection.execute("COMMIT")
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     except sqlite3.Error as error:
         raise told(error, path) from None
 
@@ -152,12 +178,14 @@ def told(error: sqlite3.Error, path: Path) -> StoreUnavailable | StoreCorrupt:
     return StoreUnavailable(f"{path}: {error}. {advice}")
 
 
-def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path: Path) -> None:
-    """Writes batches in one transaction.
+def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path: Path, inodes: Inodes) -> None:
+    """Writes batches in one transaction, into the file that was opened and no other.
 
     Raises:
         StoreUnavailable: None of them is written.
+        StoreCorrupt: The same, and the file is damaged.
     """
+    inodes.check()
     try:
         sync = any(batch.sync for batch in batches)
         if sync:
@@ -168,6 +196,10 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path
                 for sql, rows in batch.statements:
                     connection.executemany(sql, rows)
             connection.execute("COMMIT")
+            if any(batch.shrink for batch in batches):
+                # A script, as `execute` takes one step only and so frees one page. What is committed stays so.
+                with contextlib.suppress(sqlite3.Error):
+                    connection.executescript(SHRINK)
         finally:
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
@@ -175,44 +207,7 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch], path
             if sync:
                 connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.Error as error:
-        # Damage that shows while running is no reason to stop taking heartbeats; nothing is acted on without the disk.
-        raise StoreUnavailable(str(told(error, path))) from None
-
-
-class FileLock:
-    """Keeps a second daemon from the same file, by a lock beside it that ends with the process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + ".lock")
-        self._file: int | None = None
-
-    def take(self) -> None:
-        """Takes the lock.
-
-        Raises:
-            StoreLocked: Another process has it.
-            StoreUnavailable: The lock's file cannot be made.
-        """
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"{self._path} cannot be made: {error.strerror}. Give the daemon a folder that it may write."
-            ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.give_back()
-            raise StoreLocked(
-                f"{self._path} is held by another daemon. One process at a time may use a SQLite file: stop the other "
-                "one, or give this one a file of its own in WATCHDOG_STORE."
-            ) from None
-
-    def give_back(self) -> None:
-        """Lets go. Safe to call twice."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        raise told(error, path) from None
 
 
 class InlineDisk:
@@ -221,10 +216,11 @@ class InlineDisk:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = connect(path)
+        self._inodes = Inodes(path)
 
     async def write(self, batch: Batch) -> None:
         """See `Disk.write`."""
-        write_batches(self._connection, [batch], self._path)
+        write_batches(self._connection, [batch], self._path, self._inodes)
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """See `Disk.read`."""
@@ -245,8 +241,9 @@ class ThreadedDisk:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._connection = connect(path)
-        self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._reader = _connection(path)
         self._reader.execute("PRAGMA query_only = ON")
+        self._inodes = Inodes(path)
         self._reading = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
@@ -256,8 +253,7 @@ class ThreadedDisk:
         """See `Disk.write`."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._jobs.put((batch, done))
-        # Shielded: a caller that is cancelled must not mark a batch as failed that is being written.
-        await asyncio.shield(done)
+        await done
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """See `Disk.read`."""
@@ -266,7 +262,9 @@ class ThreadedDisk:
     async def close(self) -> None:
         """See `Disk.close`."""
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, STOP_S)
+        if self._thread.is_alive():
+            return  # it still has the connection, and ends with the process
         with self._reading:
             self._reader.close()
         self._connection.close()
@@ -295,7 +293,7 @@ class ThreadedDisk:
     def _commit(self, jobs: list[_Job]) -> None:
         failure: BaseException | None = None
         try:
-            write_batches(self._connection, [batch for batch, _ in jobs], self._path)
+            write_batches(self._connection, [batch for batch, _ in jobs], self._path, self._inodes)
         except BaseException as error:  # noqa: BLE001  # handed to those who wait
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -66,6 +66,7 @@ class Agent:
         sessions: Its sessions, those lately ended included.
         ends_at: The latest `expires_at` of them, and `floor`.
         floor: The latest `expires_at` of those forgotten, and the end of a lease that has no session.
+        spilled: The latest lease of those that made room for others while they went on.
         epoch: Up by one at each renewal after its grace began.
         settled_epoch: The epoch of the last intent that has an outcome; -1 for none.
         last_outcome: That outcome.
@@ -104,6 +105,7 @@ class Agent:
         "seen",
         "sessions",
         "settled_epoch",
+        "spilled",
         "ttl",
     )
 
@@ -112,6 +114,7 @@ class Agent:
         self.sessions: list[Session] = []
         self.ends_at = NEVER
         self.floor = NEVER
+        self.spilled = NEVER
         self.epoch = 0
         self.settled_epoch = -1
         self.last_outcome: Outcome | None = None

@@ -47,6 +47,12 @@ HORIZON_MARGIN_S = 10.0
 LINGER_S = 300.0
 """For this long a session that ended by silence stays in its agent's list, as evidence."""
 
+MAX_SESSIONS = 32
+"""Sessions of one agent, those lately ended included: a client with a new id for each beat must not fill the memory."""
+
+EVIDENCE_SESSIONS = 8
+"""Of an agent's sessions so many are told in the evidence, those that ended last; it is kept for HISTORY_DAYS."""
+
 
 class LeaseTable:
     """All sessions and agents, and when to look at them again."""
@@ -80,9 +86,10 @@ class LeaseTable:
                 session.seq,
                 closed=session.closed,
                 same_agent=session.agent.id == beat.agent,
+                over=clock > session.expires_at,
             )
         if verdict is Verdict.OPENED or verdict is Verdict.RENEWED:
-            session = self._renew(session, beat, clock, seen)
+            session = self._renew(session, beat, clock, seen, opened=verdict is Verdict.OPENED)
         elif verdict is Verdict.CLOSED and session is not None:
             self._close(session, beat, clock, seen)
         if session is None or session.closed or verdict is Verdict.FOREIGN:
@@ -90,17 +97,16 @@ class LeaseTable:
         left = max(0.0, session.expires_at - clock)
         return Reply(verdict, live=clock <= session.expires_at, left_s=left)
 
-    def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch) -> Session:
+    def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch, *, opened: bool) -> Session:
         if session is None:
             agent = self.agents.get(beat.agent) or self._new_agent(beat.agent)
+            if len(agent.sessions) >= MAX_SESSIONS:
+                self._make_room(agent, clock)
             session = Session(agent, beat.session_id)
-            session.incarnation = beat.incarnation
             agent.sessions.append(session)
             self.sessions[beat.session_id] = session
-            opened = True
         else:
             agent = session.agent
-            opened = session.closed or session.incarnation != beat.incarnation
         back = deadline.returned(agent.ends_at, clock)
         if back:
             agent.epoch += 1
@@ -142,7 +148,7 @@ class LeaseTable:
         if agent.mark is Mark.FREE:
             return
         agent.floor = min(agent.floor, clock)
-        agent.ends_at = max([agent.floor, *(row.expires_at for row in agent.sessions)])
+        agent.ends_at = _ends_at(agent)
         agent.mark = Mark.FREE
         agent.held_s = 0.0
         self.held.drop(agent.id)
@@ -169,6 +175,25 @@ class LeaseTable:
         elif agent.leased:
             self._file_earlier(agent, agent.ends_at if at is None or not agent.awake else at)
 
+    def _make_room(self, agent: Agent, clock: Observed) -> None:
+        """Drops one session: one that ended by silence before one that said bye, the one that ends first among them.
+
+        No deadline is earlier for it. The lease of one that goes on is kept until its end: its page's next beat opens
+        it anew, and a bye of another page must not end it before.
+        """
+
+        def goes_on(row: Session) -> bool:
+            return clock <= row.expires_at and not row.closed
+
+        session = min(agent.sessions, key=lambda row: (goes_on(row), row.closed, row.expires_at))
+        agent.sessions.remove(session)
+        if goes_on(session):
+            agent.spilled = max(agent.spilled, session.expires_at)
+        else:
+            agent.floor = max(agent.floor, session.expires_at)
+            self.dirty.agents[agent.id] = agent
+        self.drop_session(session)
+
     def _move(self, session: Session, expires_at: Observed) -> bool:
         """Sets a session's expiry and the agent's end with it. Returns whether anything may be earlier than before."""
         agent = session.agent
@@ -176,7 +201,7 @@ class LeaseTable:
         if expires_at >= agent.ends_at:
             agent.ends_at = expires_at
             return False
-        agent.ends_at = max(agent.floor, *(row.expires_at for row in agent.sessions))
+        agent.ends_at = _ends_at(agent)
         return True
 
     def heard(self, agent: Agent) -> Observed:
@@ -356,8 +381,7 @@ class LeaseTable:
         self._order = None
         self.phases = dict.fromkeys(AgentState, 0)
         for agent in self.agents.values():
-            agent.ends_at = max((row.expires_at for row in agent.sessions), default=agent.floor)
-            agent.ends_at = max(agent.ends_at, agent.floor)
+            agent.ends_at = _ends_at(agent)
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
@@ -417,6 +441,7 @@ class LeaseTable:
             "clock_s": round(clock, 3),
             "timer_s": self._timer_s,
             "deadline_s": round(agent.ends_at + self._timer_s, 3),
+            "sessions_in_all": len(ended),
             "sessions": [
                 {
                     "session_id": str(UUID(bytes=session.session_id)),
@@ -427,7 +452,7 @@ class LeaseTable:
                     "hidden": session.hidden,
                     "main_driver": session.main_driver,
                 }
-                for session in ended
+                for session in ended[:EVIDENCE_SESSIONS]
             ],
         }
 
@@ -440,3 +465,7 @@ class LeaseTable:
             agent = self.agents.get(order[position])
             if agent is not None:
                 yield agent
+
+
+def _ends_at(agent: Agent) -> Observed:
+    return max([agent.floor, agent.spilled, *(row.expires_at for row in agent.sessions)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,6 +29,13 @@ from watchdog.stores.disk import Batch
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.leases import LeaseTable
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What a value of the file raises that is none of ours."""
+
+KEYS = {"agents": ("instance_id", "user_id"), "sessions": ("session_id",), "claims": ("instance_id", "user_id")}
+MAX_ASIDE = 1000
+"""Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
+
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -36,7 +45,39 @@ PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
 PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_ACTION = "DELETE FROM actions WHERE id = ?"
-SHRINK = "PRAGMA incremental_vacuum(1000)"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row of the file that makes no sense: its table, its columns, and what was raised."""
+
+    table: str
+    row: tuple[Any, ...]
+    error: Exception
+
+    def __str__(self) -> str:
+        """Table, key and kind of error; for sessions the agent's key, as people know it."""
+        key = {"sessions": self.row[1:3], "meta": self.row[:1]}.get(self.table, self.row[:2])
+        name = "/".join(str(part) for part in key).encode(errors="replace").decode()
+        return f"{self.table} {name} ({type(self.error).__name__})"
+
+
+def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
+    """Moves bad rows into the meta table, as text for a person who wants to look at them."""
+    for bad in unreadable[:MAX_ASIDE]:
+        text = repr(bad.row).encode(errors="replace")
+        batch.add(PUT_META, [(f"unreadable {bad}", text)])
+        if bad.table in KEYS:
+            key = [_bytes(part) for part in bad.row[: len(KEYS[bad.table])]]
+            where = " AND ".join(f"CAST({column} AS BLOB) = ?" for column in KEYS[bad.table])
+            batch.add(f"DELETE FROM {bad.table} WHERE {where}", [key])  # noqa: S608 - names of ours only
+        else:
+            batch.add("DELETE FROM meta WHERE key = ?", [bad.row[:1]])
+
+
+def _bytes(value: object) -> bytes:
+    """A value as SQLite casts it to a blob."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
 
 
 def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
@@ -62,6 +103,7 @@ def clock_from_json(text: bytes) -> Clock:
         grace_s=float(row["grace_s"]),
         graces=tuple((float(begin), float(end)) for begin, end in row["graces"]),
         standing=None if row["standing"] is None else Cause(row["standing"]),
+        epoch=None if row.get("epoch") is None else Epoch(float(row["epoch"])),
     )
 
 
@@ -124,43 +166,94 @@ def _session_row(session: Session) -> tuple[Any, ...]:
     )
 
 
-def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> None:
-    """Fills a lease table from the file.
+def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> list[Unreadable]:
+    """Fills a lease table from the file. Returns the rows that could not be read.
 
     A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where
     it would have ended at the latest, however often the process is restarted.
+
+    The agent of a row that cannot be read is not known, whatever else there is about it: of an agent whose session is
+    not known nobody can tell that it has gone.
     """
-    agents = table.agents
+    unreadable: list[Unreadable] = []
+    unknown: set[AgentId] = set()
     for row in connection.execute("SELECT * FROM agents"):
-        instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s = row
-        agent = Agent(AgentId(instance_id, user_id))
-        agent.epoch = epoch
-        agent.settled_epoch = settled_epoch
-        agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
-        agent.floor = NEVER if floor is None else Observed(floor)
-        agent.seen = Epoch(seen)
-        agent.mark = Mark(mark)
-        agent.held_at = Running(held_at)
-        agent.held_s = held_s
-        agents[agent.id] = agent
+        try:
+            agent = _agent(row)
+        except UNREADABLE as error:
+            unreadable.append(Unreadable("agents", row, error))
+        else:
+            table.agents[agent.id] = agent
     for row in connection.execute("SELECT * FROM sessions"):
-        session_id, instance_id, user_id, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver = row
-        owner = agents.get(AgentId(instance_id, user_id))
+        owner = table.agents.get(AgentId(row[1], row[2]))
         if owner is None:
             continue
-        session = Session(owner, bytes(session_id))
-        session.incarnation = incarnation
-        session.seq = seq
-        session.horizon = Observed(horizon)
-        session.expires_at = Observed(min(horizon, clock + ttl))
-        session.ttl = ttl
-        session.seen = Epoch(seen)
-        session.closed = bool(closed)
-        session.hidden = bool(hidden)
-        session.main_driver = bool(main_driver)
-        owner.sessions.append(session)
-        owner.seen = max(owner.seen, session.seen)
-        table.sessions[session.session_id] = session
+        try:
+            session = _session(row, owner, clock)
+        except UNREADABLE as error:
+            unreadable.append(Unreadable("sessions", row, error))
+            unknown.add(owner.id)
+        else:
+            owner.sessions.append(session)
+            owner.seen = max(owner.seen, session.seen)
+            table.sessions[session.session_id] = session
+    for agent_id in unknown:
+        for session in table.agents.pop(agent_id).sessions:
+            del table.sessions[session.session_id]
+    return unreadable
+
+
+def _agent(row: tuple[Any, ...]) -> Agent:
+    instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s = row
+    agent = Agent(AgentId(_text(instance_id), _text(user_id)))
+    agent.epoch = _whole(epoch)
+    agent.settled_epoch = _whole(settled_epoch)
+    agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
+    agent.floor = NEVER if floor is None else Observed(_real(floor))
+    agent.seen = Epoch(_real(seen))
+    agent.mark = Mark(mark)
+    agent.held_at = Running(_real(held_at))
+    agent.held_s = _real(held_s)
+    return agent
+
+
+def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
+    session_id, _, _, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver = row
+    if not isinstance(session_id, bytes):
+        raise TypeError(session_id)
+    session = Session(owner, session_id)
+    session.incarnation = _whole(incarnation)
+    session.seq = None if seq is None else _whole(seq)
+    session.horizon = Observed(_real(horizon))
+    session.ttl = _real(ttl)
+    session.expires_at = Observed(min(session.horizon, clock + session.ttl))
+    session.seen = Epoch(_real(seen))
+    session.closed = bool(_whole(closed))
+    session.hidden = bool(_whole(hidden))
+    session.main_driver = bool(_whole(main_driver))
+    return session
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(value)
+    return value
+
+
+def _real(value: object) -> float:
+    """SQLite keeps whatever it is given in any column, infinity included, which no lease may last for."""
+    if not isinstance(value, int | float):
+        raise TypeError(value)
+    if not math.isfinite(value):
+        raise ValueError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode()  # refuses what the connection let pass: bytes that are no UTF-8
+    return value
 
 
 def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
@@ -177,24 +270,36 @@ def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
     )
 
 
-def claims(connection: sqlite3.Connection) -> Iterable[tuple[Claim, Intent | None]]:
-    """The claims that earlier processes left behind."""
-    for row in connection.execute("SELECT * FROM claims").fetchall():
-        instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at = row
-        intent = None
-        if kind is not None:
-            intent = Intent(IntentKind(kind), target, former, Epoch(intended_at))
-        claim = Claim(
-            agent=AgentId(instance_id, user_id),
-            epoch=epoch,
-            token=token,
-            owner=owner,
-            deadline=Observed(deadline),
-            lag_s=0.0,
-            evidence=orjson.loads(evidence),
-            intent=intent,
+def claims(connection: sqlite3.Connection) -> tuple[list[tuple[Claim, Intent | None]], list[Unreadable]]:
+    """The claims that earlier processes left behind, and those that cannot be read: their agents are claimed anew."""
+    found: list[tuple[Claim, Intent | None]] = []
+    unreadable: list[Unreadable] = []
+    for row in connection.execute("SELECT * FROM claims"):
+        try:
+            found.append(_claim(row))
+        except UNREADABLE as error:
+            unreadable.append(Unreadable("claims", row, error))
+    return found, unreadable
+
+
+def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
+    instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at = row
+    intent = None
+    if kind is not None:
+        intent = Intent(
+            IntentKind(kind), _text(target), None if former is None else _text(former), Epoch(_real(intended_at))
         )
-        yield claim, intent
+    claim = Claim(
+        agent=AgentId(_text(instance_id), _text(user_id)),
+        epoch=_whole(epoch),
+        token=_whole(token),
+        owner=_text(owner),
+        deadline=Observed(_real(deadline)),
+        lag_s=0.0,
+        evidence=dict(orjson.loads(evidence)),
+        intent=intent,
+    )
+    return claim, intent
 
 
 def action_row(action: Action) -> tuple[Any, ...]:
@@ -217,16 +322,16 @@ def action(row: tuple[Any, ...]) -> Action:
     """An action of the actions table."""
     key, at, instance_id, user_id, intent, target, outcome, reason, evidence, calls, latency_s = row
     return Action(
-        id=key,
-        at=Epoch(at),
-        agent=AgentId(instance_id, user_id),
+        id=_text(key),
+        at=Epoch(_real(at)),
+        agent=AgentId(_text(instance_id), _text(user_id)),
         intent=IntentKind(intent),
-        target=target,
+        target=_text(target),
         outcome=Outcome(outcome),
-        reason=reason,
-        evidence=orjson.loads(evidence),
-        calls=calls,
-        latency_s=latency_s,
+        reason=_text(reason),
+        evidence=dict(orjson.loads(evidence)),
+        calls=_whole(calls),
+        latency_s=_real(latency_s),
     )
 
 
@@ -238,21 +343,41 @@ def actions(
     cursor: str | None,
     limit: int,
 ) -> list[Action]:
-    """Actions of the history, newest first."""
+    """Actions of the history, newest first. Rows that cannot be read are left out."""
     where: list[str] = []
     values: list[Any] = []
     if agent is not None:
         where.append("instance_id = ? AND user_id = ?")
         values.extend(agent)
-    for condition, value in (("outcome = ?", outcome), ("at >= ?", since), ("id < ?", cursor)):
+    for condition, value in (("outcome = ?", outcome), ("at >= ?", since)):
         if value is not None:
             where.append(condition)
             values.append(value)
-    clause = f"WHERE {' AND '.join(where)}" if where else ""
-    # The clause has names of columns only; every value is bound.
-    sql = f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?"  # noqa: S608
-    found = connection.execute(sql, (*values, limit))
-    return [action(row) for row in found]
+    found: list[Action] = []
+    for row in _newest_first(connection, where, values, cursor, limit):
+        try:
+            found.append(action(row))
+        except UNREADABLE:
+            continue
+        if len(found) == limit:
+            break
+    return found
+
+
+def _newest_first(
+    connection: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], cursor: str | None, limit: int
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of the history, in pages of `limit` for as long as they are asked for."""
+    while True:
+        bounds = [*where, "id < ?"] if cursor is not None else where
+        clause = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        # The clause has names of columns only; every value is bound.
+        sql = f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?"  # noqa: S608
+        page = connection.execute(sql, (*values, *(() if cursor is None else (cursor,)), limit)).fetchall()
+        yield from page
+        if len(page) < limit:
+            return
+        cursor = page[-1][0]
 
 
 def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> list[tuple[str]]:

@@ -45,9 +45,10 @@ from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
 from watchdog.stores.braking import Braking
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
-from watchdog.stores.file import TableFile
+from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.holding import Holding
 from watchdog.stores.leases import LeaseTable
+from watchdog.stores.rows import Unreadable
 from watchdog.stores.tokens import TokenBuckets
 
 ORPHAN_RETRY_S = 5.0
@@ -77,6 +78,9 @@ class SqliteStore:
         self._holding = Holding(
             self._table, self._braking, self._left, rules.timer_s, write=self._write, clock=lambda: self._clock
         )
+        self._missed_s = 0.0
+        # Rows that could not be read when the store was opened, by table and key.
+        self.unreadable: list[Unreadable] = []
 
     # Opening and closing.
 
@@ -84,9 +88,10 @@ class SqliteStore:
         """See `Store.open`."""
         await self._file.open()
         try:
-            await self._file.read(lambda connection: self._load(connection, instant))
+            await self._file.load(lambda connection: self._load(connection, instant))
             batch = Batch(sync=True)
             batch.add(rows.PUT_META, [("secret", self._secret), ("token", str(self._token).encode())])
+            rows.set_aside(batch, self.unreadable)
             await self._write(batch)
         except BaseException:
             await self.close()
@@ -97,16 +102,25 @@ class SqliteStore:
         if saved is None:
             self._clock = clocks.first(instant)
         else:
-            self._clock = clocks.resume(rows.clock_from_json(saved), instant, self._rules.clock)
-        rows.load(connection, self._table, self._clock.observed)
+            before = rows.clock_from_json(saved)
+            self._missed_s = clocks.missed(before, instant)
+            self._clock = clocks.resume(before, instant, self._rules.clock)
+        self.unreadable = rows.load(connection, self._table, self._clock.observed)
         for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
             self._table.forget(agent)  # never seen: its session's row was not written
-        for claim, intent in rows.claims(connection):
-            if intent is not None:
+        claims, unreadable = rows.claims(connection)
+        self.unreadable += unreadable
+        for claim, intent in claims:
+            if intent is not None and claim.agent in self._table.agents:
                 self._left[claim.agent] = claim
-        brakes = rows.meta(connection, "brakes")
-        if brakes is not None:
-            self._braking.load(*rows.brakes_from_json(brakes))
+        brakes = None
+        try:
+            brakes = rows.meta(connection, "brakes")
+            if brakes is not None:
+                self._braking.load(*rows.brakes_from_json(brakes))
+        except rows.UNREADABLE as error:
+            self.unreadable.append(Unreadable("meta", ("brakes", brakes), error))
+            self._braking.lose(self._clock.observed)
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
@@ -139,13 +153,20 @@ class SqliteStore:
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """See `Store.apply`."""
+        self._file.check()
         # The clock as it will be at the next tick, so that a lease is not short by the time since the last one. Only
         # the tick makes it the clock.
         ahead = clocks.advance(self._clock, instant, self._rules.clock).observed
         replies = [self._table.apply(beat, ahead, instant.epoch) for beat in beats]
         self._braking.heard(beats, replies)
-        if self._table.dirty:
-            await self._write(Batch())
+        written = False
+        while not written:
+            # What a reply rests on may be on its way in another write, which may fail.
+            flights = [flight for flight in self._file.flights if flight.carries(beats)]
+            if self._table.dirty:
+                await self._write(Batch())
+            landed = [await flight.landed() for flight in flights]
+            written = all(landed)
         return replies
 
     # The sweep.
@@ -170,6 +191,7 @@ class SqliteStore:
             with contextlib.suppress(StoreUnavailable):
                 await self._write_brakes()
         brake, changes, stopped = self._braking.take()
+        missed_s, self._missed_s = self._missed_s, 0.0
         orphans = self._orphans(owner)
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         return Tick(
@@ -181,6 +203,7 @@ class SqliteStore:
             brake=brake,
             changes=changes,
             stopped=stopped,
+            missed_s=missed_s,
         )
 
     async def _write_brakes(self) -> None:
@@ -471,12 +494,29 @@ class SqliteStore:
 
     async def prune(self, before: Epoch) -> int:
         """See `Store.prune`."""
-        old = [
-            row
-            for row in self._table.agents.values()
-            if row.seen < before and row.claim is None and row.id not in self._left and row.settled and not row.sessions
-        ]
-        for row in old:
-            self._table.forget(row)
-        await self._file.drop_agents([row.id for row in old], self._clock)
-        return len(old) + await self._file.drop_actions(before, self._clock)
+        old = [row for row in self._table.agents.values() if self._outdated(row, before)]
+        forgotten = 0
+        for begin in range(0, len(old), PRUNE_CHUNK):
+            chunk = [row for row in old[begin : begin + PRUNE_CHUNK] if self._outdated(row, before)]
+            await self._file.drop_agents([row.id for row in chunk], self._clock)
+            for row in chunk:
+                if self._outdated(row, before):
+                    self._table.forget(row)
+                    forgotten += 1
+                elif self._table.agents.get(row.id) is row:
+                    # Came back while its row was deleted.
+                    self._table.dirty.agents[row.id] = row
+        return forgotten + await self._file.drop_actions(before, self._clock)
+
+    def _outdated(self, agent: Agent, before: Epoch) -> bool:
+        """Whether nothing is expected of the agent any more, and nothing is under way for it.
+
+        Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
+        """
+        return (
+            self._table.agents.get(agent.id) is agent
+            and agent.seen < before
+            and agent.id not in self._left
+            and agent.settled
+            and not agent.sessions
+        )
