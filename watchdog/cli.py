@@ -123,6 +123,9 @@ def demo(
     raise SystemExit(run_demo(keep=keep))
 
 
+_Html = Annotated[Path | None, typer.Option("--html", help="Also write a report with plots to this file.")]
+
+
 @app.command()
 def simulate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
@@ -138,6 +141,8 @@ def simulate(
     session_ttl: Annotated[float, typer.Option(min=1, help="Compare: this SESSION_TTL and others.")] = 35.0,
     heartbeat_interval: Annotated[float, typer.Option(min=1, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
     connect_rate: Annotated[float, typer.Option(min=0.1, help="Compare: CONNECT_RATE.")] = 2.0,
+    html: _Html = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Only what lost requests cost, computed.")] = False,  # noqa: FBT002
 ) -> None:
     """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
     if seed is not None and check:
@@ -148,10 +153,10 @@ def simulate(
         from watchdog.simulation.check import check as check_worlds
 
         raise SystemExit(check_worlds(first, seeds or 10))
-    from watchdog.simulation.compare import compare
+    from watchdog.simulation.compare import run as run_comparison
     from watchdog.simulation.workload import Workload
 
-    compare(
+    run_comparison(
         Workload(
             agents=agents,
             hours=hours,
@@ -161,7 +166,9 @@ def simulate(
             ttl_s=session_ttl,
             rate=connect_rate,
             seed=seed or 0,
-        )
+        ),
+        html,
+        explain=explain,
     )
 
 

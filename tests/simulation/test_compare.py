@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from watchdog.simulation.compare import compare, measure, quantile
+from watchdog.simulation.compare import compare, measure
+from watchdog.simulation.sheets import quantile
 from watchdog.simulation.workload import Day, Workload
 
 
@@ -37,11 +38,10 @@ def test_the_quota_makes_those_who_leave_together_wait():
     assert played(workload(agents=400, hours=0.3, rate=0.5)).drain_s > 60
 
 
-def test_the_table_shows_each_pair(capsys):
+def test_each_pair_is_measured_on_the_same_day():
     found = compare(workload(agents=5))
-    told = capsys.readouterr().out
-    assert len(found) == 5
-    assert "false Offlines" in told
+    assert [(each.timer_s, each.ttl_s) for each in found] == [(5, 35), (5, 30), (5, 55), (15, 35), (30, 35)]
+    assert len({len(each.detection_s) for each in found}) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,24 @@ too rare to be seen in a day; how rare is computed (`loss.py`) and stands beside
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
+
+from rich.console import Console
 
 from watchdog.core.model import AgentId, Beat, BeatType
 from watchdog.simulation.loss import Channel, Timing, compute
 from watchdog.simulation.player import TICK_S, Figures, Player
+from watchdog.simulation.report import render, write
+from watchdog.simulation.sheets import of_figures, of_loss, show
 from watchdog.simulation.workload import Day, Event, Kind, Left, Workload
 from watchdog.stores.facts import Agent
+
+NOTE = (
+    "false: set Offline while the page was there and its network up; drawn, and computed for loss alone. cut off: set "
+    "while their own network was lost. found: from leaving to the decision. ghost s: seconds in which agents who had "
+    "left could get contacts, all together. writes, reads: calls of Connect. drain: longest wait for the quota."
+)
 
 INTERVALS_IN_TTL = 3
 """A TTL has at least so many intervals; the settings demand it."""
@@ -115,3 +126,27 @@ def compare(workload: Workload) -> list[Figures]:
     events = sorted(event for number in range(workload.agents) for event in Day(number, workload).events())
     pairs = settings(workload.timer_s, workload.ttl_s, workload.interval_s)
     return [measure(workload, events, timer_s, ttl_s) for timer_s, ttl_s in pairs]
+
+
+def run(workload: Workload, html: Path | None, *, explain: bool = False) -> None:
+    """Prints the comparison, or only what loss costs, and writes the report.
+
+    Raises:
+        WatchdogError: The report cannot be written.
+    """
+    console = Console(highlight=False)
+    timing = Timing(workload.timer_s, workload.ttl_s, workload.interval_s)
+    if explain:
+        show(of_loss(workload.loss, timing), console)
+        return
+    found = compare(workload)
+    agent_hours = workload.agents * workload.hours
+    title = (
+        f"{workload.agents} agents, {workload.hours:g} h, loss {workload.loss:.3g}, "
+        f"beat each {workload.interval_s:g} s, {workload.rate:g} calls/s"
+    )
+    sheet = of_figures(title, found, agent_hours, "cut off", NOTE)
+    show([sheet], console)
+    if html is not None:
+        write(html, render(f"Timers compared: {title}", found, [sheet, *of_loss(workload.loss, timing)], agent_hours))
+        console.print(f"Report: {html}")

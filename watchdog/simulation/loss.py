@@ -204,7 +204,7 @@ def _between_arrivals(channel: Channel, interval_s: float) -> float:
     quick = POST_TIMEOUT_S + sum(RETRY_S) / 2
     slow = POST_TIMEOUT_S + (BACKOFF_S + LEAST_BACKOFF_S**2 / BACKOFF_S) / 2
     found, failing_s, lost = interval_s, 0.0, channel.after_arrival(interval_s)
-    while lost > 1e-12:  # noqa: PLR2004 - nothing of ten seconds
+    while lost > 1e-12:
         gap_s = slow if backing_off(failing_s) else quick
         found += lost * gap_s
         failing_s += gap_s

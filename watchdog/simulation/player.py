@@ -119,12 +119,10 @@ class Player:
             self._look()
             self._write()
         if self._read_back_at and self._read_back_at[0] <= self.now and self._may_read():
-            for _ in range(min(READ_MOST, len(self._read_back_at))):
-                if self._read_back_at[0] > self.now:
-                    break
+            read = 0
+            while read < READ_MOST and self._read_back_at and self._read_back_at[0] <= self.now:
                 self._read_back_at.popleft()
-                if not self._read_back_at:
-                    break
+                read += 1
         # What is dirty would go to the disk.
         self._table.dirty.agents.clear()
         self._table.dirty.sessions.clear()
