@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchdog import __version__
-from watchdog.errors import SettingsError, WatchdogError
+from watchdog.errors import RecordingError, SettingsError, WatchdogError
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
@@ -39,7 +39,7 @@ def main() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, RecordingError) as error:
         _complain(error)
         sys.exit(EXIT_USAGE)
     except WatchdogError as error:
@@ -206,6 +206,46 @@ def release(
 ) -> None:
     """Let go all agents who are held, and keep the brake from holding for a time."""
     _order("released", for_, instance, reason, url, token_file, as_json=as_json)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
+    for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
+    url: _Url = DAEMON_URL,
+    token_file: _TokenFile = None,
+) -> None:
+    """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`. Ctrl-C ends it early."""
+    from watchdog.recording import record as run_recording
+    from watchdog.settings import admin_token
+    from watchdog.values import seconds
+
+    try:
+        for_s = seconds(for_)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    lines = run_recording(url, admin_token(token_file), for_s, out)
+    typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="What `watchdog record` wrote.")],
+    session_end_timer: Annotated[
+        float | None, typer.Option(min=0, help="This SESSION_END_TIMER and others; by default the recorded one.")
+    ] = None,
+    session_ttl: Annotated[
+        float | None, typer.Option(min=1, help="This SESSION_TTL and others; by default the recorded one.")
+    ] = None,
+    connect_rate: Annotated[
+        float | None, typer.Option(min=0.1, help="CONNECT_RATE; by default the recorded one.")
+    ] = None,
+    html: _Html = None,
+) -> None:
+    """Try timers on a recording: who would have been set and was there after all, and how soon the others."""
+    from watchdog.simulation.replay import run as run_replay
+
+    run_replay(file, session_end_timer, session_ttl, connect_rate, html)
 
 
 def _order(

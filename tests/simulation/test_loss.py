@@ -17,7 +17,7 @@ DRAWN = -0.15
 
 
 def drawn(agents, hours, loss, **changes):
-    """False Offlines in a world in which nothing happens but losses and what `changes` says; its agent-hours, and its reloads."""
+    """A world with losses and what `changes` says: its false Offlines, agent-hours and reloads."""
     told = {"reload_every_s": NEVER, "outage_every_s": NEVER, "crash_every_s": NEVER, **changes}
     work = Workload(agents, hours, loss, 10.0, 5.0, 35.0, rate=100.0, **told)
     events = sorted(event for number in range(agents) for event in Day(number, work).events())

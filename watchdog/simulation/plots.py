@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from itertools import count
 
-WIDTH = 640
-LABEL, VALUE = 110, 90
+WIDTH = 420
+LABEL, VALUE = 84, 80
 """Room for texts on the left and on the right of bars."""
 
 BAR = 22
-CURVE_HEIGHT = 300
-MARGIN = 44
+CURVE_HEIGHT = 250
+MARGIN = 50
 
 _ids = count(1)
 

@@ -18,22 +18,24 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --paper: #14181f; --faint: #a3abba; --line: #3a4250;
   --c0: #78aef0; --c1: #f09a66; --c2: #63c794; --c3: #cf93e0; --c4: #d9c04f; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
   margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p, footer { color: var(--faint); max-width: 45rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-top: 1rem; }
+.wide:focus-visible { outline: 2px solid var(--c0); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 0; }
 tbody th { font-weight: 400; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.5rem; }
 figure { margin: 0; }
 figcaption { font-weight: 600; margin-bottom: .5rem; }
 svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--ink); font-size: 15px; }
+svg { max-width: 34rem; }
+svg text { fill: var(--ink); font-size: 14px; }
 .grid { stroke: var(--line); }
 .line { fill: none; stroke-width: 2.5; }
 rect.c0 { fill: var(--c0); }
@@ -109,7 +111,8 @@ def _table(sheet: Sheet) -> str:
         for first, *cells in sheet.rows
     )
     note = f"<p>{escape(sheet.note)}</p>" if sheet.note else ""
+    title = escape(sheet.title)
     return (
-        f'<div class="wide"><table><caption>{escape(sheet.title)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{note}"
+        f'<div class="wide" role="region" tabindex="0" aria-label="{title}"><table><caption>{title}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
     )
