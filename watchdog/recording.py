@@ -78,6 +78,8 @@ class _Copy:
 
     def _write(self, lines: bytes) -> None:
         self._file.write(lines)
+        # Whoever looks at it, or ends this process, finds what has come so far.
+        self._file.flush()
         self._lines += lines.count(b"\n")
         self._last = lines.rstrip(b"\n").rpartition(b"\n")[2]
 

@@ -21,9 +21,9 @@ from watchdog.simulation.workload import Day, Event, Kind, Left, Workload
 from watchdog.stores.facts import Agent
 
 NOTE = (
-    "false: set Offline while the page was there and its network up; drawn, and computed for loss alone. cut off: set "
-    "while their own network was lost. found: from leaving to the decision. ghost s: seconds in which agents who had "
-    "left could get contacts, all together. writes, reads: calls of Connect. drain: longest wait for the quota."
+    "false: set Offline while the page was there and its network up; drawn, and computed for loss alone. Cut off: set "
+    "while their own network was lost. Found: from leaving to the decision. Ghost-seconds: in which agents who had left "
+    "could get contacts, all together. Time to drain: longest wait for the quota."
 )
 
 INTERVALS_IN_TTL = 3
@@ -145,8 +145,8 @@ def run(workload: Workload, html: Path | None, *, explain: bool = False) -> None
         f"{workload.agents} agents, {workload.hours:g} h, loss {workload.loss:.3g}, "
         f"beat each {workload.interval_s:g} s, {workload.rate:g} calls/s"
     )
-    sheet = of_figures(title, found, agent_hours, "cut off", NOTE)
+    sheet = of_figures(title, found, agent_hours, "set while cut off", NOTE)
     show([sheet], console)
     if html is not None:
         write(html, render(f"Timers compared: {title}", found, [sheet, *of_loss(workload.loss, timing)], agent_hours))
-        console.print(f"Report: {html}")
+        console.print(f"Report: {html}", soft_wrap=True)

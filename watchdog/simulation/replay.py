@@ -34,9 +34,9 @@ PRESENT_S = 60.0
 """So much of the time from a beat to the next counts as presence at most."""
 
 NOTE = (
-    "false: set, though the same page beat later, or the next one said hello within 30 s of the bye. slept: the same, "
-    "and the page's own timer had stood still. found: from the last sign of life to the decision, in observed time. "
-    "ghost s: that time, all together. writes, reads: calls of Connect as they would be. drain: longest wait for the "
+    "false: set, though the same page beat later, or the next one said hello within 30 s of the bye. Asleep: the same, "
+    "and the page's own timer had stood still. Found: from the last sign of life to the decision, in observed time. "
+    "Ghost-seconds: that time, all together. Calls are those that would be made. Time to drain: longest wait for the "
     "quota."
 )
 
@@ -213,7 +213,7 @@ def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | No
         replay.play(recorded)
     hours = replay.present_s / 3_600
     title = f"{path.name}: {replay.agents} agents, {hours:.0f} agent-hours"
-    sheet = of_figures(title, [each.figures for each in replay.players], hours, "slept", NOTE)
+    sheet = of_figures(title, [each.figures for each in replay.players], hours, "set while asleep", NOTE)
     done = Sheet(
         f"What the daemon did meanwhile: {replay.calls} calls of Connect",
         ("outcome", "decisions"),
@@ -225,4 +225,4 @@ def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | No
     if html is not None:
         figures = [each.figures for each in replay.players]
         write(html, render(f"Timers compared: {title}", figures, [sheet, done], hours))
-        console.print(f"Report: {html}")
+        console.print(f"Report: {html}", soft_wrap=True)

@@ -96,7 +96,8 @@ def write(path: Path, text: str) -> None:
 
 
 def _wrong(figures: Figures, agent_hours: float) -> tuple[str, float, str]:
-    value = figures.false / agent_hours if figures.computed is None else figures.computed
+    drawn = figures.false / agent_hours if agent_hours else 0.0
+    value = drawn if figures.computed is None else figures.computed
     return pair(figures), value, rate(value)
 
 

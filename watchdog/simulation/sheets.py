@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
@@ -56,26 +57,22 @@ def of_figures(title: str, found: list[Figures], agent_hours: float, excused: st
         excused: What the mistakes are called that are not the timers' fault.
         note: Said of the day or the recording.
     """
-    computed = any(each.computed is not None for each in found)
-    headings = ("timer / TTL", "false", "per 10⁶ h", *(("computed",) if computed else ()), excused)
-    headings += ("found p50", "p99", "ghost s", "writes", "reads", "drain")
-    rows = tuple(
-        (
-            pair(each),
-            str(each.false),
-            rate(each.false / agent_hours if agent_hours else 0.0),
-            *(() if not computed else ("–",) if each.computed is None else (rate(each.computed),)),
-            str(each.excused),
-            f"{quantile(each.detection_s, 0.5):.0f} s",
-            f"{quantile(each.detection_s, 0.99):.0f} s",
-            f"{each.ghost_s:.0f}",
-            str(each.writes),
-            str(each.reads),
-            f"{each.drain_s:.0f} s",
-        )
-        for each in found
-    )
-    return Sheet(title, headings, rows, note)
+    told: list[tuple[str, Callable[[Figures], str]]] = [
+        ("false Offlines", lambda each: str(each.false)),
+        ("per 10⁶ agent-hours", lambda each: rate(each.false / agent_hours if agent_hours else 0.0)),
+        ("the same, computed", lambda each: "–" if each.computed is None else rate(each.computed)),
+        (excused, lambda each: str(each.excused)),
+        ("found, half", lambda each: f"{quantile(each.detection_s, 0.5):.0f} s"),
+        ("found, 99 %", lambda each: f"{quantile(each.detection_s, 0.99):.0f} s"),
+        ("ghost-seconds", lambda each: f"{each.ghost_s:.0f}"),
+        ("Connect, writes", lambda each: str(each.writes)),
+        ("Connect, reads", lambda each: str(each.reads)),
+        ("time to drain", lambda each: f"{each.drain_s:.0f} s"),
+    ]
+    if all(each.computed is None for each in found):
+        del told[2]
+    rows = tuple((name, *map(cell, found)) for name, cell in told)
+    return Sheet(title, ("timer / TTL", *map(pair, found)), rows, note)
 
 
 def of_loss(loss: float, timing: Timing) -> list[Sheet]:
@@ -133,11 +130,13 @@ def rate(per_hour: float) -> str:
 def show(sheets: list[Sheet], console: Console) -> None:
     """Prints tables."""
     for sheet in sheets:
-        table = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(sheet.headings):
             table.add_column(heading, justify="right" if number else "left")
         for row in sheet.rows:
             table.add_row(*row)
+        # A title of the table itself would be folded to its width.
+        console.print(sheet.title, style="italic")
         console.print(table)
         if sheet.note:
             console.print(sheet.note)
