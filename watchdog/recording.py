@@ -69,7 +69,7 @@ class _Copy:
         except httpx.HTTPError as error:
             self._close("the connection was lost")
             raise DaemonError(
-                f"The stream broke off after {self._lines} lines: {error or type(error).__name__}."
+                f"The stream broke off after {self._lines} lines: {str(error) or type(error).__name__}."
             ) from None
         if not self._ended():
             self._close("the stream ended")

@@ -22,8 +22,8 @@ from watchdog.stores.facts import Agent
 
 NOTE = (
     "false: set Offline while the page was there and its network up; drawn, and computed for loss alone. Cut off: set "
-    "while their own network was lost. Found: from leaving to the decision. Ghost-seconds: in which agents who had left "
-    "could get contacts, all together. Time to drain: longest wait for the quota."
+    "while their own network was lost. Found: from leaving to the decision. Ghost-seconds: in which agents who had "
+    "left could get contacts, all together. Time to drain: longest wait for the quota."
 )
 
 INTERVALS_IN_TTL = 3

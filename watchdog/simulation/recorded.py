@@ -1,6 +1,6 @@
 """Reads the files that `watchdog record` writes, line by line: nothing is trusted, and nothing is kept.
 
-The format is in docs/recordings.md; `watchdog.ingest.recording` writes it.
+The format is in docs/timers.md; `watchdog.ingest.recording` writes it.
 """
 
 from __future__ import annotations
