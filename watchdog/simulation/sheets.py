@@ -62,8 +62,8 @@ def of_figures(title: str, found: list[Figures], agent_hours: float, excused: st
         ("per 10⁶ agent-hours", lambda each: rate(each.false / agent_hours if agent_hours else 0.0)),
         ("the same, computed", lambda each: "–" if each.computed is None else rate(each.computed)),
         (excused, lambda each: str(each.excused)),
-        ("found, half", lambda each: f"{quantile(each.detection_s, 0.5):.0f} s"),
-        ("found, 99 %", lambda each: f"{quantile(each.detection_s, 0.99):.0f} s"),
+        ("found, half", lambda each: _found(each, 0.5)),
+        ("found, 99 %", lambda each: _found(each, 0.99)),
         ("ghost-seconds", lambda each: f"{each.ghost_s:.0f}"),
         ("Connect, writes", lambda each: str(each.writes)),
         ("Connect, reads", lambda each: str(each.reads)),
@@ -141,6 +141,10 @@ def show(sheets: list[Sheet], console: Console) -> None:
         if sheet.note:
             console.print(sheet.note)
             console.print()
+
+
+def _found(figures: Figures, part: float) -> str:
+    return f"{quantile(figures.detection_s, part):.0f} s" if figures.detection_s else "–"
 
 
 def _hello(rule: HelloRule) -> str:
