@@ -107,11 +107,11 @@ def test_the_report_asks_for_nothing_and_names_everything(tmp_path, capsys):
 
 
 def test_what_is_told_cannot_become_markup(tmp_path):
-    sheet = Sheet("<b>", ("<i>",), (("<u>",),), "<s>")
+    sheet = Sheet("<b>", ("<i>", "<i>"), (("<u>", "<em>"),), "<s>")
     text = render("<script>", [Figures(5, 35)], [sheet], 1.0)
     page = Page()
     page.feed(text)
-    assert {"b", "i", "u", "s", "script"}.isdisjoint(page.tags)
+    assert {"b", "i", "u", "em", "s", "script"}.isdisjoint(page.tags)
 
 
 def test_a_report_that_cannot_be_written_says_so(tmp_path):

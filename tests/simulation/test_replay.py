@@ -153,6 +153,7 @@ GOOD = beat(1.0)
         ([HEAD, {**GOOD, "kind": ["beat"]}], 2, "`kind`"),
         ([HEAD, {**GOOD, "kind": "shout"}], 2, "`kind`"),
         ([HEAD, {"t": 1.0, "kind": "action", "a": 1, "calls": 1}], 2, "`outcome`"),
+        ([HEAD, {"t": 1.0, "kind": "action", "a": 1, "outcome": "[/b]", "calls": 1}], 2, "`outcome`"),
         ([HEAD, {"t": 1.0, "kind": "lost", "lines": 0}], 2, "`lines`"),
         ([HEAD, GOOD], 3, "cut off"),
         ([HEAD, GOOD, end(1.0), GOOD], 4, "something follows"),
@@ -175,7 +176,7 @@ def test_a_file_that_is_none_is_refused_with_the_line(tmp_path, text, line, why)
 
 
 def test_what_is_appended_to_a_file_that_was_cut_off_mends_it(tmp_path, capsys):
-    path = written(tmp_path / "r.jsonl", HEAD, *beats(0, 40))
+    path = written(tmp_path / "r[/b].jsonl", HEAD, *beats(0, 40))
     with pytest.raises(RecordingError) as refused:
         run(path, None, None, None, None)
     line = str(refused.value).partition("append ")[2].partition("}")[0] + "}"

@@ -134,7 +134,7 @@ def run(workload: Workload, html: Path | None, *, explain: bool = False) -> None
     Raises:
         WatchdogError: The report cannot be written.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     timing = Timing(workload.timer_s, workload.ttl_s, workload.interval_s)
     if explain:
         show(of_loss(workload.loss, timing), console)

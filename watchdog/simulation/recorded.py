@@ -5,6 +5,7 @@ The format is in docs/timers.md; `watchdog.ingest.recording` writes it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ MAX_NUMBER = 10_000_000
 
 LEAST = 0.01
 """Of a setting that is divided by."""
+
+_NAME = re.compile(r"[a-z_]{1,40}")
 
 _BEATS = frozenset(kind.value for kind in BeatType)
 _LEASES = frozenset({"session", "throttled", None})
@@ -150,8 +153,8 @@ class Recorded:
             )
         if kind == "action":
             outcome = values.get("outcome")
-            if not isinstance(outcome, str):
-                self._refuse("`outcome` is missing")
+            if not isinstance(outcome, str) or not _NAME.fullmatch(outcome):
+                self._refuse("`outcome` is not a name")
             return Done(at, self._int(values, "a", 1), outcome, self._int(values, "calls", 0))
         if kind == "lost":
             return Passed(at, self._int(values, "lines", 1))

@@ -220,7 +220,7 @@ def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | No
         tuple((outcome, str(number)) for outcome, number in replay.outcomes.most_common()),
         f"{replay.lost} lines could not be recorded." if replay.lost else "",
     )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     show([sheet, done], console)
     if html is not None:
         figures = [each.figures for each in replay.players]
