@@ -176,14 +176,14 @@ def test_a_file_that_is_none_is_refused_with_the_line(tmp_path, text, line, why)
 
 
 def test_what_is_appended_to_a_file_that_was_cut_off_mends_it(tmp_path, capsys):
-    path = written(tmp_path / "r[/b].jsonl", HEAD, *beats(0, 40))
+    path = written(tmp_path / "r[bold].jsonl", HEAD, *beats(0, 40))
     with pytest.raises(RecordingError) as refused:
         run(path, None, None, None, None)
     line = str(refused.value).partition("append ")[2].partition("}")[0] + "}"
     with path.open("a") as file:
         file.write(line + "\n")
     run(path, None, None, None, None)
-    assert "1 agents" in capsys.readouterr().out
+    assert "r[bold].jsonl: 1 agents" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "folder", "wrong.jsonl"])
