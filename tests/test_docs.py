@@ -92,7 +92,15 @@ def test_every_variable_named_anywhere_is_one_of_this_version():
 async def test_every_endpoint_and_no_other_is_in_the_page():
     gate = Gate(AuthMode.NONE, Tokens([]), Tokens([]), Tickets([b"0123456789abcdef"]))
     app = build(
-        lane=None, store=None, gate=gate, health=None, metrics=None, version=__version__, instances=(), now=None
+        lane=None,
+        store=None,
+        gate=gate,
+        health=None,
+        metrics=None,
+        recordings=None,
+        version=__version__,
+        instances=(),
+        now=None,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs") as client:
         paths = (await client.get("/openapi.json")).json()["paths"]

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchdog import __version__
-from watchdog.errors import SettingsError, WatchdogError
+from watchdog.errors import RecordingError, SettingsError, WatchdogError
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
@@ -39,7 +39,7 @@ def main() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, RecordingError) as error:
         _complain(error)
         sys.exit(EXIT_USAGE)
     except WatchdogError as error:
@@ -123,6 +123,9 @@ def demo(
     raise SystemExit(run_demo(keep=keep))
 
 
+_Html = Annotated[Path | None, typer.Option("--html", help="Also write a report with plots to this file.")]
+
+
 @app.command()
 def simulate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
@@ -138,6 +141,8 @@ def simulate(
     session_ttl: Annotated[float, typer.Option(min=1, help="Compare: this SESSION_TTL and others.")] = 35.0,
     heartbeat_interval: Annotated[float, typer.Option(min=1, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
     connect_rate: Annotated[float, typer.Option(min=0.1, help="Compare: CONNECT_RATE.")] = 2.0,
+    html: _Html = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Only what lost requests cost, computed.")] = False,  # noqa: FBT002
 ) -> None:
     """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
     if seed is not None and check:
@@ -148,10 +153,10 @@ def simulate(
         from watchdog.simulation.check import check as check_worlds
 
         raise SystemExit(check_worlds(first, seeds or 10))
-    from watchdog.simulation.compare import compare
+    from watchdog.simulation.compare import run as run_comparison
     from watchdog.simulation.workload import Workload
 
-    compare(
+    run_comparison(
         Workload(
             agents=agents,
             hours=hours,
@@ -161,7 +166,9 @@ def simulate(
             ttl_s=session_ttl,
             rate=connect_rate,
             seed=seed or 0,
-        )
+        ),
+        html,
+        explain=explain,
     )
 
 
@@ -199,6 +206,46 @@ def release(
 ) -> None:
     """Let go all agents who are held, and keep the brake from holding for a time."""
     _order("released", for_, instance, reason, url, token_file, as_json=as_json)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
+    for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
+    url: _Url = DAEMON_URL,
+    token_file: _TokenFile = None,
+) -> None:
+    """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`. Ctrl-C ends it early."""
+    from watchdog.recording import record as run_recording
+    from watchdog.settings import admin_token
+    from watchdog.values import seconds
+
+    try:
+        for_s = seconds(for_)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    lines = run_recording(url, admin_token(token_file), for_s, out)
+    typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="What `watchdog record` wrote.")],
+    session_end_timer: Annotated[
+        float | None, typer.Option(min=0, help="This SESSION_END_TIMER and others; by default the recorded one.")
+    ] = None,
+    session_ttl: Annotated[
+        float | None, typer.Option(min=1, help="This SESSION_TTL and others; by default the recorded one.")
+    ] = None,
+    connect_rate: Annotated[
+        float | None, typer.Option(min=0.1, help="CONNECT_RATE; by default the recorded one.")
+    ] = None,
+    html: _Html = None,
+) -> None:
+    """Try timers on a recording: who would have been set and was there after all, and how soon the others."""
+    from watchdog.simulation.replay import run as run_replay
+
+    run_replay(file, session_end_timer, session_ttl, connect_rate, html)
 
 
 def _order(

@@ -44,6 +44,7 @@ from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import server
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, SWEEP_S, Loops
@@ -141,7 +142,9 @@ class Daemon:
             time=loop.time,
         )
         health.unreadable = [str(row) for row in store.unreadable]
-        recorder = Recorder({"log": log_action, "metrics": metrics.action}, loop.time)
+        recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
+        sinks = {"log": log_action, "metrics": metrics.action, "recordings": recordings.action}
+        recorder = Recorder(sinks, loop.time)
         instances = [
             Instance(each.instance_id, each.region or settings.region, each.role_arn, each.external_id)
             for each in settings.instances
@@ -181,6 +184,7 @@ class Daemon:
             metrics,
             epoch=lambda: machine.now().epoch,
             random=random.random,
+            recordings=recordings,
         )
         canary = health.canary = self._canary(gate.tickets, metrics)
         application = build(
@@ -189,6 +193,7 @@ class Daemon:
             gate,
             health,
             metrics,
+            recordings,
             version=__version__,
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
@@ -230,6 +235,7 @@ class Daemon:
         # Heartbeats that were accepted are flushed, who waits for an answer gets it, claims are settled or given back.
         health.stopping = True
         scheduler.shutdown(wait=False)
+        recordings.close()
         http.should_exit = True
         sweeping.clear()
         try:
@@ -365,6 +371,18 @@ def _reconcile_rules(settings: Settings) -> ReconcileRules | None:
         return None
     patience_s = max(UNSEEN_S, settings.session_ttl + settings.session_end_timer)
     return ReconcileRules(patience_s, settings.session_ttl if settings.reconcile == "act" else None)
+
+
+def _recorded(settings: Settings) -> dict[str, object]:
+    """What a recording tells of the settings in force."""
+    return {
+        "session_end_timer_s": settings.session_end_timer,
+        "heartbeat_interval_s": settings.heartbeat_interval,
+        "session_ttl_s": settings.session_ttl,
+        "throttled_session_ttl_s": settings.throttled_session_ttl,
+        "connect_rate": settings.connect_rate,
+        "dry_run": settings.dry_run,
+    }
 
 
 def _heartbeat_rules(settings: Settings, boot: str) -> HeartbeatRules:

@@ -14,6 +14,7 @@
     │   ├── ConnectInvalid       400: the request makes no sense to Connect
     │   ├── ConnectUnavailable   5xx, network, time-out; may have been applied
     │   └── ConnectCredentials   no credentials, or expired ones
+    ├── RecordingError           a file is no recording, or a damaged one
     ├── DaemonError              a running daemon does not answer, or refuses
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
@@ -171,6 +172,14 @@ class ConnectCredentials(ConnectError):
 
     Keep taking heartbeats and try again later: a role's credentials may come back. Operators: check the role, the
     profile or the `AWS_…` variables of the process.
+    """
+
+
+class RecordingError(WatchdogError):
+    """A file cannot be read as a recording: damaged, cut off, another program's, or of a newer version.
+
+    Raised while it is read; what was read until then is of no use. The text names the file, and the line if it is one
+    that is wrong.
     """
 
 

@@ -39,6 +39,7 @@ from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.recording import Recordings
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Tick
 
 INSTANCE = "11111111-2222-3333-4444-555555555555"
@@ -261,6 +262,7 @@ class World:
     counters: Counted = field(default_factory=Counted)
     daemon: Daemon = field(default_factory=Daemon)
     epoch: Epoch = Epoch(1_800_000_000.0)
+    observed: float | None = 100.0
     random: float = 0.5
     client: tuple[str, int] = ("127.0.0.1", 5000)
 
@@ -270,6 +272,7 @@ class World:
         tickets = Tickets([b"k" * 32])
         self.gate = Gate(self.mode, Tokens(self.heartbeat_tokens), Tokens(self.admin_tokens), tickets)
         rules = HeartbeatRules(frozenset({INSTANCE}), 10.0, LeaseRules(35.0, 150.0, 120.0), "boot-1")
+        self.recordings = Recordings({"session_end_timer_s": TIMER_S}, lambda: self.observed)
         self.lane = FastLane(
             self.store,
             self.buffer,
@@ -278,6 +281,7 @@ class World:
             self.counters,
             epoch=lambda: self.epoch,
             random=lambda: self.random,
+            recordings=self.recordings,
         )
         self.app = build(
             self.lane,
@@ -285,6 +289,7 @@ class World:
             self.gate,
             self.daemon,
             self.daemon,
+            self.recordings,
             version="1.2.3",
             instances={INSTANCE},
             now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),

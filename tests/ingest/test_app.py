@@ -66,7 +66,7 @@ async def test_the_probes_tell_what_the_daemon_knows_of_itself(world, http):
     assert detail_of(await http.get("/readyz"), 503) == "The store cannot be written."
 
 
-@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("path", [*ASKED, "/v1/record?for_s=1"])
 async def test_an_operator_needs_an_admin_token(make_world, path):
     for headers in ({}, {"authorization": "Bearer beat-token"}, {"authorization": "Basic admin-token"}):
         response = await asked(make_world(), path, headers)

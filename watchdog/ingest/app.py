@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
@@ -20,6 +20,7 @@ from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.queries import read_agent, read_name, read_since
+from watchdog.ingest.recording import MAX_S, Recordings
 from watchdog.ingest.views import (
     ActionsOut,
     AgentOut,
@@ -80,6 +81,7 @@ def build(
     gate: Gate,
     health: Health,
     metrics: Exposition,
+    recordings: Recordings,
     *,
     version: str,
     instances: Container[str],
@@ -93,6 +95,7 @@ def build(
         gate: Who may ask.
         health: Answers about the daemon.
         metrics: Answers Prometheus.
+        recordings: Answers whoever records.
         version: Of the distribution.
         instances: Ids of the instances that are watched.
         now: The machine's clocks.
@@ -107,7 +110,7 @@ def build(
     )
     problems.install(api)
     api.include_router(_probes(health))
-    api.include_router(_operators(store, gate, health, instances, now))
+    api.include_router(_operators(store, gate, health, recordings, instances, now))
     api.include_router(_scrape(gate, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
 
@@ -151,7 +154,12 @@ def _probes(health: Health) -> APIRouter:
 
 
 def _operators(
-    store: Store, gate: Gate, health: Health, instances: Container[str], now: Callable[[], Instant]
+    store: Store,
+    gate: Gate,
+    health: Health,
+    recordings: Recordings,
+    instances: Container[str],
+    now: Callable[[], Instant],
 ) -> APIRouter:
     def admin(request: Request) -> None:
         gate.check_admin(bearer(request.headers.get("authorization", "")))
@@ -203,6 +211,18 @@ def _operators(
             read_agent(agent), read_name("outcome", outcome, Outcome), read_since(since), cursor or None, limit
         )
         return actions_out(await _page(found))
+
+    @router.get(
+        "/record",
+        response_class=StreamingResponse,
+        responses={
+            200: {"content": {"application/jsonl": {}}, "description": "JSON lines, as they come."},
+            409: {"model": ProblemOut},
+        },
+    )
+    async def record(for_s: Annotated[float, Query(gt=0, le=MAX_S)]) -> StreamingResponse:
+        """Heartbeats and outcomes without names, for so many seconds, while it is read."""
+        return StreamingResponse(recordings.open(for_s), media_type="application/jsonl")
 
     return router
 

@@ -33,6 +33,7 @@ from watchdog.ingest.answers import (
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
+from watchdog.ingest.recording import Recordings
 from watchdog.ingest.wire import (
     JSON_HEADERS,
     Head,
@@ -96,6 +97,7 @@ class FastLane:
         *,
         epoch: Callable[[], Epoch],
         random: Callable[[], float],
+        recordings: Recordings | None = None,
     ) -> None:
         """Puts the lane together.
 
@@ -107,6 +109,7 @@ class FastLane:
             counters: Told what was taken and what was refused.
             epoch: The wall clock, for tickets.
             random: Numbers from 0 to 1, for jitter.
+            recordings: Told what was taken, while one runs; None where nobody can record.
         """
         self._store = store
         self._buffer = buffer
@@ -115,6 +118,7 @@ class FastLane:
         self._counters = counters
         self._epoch = epoch
         self._random = random
+        self._recordings = recordings or Recordings({}, lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whose path is `ONE` or `MANY`. A client that leaves meanwhile is not answered."""
@@ -151,14 +155,14 @@ class FastLane:
         try:
             left_s = self._store.plainly_live(beat)
             if left_s is not None and self._buffer.submit(beat):
-                self._counters.heartbeats[beat.type] += 1
+                self._took(beat, parse_heartbeat, body)
                 return self._live(beat, left_s)
             reply = await self._buffer.submit_and_wait(beat)
         except StoreUnavailable:
             return self._unavailable(Rejection.STORE)
         if reply.verdict is Verdict.FOREIGN:
             return FOREIGN
-        self._counters.heartbeats[beat.type] += 1
+        self._took(beat, parse_heartbeat, body)
         if beat.type is BeatType.BYE:
             return GONE
         if reply.live:
@@ -192,7 +196,7 @@ class FastLane:
             if isinstance(reply, Reply) and reply.verdict is Verdict.FOREIGN:
                 refused.append((index, FOREIGN))
             else:
-                self._counters.heartbeats[beat.type] += 1
+                self._took(beat, parse_batched, items[index])
         for _, each in refused:
             if each.reason is not None:
                 self._counters.rejected[each.reason] += 1
@@ -230,6 +234,12 @@ class FastLane:
         except MessageError as error:
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
         return beat
+
+    def _took(self, beat: Beat, parse: Callable[[Any], Heartbeat], raw: object) -> None:
+        self._counters.heartbeats[beat.type] += 1
+        if self._recordings.running:
+            # Read a second time, so that a beat carries nothing that only recordings need.
+            self._recordings.heartbeat(beat, parse(raw).gap_ms)
 
     def _live(self, beat: Beat, left_s: float) -> Answer:
         ticket = self._gate.tickets.issue(beat.agent, beat.session_id, beat.incarnation, self._epoch())

@@ -12,11 +12,16 @@ import random
 from dataclasses import dataclass
 from enum import IntEnum
 
-POST_TIMEOUT_S = 4.0
-RETRY_S = (1.0, 4.0)
-QUICK_FOR_S = 20.0
-BACKOFF_S = 15.0
-"""The client's time-out, its retries, and its back-off; see `page.py`."""
+from watchdog.simulation.retries import (
+    BACKOFF_S,
+    HELLO,
+    JITTER,
+    LEAST_BACKOFF_S,
+    POST_TIMEOUT_S,
+    RETRY_S,
+    HelloRule,
+    backing_off,
+)
 
 RELOAD_EVERY_S = 1_800.0
 OUTAGE_EVERY_S = 4 * 3_600.0
@@ -25,7 +30,23 @@ BYES = 0.6
 """What people do: a reload every half hour, a lost Wi-Fi every four hours, a crash every five working days; six of ten
 end their day with a bye."""
 
+LOAD_S = (0.3, 3.0)
+"""From the bye of a page that is reloaded to the first hello of the next."""
+
+OFFLINE = 0.3
+ROUTABLE = 0.7
+"""Three of ten end their day Offline by their own hand; of the others, and of those whose page crashes, seven of ten
+can get contacts when they leave."""
+
 OUTAGES_S = (5.0, 15.0, 30.0, 60.0, 180.0)
+
+
+class Left(IntEnum):
+    """What Connect shows of an agent who has left."""
+
+    ROUTABLE = 0
+    BUSY = 1
+    OFFLINE = 2
 
 
 class Kind(IntEnum):
@@ -35,6 +56,7 @@ class Kind(IntEnum):
     BYE = 1
     HERE = 2
     GONE = 3
+    """Comes with a `Left`."""
     OUT = 4
     """The agent's own network is lost."""
     BACK = 5
@@ -53,6 +75,10 @@ class Workload:
         ttl_s: SESSION_TTL to compare with others.
         rate: CONNECT_RATE.
         seed: Of all chance.
+        hello: How a page's first message is sent.
+        reload_every_s: Mean time between two reloads of an agent's page.
+        outage_every_s: The same between two outages of an agent's own network.
+        crash_every_s: The same between two crashes of an agent's browser.
     """
 
     agents: int
@@ -63,10 +89,15 @@ class Workload:
     ttl_s: float
     rate: float
     seed: int = 0
+    hello: HelloRule = HELLO
+    reload_every_s: float = RELOAD_EVERY_S
+    outage_every_s: float = OUTAGE_EVERY_S
+    crash_every_s: float = CRASH_EVERY_S
 
 
 Event = tuple[float, int, Kind, int, float]
-"""When, which agent, what, the session's number, and of a beat for how long others follow it without a loss."""
+"""When, which agent, what, the session's number; and of a beat for how long others follow it without a loss, of who
+is gone what Connect shows."""
 
 
 class Day:
@@ -86,61 +117,78 @@ class Day:
         ends -= rng.uniform(0.0, min(600.0, ends / 4))
         at = rng.uniform(0.0, min(600.0, ends / 4))
         lost = at
-        while (lost := lost + rng.expovariate(1 / OUTAGE_EVERY_S)) < ends:
+        while (lost := lost + rng.expovariate(1 / self._work.outage_every_s)) < ends:
             long = rng.choice(OUTAGES_S) * rng.uniform(0.5, 1.5)
             self._out.append((lost, lost + long))
             self._add(lost, Kind.OUT)
             lost += long
             self._add(lost, Kind.BACK)
         while at < ends:
-            left = self._page(at, ends)
-            at = left
+            at = self._page(at, ends)
         return sorted(self._events)
 
     def _page(self, at: float, ends: float) -> float:
         """One page load; returns when the next one begins."""
         rng = self._rng
         self._session += 1
-        reload_at = at + rng.expovariate(1 / RELOAD_EVERY_S)
-        crash_at = at + rng.expovariate(1 / CRASH_EVERY_S)
+        reload_at = at + rng.expovariate(1 / self._work.reload_every_s)
+        crash_at = at + rng.expovariate(1 / self._work.crash_every_s)
         until = min(reload_at, crash_at, ends)
         self._add(at, Kind.HERE)
-        self._beats(self._retry(at, until) if self._is_lost(at) else at, until)
+        self._beats(self._hello(at, until), until)
         if until == reload_at and until < ends:
             # Mostly with a bye; the next page comes at once, so the agent is not gone.
             if not self._is_lost(until):
                 self._add(until, Kind.BYE)
-            return until + rng.uniform(0.3, 3.0)
-        self._add(until, Kind.GONE)
+            loaded = until + rng.uniform(*LOAD_S)
+            if loaded >= ends:
+                self._add(until, Kind.GONE, Left.ROUTABLE)
+            return loaded
+        offline = until == ends and rng.random() < OFFLINE
+        left = Left.OFFLINE if offline else Left.ROUTABLE if rng.random() < ROUTABLE else Left.BUSY
+        self._add(until, Kind.GONE, left)
         if until == ends and rng.random() < BYES and not self._is_lost(until):
             self._add(until, Kind.BYE)
         return until + rng.uniform(300.0, 1_800.0) if until < ends else ends
 
+    def _hello(self, at: float, until: float) -> float:
+        """Opens the session; returns when."""
+        for _ in range(self._work.hello.copies):
+            if not self._is_lost(at):
+                return at
+            last = at
+            at += self._work.hello.every_s
+        return self._retry(last, until)
+
     def _beats(self, at: float, until: float) -> None:
-        interval, loss = self._work.interval_s, self._work.loss
+        """Beats, from one that arrives at `at`."""
+        interval = self._work.interval_s
         while at < until:
             # A run that arrives: as long as chance and the next outage let it be.
-            quiet = next((begin for begin, end in self._out if end > at), until)
-            run = int(math.log(1.0 - self._rng.random()) / math.log(1.0 - loss)) if loss > 0 else 1 << 30
-            if quiet > at:
-                run = min(run, int((min(quiet, until) - at) / interval))
-                last = at + run * interval
-                self._add(at, Kind.BEAT, max(0.0, min(last, until) - at))
-                at = last + interval * self._rng.uniform(0.9, 1.1)
-                if at >= until or not (loss and self._is_lost(at)):
-                    continue
-            at = self._retry(at, until)
+            limit = min(next((begin for begin, _ in self._out if begin > at), until), until)
+            room = int((limit - at) / interval)
+            run = min(room, self._until_lost())
+            last = at + run * interval
+            self._add(at, Kind.BEAT, last - at)
+            at = last + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            if run < room or self._is_lost(at):
+                at = self._retry(at, until)
 
-    def _retry(self, at: float, until: float) -> float:
-        """Tries again until it arrives; returns when."""
-        since, failures = at, 0
+    def _until_lost(self) -> int:
+        """How many requests arrive before one is lost by chance."""
+        loss = self._work.loss
+        return int(math.log(1.0 - self._rng.random()) / math.log(1.0 - loss)) if loss > 0 else 1 << 30
+
+    def _retry(self, first: float, until: float) -> float:
+        """Tries again, after an attempt at `first` that was lost, until one arrives; returns when."""
+        at, failures = first, 0
         while at < until:
             failures += 1
-            at += POST_TIMEOUT_S
-            if at - since < QUICK_FOR_S:
-                at += self._rng.uniform(*RETRY_S)
+            if backing_off(at - first):
+                wait_s = max(LEAST_BACKOFF_S, self._rng.random() * min(BACKOFF_S, 2.0 ** min(failures, 10)))
             else:
-                at += max(0.5, self._rng.random() * min(BACKOFF_S, 2.0 ** min(failures, 10)))
+                wait_s = self._rng.uniform(*RETRY_S)
+            at += POST_TIMEOUT_S + wait_s
             if not self._is_lost(at):
                 return at
         return at
@@ -148,5 +196,5 @@ class Day:
     def _is_lost(self, at: float) -> bool:
         return any(begin <= at < end for begin, end in self._out) or self._rng.random() < self._work.loss
 
-    def _add(self, at: float, kind: Kind, run_s: float = 0.0) -> None:
-        self._events.append((at, self._agent, kind, self._session, run_s))
+    def _add(self, at: float, kind: Kind, more: float = 0.0) -> None:
+        self._events.append((at, self._agent, kind, self._session, more))
