@@ -26,7 +26,7 @@ from watchdog.ingest import canary as canary_message
 from watchdog.ingest.auth import Tickets
 from watchdog.ingest.buffer import Buffer
 from watchdog.jobs import Jobs
-from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.loops import FLUSH_S, MAX_PULSE_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import seed
@@ -112,6 +112,21 @@ async def sweeps(parts: Parts, seconds: float) -> None:
 
 
 # The loops.
+
+
+async def test_time_in_which_the_process_did_not_run_makes_nothing_late() -> None:
+    clock = [100.0]
+    running = RunningTime(lambda: clock[0])
+    begun = running()
+    for _ in range(10):
+        clock[0] += PULSE_S
+        assert running() - begun == pytest.approx(clock[0] - 100.0)
+        await running.pulse()
+    clock[0] += 3600.0
+    assert running() - begun == pytest.approx(1.0 + MAX_PULSE_S)
+    await running.pulse()
+    clock[0] += PULSE_S
+    assert running() - begun == pytest.approx(1.0 + MAX_PULSE_S + PULSE_S)
 
 
 @pytest.mark.looptime

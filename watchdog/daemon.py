@@ -46,7 +46,7 @@ from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.server import server
 from watchdog.jobs import Jobs
-from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.settings import Settings
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
@@ -123,7 +123,8 @@ class Daemon:
             operations=(PUT_USER_STATUS, GET_CURRENT_USER_DATA, LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES),
             results=("ok", *RESULTS.values()),
         )
-        buffer = Buffer(store, machine.now, loop.time, observe=metrics.flush.observe)
+        running = RunningTime(loop.time)
+        buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
         health = Health(
             settings,
             self._boot,
@@ -131,7 +132,7 @@ class Daemon:
             buffer=buffer,
             metrics=metrics,
             now=machine.now,
-            time=loop.time,
+            time=running,
         )
         recorder = Recorder({"log": log_action, "metrics": metrics.action}, loop.time)
         instances = [
@@ -202,6 +203,7 @@ class Daemon:
         flushing.set()
         roots = {
             "server": asyncio.create_task(http.serve(sockets=[listener])),
+            "pulse": asyncio.create_task(loops.every(PULSE_S, running.pulse, flushing)),
             "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
             "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
         }
@@ -233,6 +235,7 @@ class Daemon:
         await self._ended("server", roots["server"], SERVER_STOP_S + 1)
         flushing.clear()
         await self._ended("flush", roots["flush"], FLUSH_S + 1)
+        await self._ended("pulse", roots["pulse"], PULSE_S + 1)
         with contextlib.suppress(StoreUnavailable):
             await buffer.flush()
         return code, await connect.close(CONNECT_STOP_S)

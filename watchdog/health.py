@@ -35,7 +35,7 @@ class Health:
         brake: What is held, as of the last tick.
         backlog: Agents that are due, as of the last tick.
         store_fault: Why the store's last call failed; None when it succeeded.
-        swept_at: The loop's time at which the sweep was tried last.
+        swept_at: The running time at which the sweep was tried last.
         stopping: The daemon takes no new connections.
     """
 
@@ -59,7 +59,7 @@ class Health:
             buffer: Asked whether flushes are in time.
             metrics: Told how the store does.
             now: The machine's clocks.
-            time: The loop's clock.
+            time: The running time: a process that was stopped is not stuck.
         """
         self.clock: Clock | None = None
         self.brake = BrakeView()
@@ -87,6 +87,10 @@ class Health:
         elif self.store_fault is None:
             self.store_fault = Problem("store_unavailable", str(error), self._now().epoch)
         return news
+
+    def sweeping(self) -> None:
+        """Notes that the sweep is tried now."""
+        self.swept_at = self._time()
 
     def alive(self) -> str | None:
         """See `watchdog.ingest.app.Health.alive`."""

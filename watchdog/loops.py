@@ -26,7 +26,33 @@ SWEEP_S = 0.25
 COUNT_S = 1.0
 """Between counts of all agents for the metrics."""
 
+PULSE_S = 0.1
+"""Between looks at the clock that tell whether the process runs."""
+
+MAX_PULSE_S = 0.3
+"""Most that one look counts: whoever is later than that did not run."""
+
 log = structlog.stdlib.get_logger(__name__)
+
+
+class RunningTime:
+    """Time in which this process ran, in seconds: what it was stopped or starved for is left out.
+
+    Ages are measured with it, so that a process which was stopped does not blame the disk for what waited meanwhile.
+    """
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        """Begins at the loop's time `time`, which goes on while the process is stopped."""
+        self._time = time
+        self._looked_at = self._counted = time()
+
+    def __call__(self) -> float:
+        """Now. Never goes back."""
+        return self._counted + min(MAX_PULSE_S, self._time() - self._looked_at)
+
+    async def pulse(self) -> None:
+        """Looks at the clock; to be called every `PULSE_S`."""
+        self._counted, self._looked_at = self(), self._time()
 
 
 class Loops:
@@ -86,7 +112,7 @@ class Loops:
 
     async def sweep(self) -> None:
         """One tick: flushes, advances the clock, and hands over who is due."""
-        self._health.swept_at = asyncio.get_running_loop().time()
+        self._health.sweeping()
         blind: Cause | None = None
         try:
             await self._buffer.flush()

@@ -27,6 +27,8 @@ from watchdog.sandbox.server import SandboxServer, environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from watchdog.sandbox.model import ConnectModel
+
 INSTANCE = "11111111-2222-3333-4444-555555555555"
 TOKEN = "heartbeat-token-of-the-tests"
 ADMIN = "admin-token-of-the-tests"
@@ -189,8 +191,8 @@ class Connect:
 
 
 @contextlib.contextmanager
-def sandbox(agents: int, port: int = 0) -> Iterator[Connect]:
-    with SandboxServer(port=port) as server:
+def sandbox(agents: int, port: int = 0, model: ConnectModel | None = None) -> Iterator[Connect]:
+    with SandboxServer(model, port=port) as server:
         yield Connect(server, agents)
 
 
