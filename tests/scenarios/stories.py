@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.scenarios.crowd import Crowd
@@ -122,16 +123,15 @@ def story(
 @contextlib.contextmanager
 def _stage(folder: Path, agents: int, model: Callable[[], Any] | None) -> Iterator[Stage]:
     with sandbox(agents, model=None if model is None else model()) as connect:
-        daemon = Daemon(folder, settings(connect.server.url))
+        # Patient: while all of them start, the machine is short of time.
+        daemon = Daemon(folder, settings(connect.server.url), client=httpx.Client(timeout=30.0))
         try:
             yield Stage(folder, connect, daemon)
         finally:
             daemon.close()
 
 
-def _tell(
-    tell: Callable[[Stage], None], folder: Path, agents: int, model: Callable[[], Any] | None
-) -> None:
+def _tell(tell: Callable[[Stage], None], folder: Path, agents: int, model: Callable[[], Any] | None) -> None:
     with _stage(folder, agents, model) as stage:
         try:
             tell(stage)
