@@ -43,6 +43,7 @@ from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.server import server
 from watchdog.jobs import Jobs
@@ -55,9 +56,12 @@ from watchdog.telemetry.logs import LogFormat, configure
 from watchdog.telemetry.metrics import Metrics
 
 SERVER_STOP_S = 2
-DRAIN_S = 4.0
+DRAIN_S = 3.0
 CONNECT_STOP_S = 1.0
 """Time limits of the stop, which is to be over in 10 s together. Source: Docker's default stop time-out."""
+
+RESERVED_FILES = 128
+"""Open files that are no connections of agents: those of the store and the log, and one for each call to others."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -186,7 +190,8 @@ class Daemon:
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
         )
-        http = server(application, drain_s=SERVER_STOP_S)
+        connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
+        http = server(application, connections, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,
@@ -196,6 +201,7 @@ class Daemon:
             metrics=metrics,
             now=machine.now,
             canary=canary,
+            connections=connections,
         )
         scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
@@ -221,10 +227,10 @@ class Daemon:
         )
         code = await self._until_stopped(roots, stop)
 
-        # Heartbeats that were accepted are flushed, who waits for an answer gets it, claims are settled or given back.
+        # Claims are settled or given back. Until then heartbeats are taken, so that whoever returns is not set; then
+        # those that were accepted are flushed, and who waits for an answer gets it.
         health.stopping = True
         scheduler.shutdown(wait=False)
-        http.should_exit = True
         sweeping.clear()
         await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
         if canary is not None:
@@ -232,6 +238,7 @@ class Daemon:
             await asyncio.gather(roots["canary"], return_exceptions=True)
             await canary.close()
         await dispatcher.drain(DRAIN_S)
+        http.should_exit = True
         await self._ended("server", roots["server"], SERVER_STOP_S + 1)
         flushing.clear()
         await self._ended("flush", roots["flush"], FLUSH_S + 1)
@@ -323,13 +330,19 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise WatchdogError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}. Stop what uses it, or set WATCHDOG_HOST "
-            "and WATCHDOG_PORT."
+            f"{host}:{port} cannot be listened on: {reason}. Stop what uses it, or set WATCHDOG_HOST and WATCHDOG_PORT."
         ) from None
     listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return listener
+
+
+def _most_connections() -> int:
+    """How many connections the limit of open files allows, with room for the store, Connect and the log."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(files // 2, files - RESERVED_FILES)
 
 
 def _quota(settings: Settings) -> QuotaRules:

@@ -18,6 +18,7 @@ from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeView
 from watchdog.core.model import Instant
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
@@ -69,6 +70,7 @@ class Health:
         self.stopping = False
         self.dispatcher: Dispatcher | None = None
         self.canary: Canary | None = None
+        self.connections: Connections | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -116,6 +118,13 @@ class Health:
         found = [] if self.store_fault is None else [self.store_fault]
         if self.canary is not None:
             found += self.canary.problems()
+        if self.connections is not None and self.connections.full:
+            told = (
+                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for: "
+                "others are turned away, and the clock stands. Raise the limit (LimitNOFILE, --ulimit nofile), or have "
+                "the load balancer reuse its connections."
+            )
+            found.append(Problem("connections_full", told, self.connections.full_since))
         found += [
             Problem("brake_alarm", f"{hold.why} {hold.next_step}", hold.since)
             for hold in self.brake.holds

@@ -14,6 +14,7 @@ from watchdog.core.model import Instant
 from watchdog.errors import StoreUnavailable
 from watchdog.health import Health
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
 from watchdog.stores.base import Store
 from watchdog.telemetry.metrics import Metrics
 
@@ -69,6 +70,7 @@ class Loops:
         metrics: Metrics,
         now: Callable[[], Instant],
         canary: Canary | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -81,6 +83,7 @@ class Loops:
             metrics: Told the numbers.
             now: The machine's clocks.
             canary: Asked whether anybody can be heard; None trusts the way from outside.
+            connections: Asked whether somebody was turned away; None where nobody is.
         """
         self._owner = owner
         self._store = store
@@ -90,6 +93,7 @@ class Loops:
         self._metrics = metrics
         self._now = now
         self._canary = canary
+        self._connections = connections
         self._counted_at = 0.0
         self._ticked_at: Instant | None = None
 
@@ -120,6 +124,8 @@ class Loops:
             blind = Cause.STORE
         if blind is None and self._canary is not None:
             blind = self._canary.blind()
+        if blind is None and self._connections is not None and self._connections.full:
+            blind = Cause.CONNECTIONS
         instant, before = self._now(), self._ticked_at
         self._ticked_at = instant
         try:

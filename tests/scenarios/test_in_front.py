@@ -57,15 +57,14 @@ def test_a_minute_in_which_requests_are_lost_and_connections_stay_calls_nobody(s
 @story(agents=40, seconds=85)
 def test_a_minute_in_which_only_answers_are_lost_is_no_silence(stage: Stage) -> None:
     stage.start(**BRAKE)
-    with stage.front() as front, stage.crowd(port=front.port) as crowd:
+    with stage.front() as front, stage.crowd(port=front.port, patience_s=1.0) as crowd:
         stage.all_live()
         front.mode = "mute"
         muted = time.monotonic()
         while time.monotonic() - muted < FAULT_S:
-            status = stage.status()
-            assert status["agents"]["live"] == 40
-            assert status["brake"]["state"] == "clear"
+            assert stage.status()["brake"]["state"] == "clear"
             stage.nap(0.5)
+        stage.all_live(limit_s=5)
         assert not crowd.heard(muted + 1)
         front.mode = "open"
         front.cut()
