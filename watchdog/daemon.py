@@ -179,6 +179,7 @@ class Daemon:
             epoch=lambda: machine.now().epoch,
             random=random.random,
         )
+        health.refusals = lane.refusals
         canary = health.canary = self._canary(gate.tickets, metrics)
         application = build(
             lane,

@@ -5,7 +5,7 @@ everyone. Such things stand under `problems`.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from watchdog import __version__
@@ -13,12 +13,13 @@ from watchdog.canary import Canary
 from watchdog.connect.circuit import Problem
 from watchdog.connect.directory import Unresolved
 from watchdog.connect.dispatcher import Dispatcher
-from watchdog.core.brake import State
+from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Clock
-from watchdog.core.holds import BrakeView
+from watchdog.core.holds import BrakeView, HoldView
 from watchdog.core.model import Instant
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
@@ -71,6 +72,7 @@ class Health:
         self.dispatcher: Dispatcher | None = None
         self.canary: Canary | None = None
         self.connections: Connections | None = None
+        self.refusals: Refusals | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -109,6 +111,16 @@ class Health:
             return "Heartbeats wait for more than 1 s to be stored. Look at the disk."
         return None
 
+    def explained(self, brake: BrakeView) -> BrakeView:
+        """What is held, with what the daemon knows of the reason besides the numbers."""
+        return replace(brake, holds=tuple(self.explained_hold(hold) for hold in brake.holds))
+
+    def explained_hold(self, hold: HoldView) -> HoldView:
+        """The same for one group."""
+        if self.refusals is None or not self.refusals.going_on or hold.state not in HOLDS:
+            return hold
+        return replace(hold, why=f"{hold.why} Heartbeats of live sessions are refused for their token.")
+
     def well(self) -> bool:
         """Whether a person need not look: alive, ready, and no problem."""
         return self.alive() is None and self.ready() is None and not self.problems()
@@ -125,6 +137,13 @@ class Health:
                 "the load balancer reuse its connections."
             )
             found.append(Problem("connections_full", told, self.connections.full_since))
+        if self.refusals is not None and self.refusals.going_on and self.refusals.since is not None:
+            told = (
+                f"{self.refusals.count} heartbeats were refused for their token, which began with sessions that were "
+                "live: was a token or a ticket secret taken away too early? The agents fall silent; if they are many, "
+                "the brake holds them."
+            )
+            found.append(Problem("live_sessions_refused", told, self.refusals.since))
         found += [
             Problem("brake_alarm", f"{hold.why} {hold.next_step}", hold.since)
             for hold in self.brake.holds

@@ -9,7 +9,7 @@ from watchdog.canary import Canary
 from watchdog.connect.dispatcher import Dispatcher
 from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.holds import BrakeChange
+from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Instant
 from watchdog.errors import StoreUnavailable
 from watchdog.health import Health
@@ -141,10 +141,10 @@ class Loops:
             self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)
         self._tell_clock(tick.clock)
         self._health.backlog = self._metrics.backlog = tick.backlog
-        self._health.brake = tick.brake
+        self._health.brake = self._health.explained(tick.brake)
         self._metrics.brake_held = tick.brake.held
         for change in tick.changes:
-            _tell_brake(change)
+            _tell_brake(change, self._health.explained_hold(change.hold))
         self._dispatcher.offer(tick)
         await self._count()
 
@@ -173,9 +173,8 @@ class Loops:
             self._metrics.counted(counts.agents, counts.sessions)
 
 
-def _tell_brake(change: BrakeChange) -> None:
+def _tell_brake(change: BrakeChange, hold: HoldView) -> None:
     """One event for each group that holds, has stopped to, or needs a person."""
-    hold = change.hold
     numbers: dict[str, str | float] = {
         "group": hold.group,
         "state": change.after.value,

@@ -92,6 +92,8 @@ def test_tokens_that_were_rotated_badly_set_nobody(stage: Stage) -> None:
         begun = time.monotonic()
         until(lambda: stage.status()["brake"]["held"] == 40, "all are held")
         assert {each.status for each in crowd.since(begun)} == {401}
+        assert "live_sessions_refused" in stage.problems()
+        assert "refused for their token" in stage.daemon.events("brake.tripped")[0]["why"]
         until(lambda: stage.status()["brake"]["holds"][0]["age_s"] > 15, "the fault goes on")
         stage.nothing_was_called()
         assert stage.daemon.stop() == 0

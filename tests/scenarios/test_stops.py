@@ -52,7 +52,7 @@ def _stopped(stage: Stage, seconds: float, *, patience_s: float) -> None:
         resumed = time.monotonic()
         stage.nothing_was_called()
         until(lambda: patient.heard(resumed) == set(present[::2]), "those who waited are answered")
-        until(lambda: eager.heard(resumed) == set(present[1::2]), "the others are heard again")
+        until(lambda: {each.user for each in eager.since(resumed)} == set(present[1::2]), "the others are heard again")
         waited = [
             each for each in (*patient.answers, *reloading.answers) if each.begun > stopped - 1 and each.ended > resumed
         ]
@@ -217,7 +217,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_changes_nothing(stage: S
             took = time.monotonic() - begun
             assert took >= TTL_S + TIMER_S
             advanced = stage.status()["clock"]["observed_s"] - observed
-            assert advanced == pytest.approx(time.monotonic() - begun, abs=2)
+            assert TTL_S + TIMER_S - 0.5 <= advanced <= time.monotonic() - begun + 0.5
             assert {each.status for each in crowd.since(begun)} == {200}
         stage.nobody_was_touched(present)
         assert stage.status()["agents"]["live"] == len(present)

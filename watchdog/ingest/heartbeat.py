@@ -33,6 +33,7 @@ from watchdog.ingest.answers import (
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
+from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.wire import (
     JSON_HEADERS,
     Head,
@@ -84,7 +85,11 @@ class HeartbeatRules:
 
 
 class FastLane:
-    """Answers the two heartbeat paths."""
+    """Answers the two heartbeat paths.
+
+    Attributes:
+        refusals: Of live sessions' heartbeats.
+    """
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class FastLane:
             epoch: The wall clock, for tickets.
             random: Numbers from 0 to 1, for jitter.
         """
+        self.refusals = Refusals(epoch)
         self._store = store
         self._buffer = buffer
         self._gate = gate
@@ -228,6 +234,7 @@ class FastLane:
         try:
             self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch())
         except MessageError as error:
+            self.refusals.note(live=self._store.plainly_live(beat) is not None)
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
         return beat
 
