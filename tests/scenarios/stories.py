@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-TOGETHER = 12
+TOGETHER = 20
 """Stories at a time: so many that their waiting overlaps, so few that they do not starve one another on two cores."""
 
 LIMIT_S = 600.0
