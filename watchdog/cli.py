@@ -22,7 +22,6 @@ from watchdog.errors import SettingsError, WatchdogError
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 
 DAEMON_URL = "http://127.0.0.1:8080"
 """Where the daemon listens by default."""
@@ -46,9 +45,6 @@ def main() -> NoReturn:
     except WatchdogError as error:
         _complain(error)
         sys.exit(EXIT_FAULT)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
 
 

@@ -45,6 +45,7 @@ def _stopped(stage: Stage, seconds: float, *, patience_s: float) -> None:
         daemon.beat(ghost, new_session())
         stage.all_live()
         assert daemon.process is not None
+        observed = stage.status()["clock"]["observed_s"]
         stopped = time.monotonic()
         os.kill(daemon.process.pid, signal.SIGSTOP)
         stage.nap(seconds)
@@ -58,6 +59,8 @@ def _stopped(stage: Stage, seconds: float, *, patience_s: float) -> None:
         ]
         assert {each.status for each in waited} == {200}
         assert {each.status for each in eager.since(resumed)} == {200}
+        advanced = stage.status()["clock"]["observed_s"] - observed
+        assert advanced <= time.monotonic() - stopped - seconds + 2.5  # of a stop 2 s count
         _ghost_is_caught(stage, ghost)
         stage.all_live(len(present))
         assert daemon.events("clock.standing")
