@@ -12,7 +12,7 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 
 # Packages of Debian or Ubuntu, each with the command it brings (see tests/setup.sh).
-TEST_PACKAGES :=
+TEST_PACKAGES := faketime:faketime
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
 .PHONY: help demo run test test-long check simulate bench lock dist clean

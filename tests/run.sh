@@ -17,6 +17,6 @@ half() {
 }
 
 ran=0
-half -n 2 -m "($marks) and not serial"
+half -n 2 --dist loadgroup -m "($marks) and not serial"
 half -m "($marks) and serial"
 ((ran)) || exit 5

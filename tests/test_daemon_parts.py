@@ -19,14 +19,16 @@ from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.reconcile import ReconcileRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Beat, BeatType
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType
 from watchdog.errors import StoreUnavailable
 from watchdog.health import STUCK_S, Health
 from watchdog.ingest import canary as canary_message
 from watchdog.ingest.auth import Tickets
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
+from watchdog.ingest.refusals import Refusals
 from watchdog.jobs import Jobs
-from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.loops import FLUSH_S, MAX_PULSE_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import seed
@@ -112,6 +114,21 @@ async def sweeps(parts: Parts, seconds: float) -> None:
 
 
 # The loops.
+
+
+async def test_time_in_which_the_process_did_not_run_makes_nothing_late() -> None:
+    clock = [100.0]
+    running = RunningTime(lambda: clock[0])
+    begun = running()
+    for _ in range(10):
+        clock[0] += PULSE_S
+        assert running() - begun == pytest.approx(clock[0] - 100.0)
+        await running.pulse()
+    clock[0] += 3600.0
+    assert running() - begun == pytest.approx(1.0 + MAX_PULSE_S)
+    await running.pulse()
+    clock[0] += PULSE_S
+    assert running() - begun == pytest.approx(1.0 + MAX_PULSE_S + PULSE_S)
 
 
 @pytest.mark.looptime
@@ -334,6 +351,46 @@ async def test_while_the_canary_does_not_come_back_the_clock_stands(parts: Parts
     assert parts.health.clock.standing is Cause.GRACE
     assert parts.health.problems() == []
     await canary.close()
+
+
+@pytest.mark.looptime
+async def test_while_connections_are_turned_away_the_clock_stands_and_it_is_told(parts: Parts) -> None:
+    await parts.store.open(instant())
+    connections = Connections(100, asyncio.get_running_loop().time, lambda: instant().epoch)
+    parts.health.connections = parts.loops._connections = connections
+    await sweeps(parts, 10)
+    before = parts.health.clock
+    connections.turn_away()
+    await sweeps(parts, 5)
+    connections.turn_away()
+    await sweeps(parts, 9)
+    clock = parts.health.clock
+    assert before is not None
+    assert clock is not None
+    assert (clock.standing, clock.observed) == (Cause.CONNECTIONS, before.observed)
+    (problem,) = parts.health.problems()
+    assert problem.code == "connections_full"
+    assert "100 connections" in problem.detail
+    assert parts.health.ready() is None
+    await sweeps(parts, 2)
+    assert parts.health.clock is not None
+    assert parts.health.clock.standing is Cause.GRACE
+    assert parts.health.problems() == []
+
+
+@pytest.mark.looptime
+async def test_a_hold_says_that_live_sessions_are_refused(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.health.refusals = Refusals(lambda: instant().epoch)
+    for number in range(40):
+        parts.buffer.submit(Beat(AgentId(INSTANCE, f"agent-{number}"), session(number), ttl=TTL))
+    await sweeps(parts, TTL - 1)
+    parts.health.refusals.note(live=True)
+    await sweeps(parts, 2)
+    (hold,) = (await parts.health.status())["brake"]["holds"]
+    assert hold["why"].endswith("Heartbeats of live sessions are refused for their token.")
+    assert [problem.code for problem in parts.health.problems()] == ["live_sessions_refused"]
+    assert not parts.health.well()
 
 
 @pytest.mark.looptime

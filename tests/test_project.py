@@ -1,11 +1,14 @@
 """The project's own files: locked requirements, one version, make targets, what goes into the image and the wheel."""
 
 import fnmatch
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,28 @@ def test_the_variables_that_the_image_sets_are_settings():
     settings = Settings.load(variables | {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": "t"})
     assert (settings.host, settings.port) == ("0.0.0.0", 8080)
     assert settings.store_path == Path("/data/watchdog.db")
+
+
+def test_the_image_asks_for_its_health_where_it_listens():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"^HEALTHCHECK .*?CMD (\[[^\n]*\])$", text, re.MULTILINE | re.DOTALL)
+    _, *arguments = json.loads(found[1])
+    asked = []
+
+    class Livez(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Livez) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        env = {"PATH": os.environ["PATH"], "WATCHDOG_PORT": str(server.server_port)}
+        subprocess.run([sys.executable, *arguments], env=env, check=True, timeout=30)
+    assert asked == ["/livez"]
 
 
 def test_every_file_of_the_package_goes_into_the_wheel():

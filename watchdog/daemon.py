@@ -15,10 +15,12 @@ import resource
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
 import uvloop
+from apscheduler.schedulers.base import BaseScheduler
 
 from watchdog import __version__, machine
 from watchdog.canary import Canary
@@ -43,11 +45,12 @@ from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.recording import Recordings
-from watchdog.ingest.server import server
+from watchdog.ingest.server import Server, server
 from watchdog.jobs import Jobs
-from watchdog.loops import FLUSH_S, SWEEP_S, Loops
+from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.settings import Settings
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
@@ -56,7 +59,7 @@ from watchdog.telemetry.logs import LogFormat, configure
 from watchdog.telemetry.metrics import Metrics
 
 SERVER_STOP_S = 2
-DRAIN_S = 4.0
+DRAIN_S = 3.0
 CONNECT_STOP_S = 1.0
 STOP_S = 7.0
 """Time limits of the stop, and of all of it but the last flush and the store's closing, which fail after 1 s each with
@@ -64,6 +67,9 @@ a locked file: to be over in 10 s together. Source: Docker's default stop time-o
 
 TOLD_ROWS = 20
 """So many of the rows that cannot be read are told one by one."""
+
+RESERVED_FILES = 128
+"""Open files that are no connections of agents: those of the store and the log, and one for each call to others."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -89,6 +95,22 @@ def run(settings: Settings) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is to be stopped."""
+
+    roots: dict[str, asyncio.Task[None]]
+    sweeping: asyncio.Event
+    flushing: asyncio.Event
+    scheduler: BaseScheduler
+    recordings: Recordings
+    canary: Canary | None
+    dispatcher: Dispatcher
+    http: Server
+    buffer: Buffer
+    connect: BotoConnect
 
 
 class Daemon:
@@ -131,7 +153,8 @@ class Daemon:
             operations=(PUT_USER_STATUS, GET_CURRENT_USER_DATA, LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES),
             results=("ok", *RESULTS.values()),
         )
-        buffer = Buffer(store, machine.now, loop.time, observe=metrics.flush.observe)
+        running = RunningTime(loop.time)
+        buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
         health = Health(
             settings,
             self._boot,
@@ -139,7 +162,7 @@ class Daemon:
             buffer=buffer,
             metrics=metrics,
             now=machine.now,
-            time=loop.time,
+            time=running,
         )
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
@@ -186,6 +209,7 @@ class Daemon:
             random=random.random,
             recordings=recordings,
         )
+        health.refusals = lane.refusals
         canary = health.canary = self._canary(gate.tickets, metrics)
         application = build(
             lane,
@@ -198,7 +222,8 @@ class Daemon:
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
         )
-        http = server(application, drain_s=SERVER_STOP_S)
+        connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
+        http = server(application, connections, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,
@@ -208,6 +233,7 @@ class Daemon:
             metrics=metrics,
             now=machine.now,
             canary=canary,
+            connections=connections,
         )
         scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
@@ -215,6 +241,7 @@ class Daemon:
         flushing.set()
         roots = {
             "server": asyncio.create_task(http.serve(sockets=[listener])),
+            "pulse": asyncio.create_task(loops.every(PULSE_S, running.pulse, flushing)),
             "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
             "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
         }
@@ -232,34 +259,43 @@ class Daemon:
         )
         code = await self._until_stopped(roots, stop)
 
-        # Heartbeats that were accepted are flushed, who waits for an answer gets it, claims are settled or given back.
+        parts = _Parts(roots, sweeping, flushing, scheduler, recordings, canary, dispatcher, http, buffer, connect)
         health.stopping = True
-        scheduler.shutdown(wait=False)
-        recordings.close()
-        http.should_exit = True
-        sweeping.clear()
+        return code, await self._stopped(parts)
+
+    async def _stopped(self, parts: _Parts) -> bool:
+        """Stops all parts in order; returns whether no call to AWS is left running.
+
+        Claims are settled or given back. Until then heartbeats are taken, so that whoever returns is not set; then
+        those that were accepted are flushed, and who waits for an answer gets it.
+        """
+        parts.scheduler.shutdown(wait=False)
+        parts.recordings.close()
+        parts.sweeping.clear()
         try:
             async with asyncio.timeout(STOP_S):
-                await self._ended("sweep", roots["sweep"], SWEEP_S + 1)
-                if canary is not None:
-                    roots["canary"].cancel()
-                    await asyncio.gather(roots["canary"], return_exceptions=True)
-                    await canary.close()
-                await dispatcher.drain(DRAIN_S)
-                await self._ended("server", roots["server"], SERVER_STOP_S + 1)
-                flushing.clear()
-                await self._ended("flush", roots["flush"], FLUSH_S + 1)
-                clean = await connect.close(CONNECT_STOP_S)
+                await self._ended("sweep", parts.roots["sweep"], SWEEP_S + 1)
+                if parts.canary is not None:
+                    parts.roots["canary"].cancel()
+                    await asyncio.gather(parts.roots["canary"], return_exceptions=True)
+                    await parts.canary.close()
+                await parts.dispatcher.drain(DRAIN_S)
+                parts.http.should_exit = True
+                await self._ended("server", parts.roots["server"], SERVER_STOP_S + 1)
+                parts.flushing.clear()
+                await self._ended("flush", parts.roots["flush"], FLUSH_S + 1)
+                await self._ended("pulse", parts.roots["pulse"], PULSE_S + 1)
+                clean = await parts.connect.close(CONNECT_STOP_S)
         except TimeoutError:
             # Claims that were not given back are void at the next start, and intents are on the disk.
             log.warning("daemon.stop_cut_short", after_s=STOP_S)
             clean = False
-            for task in roots.values():
+            for task in parts.roots.values():
                 task.cancel()
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(FLUSH_S + 1):
-                await buffer.flush()
-        return code, clean
+                await parts.buffer.flush()
+        return clean
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -344,13 +380,19 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise WatchdogError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}. Stop what uses it, or set WATCHDOG_HOST "
-            "and WATCHDOG_PORT."
+            f"{host}:{port} cannot be listened on: {reason}. Stop what uses it, or set WATCHDOG_HOST and WATCHDOG_PORT."
         ) from None
     listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return listener
+
+
+def _most_connections() -> int:
+    """How many connections the limit of open files allows, with room for the store, Connect and the log."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(files // 2, files - RESERVED_FILES)
 
 
 def _quota(settings: Settings) -> QuotaRules:

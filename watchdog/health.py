@@ -5,7 +5,7 @@ everyone. Such things stand under `problems`.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from watchdog import __version__
@@ -13,11 +13,13 @@ from watchdog.canary import Canary
 from watchdog.connect.circuit import Problem
 from watchdog.connect.directory import Unresolved
 from watchdog.connect.dispatcher import Dispatcher
-from watchdog.core.brake import State
+from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Clock
-from watchdog.core.holds import BrakeView
+from watchdog.core.holds import BrakeView, HoldView
 from watchdog.core.model import Instant
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
+from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
@@ -35,7 +37,7 @@ class Health:
         brake: What is held, as of the last tick.
         backlog: Agents that are due, as of the last tick.
         store_fault: Why the store's last call failed; None when it succeeded.
-        swept_at: The loop's time at which the sweep was tried last.
+        swept_at: The running time at which the sweep was tried last.
         stopping: The daemon takes no new connections.
         unreadable: Rows of the store that could not be read when it was opened, by table and key.
     """
@@ -60,7 +62,7 @@ class Health:
             buffer: Asked whether flushes are in time.
             metrics: Told how the store does.
             now: The machine's clocks.
-            time: The loop's clock.
+            time: The running time: a process that was stopped is not stuck.
         """
         self.clock: Clock | None = None
         self.brake = BrakeView()
@@ -71,6 +73,8 @@ class Health:
         self.unreadable: list[str] = []
         self.dispatcher: Dispatcher | None = None
         self.canary: Canary | None = None
+        self.connections: Connections | None = None
+        self.refusals: Refusals | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -90,6 +94,10 @@ class Health:
             self.store_fault = Problem("store_unavailable", str(error), self._now().epoch)
         return news
 
+    def sweeping(self) -> None:
+        """Notes that the sweep is tried now."""
+        self.swept_at = self._time()
+
     def alive(self) -> str | None:
         """See `watchdog.ingest.app.Health.alive`."""
         idle = self._time() - self.swept_at
@@ -104,6 +112,16 @@ class Health:
         if self._buffer.late:
             return "Heartbeats wait for more than 1 s to be stored. Look at the disk."
         return None
+
+    def explained(self, brake: BrakeView) -> BrakeView:
+        """What is held, with what the daemon knows of the reason besides the numbers."""
+        return replace(brake, holds=tuple(self.explained_hold(hold) for hold in brake.holds))
+
+    def explained_hold(self, hold: HoldView) -> HoldView:
+        """The same for one group."""
+        if self.refusals is None or not self.refusals.going_on or hold.state not in HOLDS:
+            return hold
+        return replace(hold, why=f"{hold.why} Heartbeats of live sessions are refused for their token.")
 
     def well(self) -> bool:
         """Whether a person need not look: alive, ready, and no problem."""
@@ -123,6 +141,20 @@ class Health:
             )
         if self.canary is not None:
             found += self.canary.problems()
+        if self.connections is not None and self.connections.full:
+            told = (
+                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for: "
+                "others are turned away, and the clock stands. Raise the limit (LimitNOFILE, --ulimit nofile), or have "
+                "the load balancer reuse its connections."
+            )
+            found.append(Problem("connections_full", told, self.connections.full_since))
+        if self.refusals is not None and self.refusals.going_on and self.refusals.since is not None:
+            told = (
+                f"{self.refusals.count} heartbeats were refused for their token, which began with sessions that were "
+                "live: was a token or a ticket secret taken away too early? The agents fall silent; if they are many, "
+                "the brake holds them."
+            )
+            found.append(Problem("live_sessions_refused", told, self.refusals.since))
         found += [
             Problem("brake_alarm", f"{hold.why} {hold.next_step}", hold.since)
             for hold in self.brake.holds

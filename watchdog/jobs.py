@@ -1,6 +1,9 @@
 """What follows the wall clock: listing the directory, pruning the history, reconciling, and the dead man's ping."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any
 
 import httpx
@@ -77,8 +80,8 @@ class Jobs:
         if self._settings.deadman_url is not None:
             jobs.append((self.ping, DEADMAN_S))
         for job, interval_s in jobs:
-            scheduler.add_job(job, "interval", seconds=interval_s)
-        scheduler.add_job(self.list_directory)  # once, at once
+            scheduler.add_job(_stoppable(job), "interval", seconds=interval_s)
+        scheduler.add_job(_stoppable(self.list_directory))  # once, at once
         return scheduler
 
     async def list_directory(self) -> None:
@@ -120,3 +123,14 @@ class Jobs:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # The URL holds a secret, and the error's text may hold the URL.
             log.warning("deadman.failed", error=type(error).__name__)
+
+
+def _stoppable(job: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """The job, which ends in silence when the scheduler stops: it would be logged as an error, with a traceback."""
+
+    @wraps(job)
+    async def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await job()
+
+    return run

@@ -9,11 +9,12 @@ from watchdog.canary import Canary
 from watchdog.connect.dispatcher import Dispatcher
 from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.holds import BrakeChange
+from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Instant
 from watchdog.errors import StoreUnavailable
 from watchdog.health import Health
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
 from watchdog.stores.base import Store
 from watchdog.telemetry.metrics import Metrics
 
@@ -26,7 +27,33 @@ SWEEP_S = 0.25
 COUNT_S = 1.0
 """Between counts of all agents for the metrics."""
 
+PULSE_S = 0.1
+"""Between looks at the clock that tell whether the process runs."""
+
+MAX_PULSE_S = 0.3
+"""Most that one look counts: whoever is later than that did not run."""
+
 log = structlog.stdlib.get_logger(__name__)
+
+
+class RunningTime:
+    """Time in which this process ran, in seconds: what it was stopped or starved for is left out.
+
+    Ages are measured with it, so that a process which was stopped does not blame the disk for what waited meanwhile.
+    """
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        """Begins at the loop's time `time`, which goes on while the process is stopped."""
+        self._time = time
+        self._looked_at = self._counted = time()
+
+    def __call__(self) -> float:
+        """Now. Never goes back."""
+        return self._counted + min(MAX_PULSE_S, self._time() - self._looked_at)
+
+    async def pulse(self) -> None:
+        """Looks at the clock; to be called every `PULSE_S`."""
+        self._counted, self._looked_at = self(), self._time()
 
 
 class Loops:
@@ -43,6 +70,7 @@ class Loops:
         metrics: Metrics,
         now: Callable[[], Instant],
         canary: Canary | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -55,6 +83,7 @@ class Loops:
             metrics: Told the numbers.
             now: The machine's clocks.
             canary: Asked whether anybody can be heard; None trusts the way from outside.
+            connections: Asked whether somebody was turned away; None where nobody is.
         """
         self._owner = owner
         self._store = store
@@ -64,6 +93,7 @@ class Loops:
         self._metrics = metrics
         self._now = now
         self._canary = canary
+        self._connections = connections
         self._counted_at = 0.0
         self._ticked_at: Instant | None = None
 
@@ -86,7 +116,7 @@ class Loops:
 
     async def sweep(self) -> None:
         """One tick: flushes, advances the clock, and hands over who is due."""
-        self._health.swept_at = asyncio.get_running_loop().time()
+        self._health.sweeping()
         blind: Cause | None = None
         try:
             await self._buffer.flush()
@@ -94,6 +124,8 @@ class Loops:
             blind = Cause.STORE
         if blind is None and self._canary is not None:
             blind = self._canary.blind()
+        if blind is None and self._connections is not None and self._connections.full:
+            blind = Cause.CONNECTIONS
         instant, before = self._now(), self._ticked_at
         self._ticked_at = instant
         try:
@@ -111,10 +143,10 @@ class Loops:
             self._metrics.clock_stopped(tick.clock.standing, tick.stopped_s)
         self._tell_clock(tick.clock)
         self._health.backlog = self._metrics.backlog = tick.backlog
-        self._health.brake = tick.brake
+        self._health.brake = self._health.explained(tick.brake)
         self._metrics.brake_held = tick.brake.held
         for change in tick.changes:
-            _tell_brake(change)
+            _tell_brake(change, self._health.explained_hold(change.hold))
         self._dispatcher.offer(tick)
         await self._count()
 
@@ -143,9 +175,8 @@ class Loops:
             self._metrics.counted(counts.agents, counts.sessions)
 
 
-def _tell_brake(change: BrakeChange) -> None:
+def _tell_brake(change: BrakeChange, hold: HoldView) -> None:
     """One event for each group that holds, has stopped to, or needs a person."""
-    hold = change.hold
     numbers: dict[str, str | float] = {
         "group": hold.group,
         "state": change.after.value,

@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     admin_tokens: Annotated[
         tuple[SecretStr, ...], BeforeValidator(values.secrets), Takes("tokens separated by commas", secret=True)
     ] = ()
-    """Bearer tokens of the admin interface. Without one it is closed."""
+    """Bearer tokens of the admin interface. Without one it is closed, or with AUTH=none open."""
 
     ticket_secrets: Annotated[
         tuple[SecretStr, ...],

@@ -453,3 +453,23 @@ async def test_a_canary_of_somebody_else_is_refused_and_counted(world):
     response = await world.post(canary.call(others, uuid.uuid4().bytes, world.epoch))
     is_problem(response, 401, "unauthorized")
     assert world.counters.rejected["unauthorized"] == 1
+
+
+async def test_refusals_that_begin_with_a_live_session_are_kept_in_mind_while_they_go_on(world, message):
+    refusals = world.lane.refusals
+    assert (await world.post(message(), token="wrong")).status_code == 401
+    assert not refusals.going_on
+    await world.post(message(type="hello"))
+    assert (await world.post(message(), token="wrong")).status_code == 401
+    assert (refusals.going_on, refusals.since, refusals.count) == (True, world.epoch, 1)
+    # those of sessions that ran out meanwhile go on
+    world.store.sessions.clear()
+    began = world.epoch
+    for _ in range(3):
+        world.epoch += 50
+        assert (await world.post(message(), token="wrong")).status_code == 401
+    assert (refusals.going_on, refusals.since, refusals.count) == (True, began, 4)
+    world.epoch += 60
+    assert not refusals.going_on
+    assert (await world.post(message(), token="wrong")).status_code == 401
+    assert not refusals.going_on

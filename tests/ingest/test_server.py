@@ -3,12 +3,16 @@
 import asyncio
 import signal
 import socket
+import time
 import uuid
 
 import httpx
+import orjson
 import pytest
+import structlog
 
-from watchdog.ingest import server as module
+from watchdog.ingest import connections as module
+from watchdog.ingest.connections import Connections
 from watchdog.ingest.server import server
 
 
@@ -18,7 +22,8 @@ def serving():
 
     class Serving:
         def __init__(self, app, **options):
-            self.server = server(app, **options)
+            connections = options.pop("connections", None) or Connections(100, time.monotonic, time.time)
+            self.server = server(app, connections, **options)
             self.socket = socket.socket()
             self.socket.bind(("127.0.0.1", 0))
             self.port = self.socket.getsockname()[1]
@@ -153,3 +158,175 @@ async def test_addresses_are_those_of_connections_whatever_a_header_says(serving
     served = serving(tell_client)
     async with served, httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}") as http:
         assert (await http.get("/", headers={"x-forwarded-for": "10.0.0.1"})).text == "127.0.0.1"
+
+
+TRICKLE = b"POST /v1/heartbeat HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n{"
+
+
+async def test_each_request_of_a_connection_has_a_time_of_its_own(make_world, serving, monkeypatch):
+    monkeypatch.setattr(module, "REQUEST_S", 0.05)
+    async with serving(make_world().app) as served:
+        reader, writer = await served.connect()
+        for _ in range(3):
+            writer.write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.write(TRICKLE)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+CHUNKED = b"POST /v1/heartbeat HTTP/1.1\r\nhost: w\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece", [b"1;x=" + b"x" * 500 + b"\r\n \r\n", b"0\r\n" + b"t: " + b"t" * 500 + b"\r\n"])
+async def test_trailers_and_extensions_of_chunks_are_bounded(make_world, serving, piece):
+    async with serving(make_world().app) as served:
+        reader, writer = await served.connect()
+        writer.write(CHUNKED + piece)
+        reading = asyncio.create_task(reader.read())
+        sent = 0
+        endless = piece if piece.startswith(b"1") else b"t: " + b"t" * 500 + b"\r\n"
+        while not reading.done() and sent < 4 * module.MAX_HEAD:
+            writer.write(endless)
+            sent += len(endless)
+            await asyncio.sleep(0)
+            await asyncio.wait([reading], timeout=0.001)
+        assert (await asyncio.wait_for(reading, 5)).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
+async def test_a_large_body_in_chunks_is_no_large_head(make_world, message, serving):
+    items = [message(session_id=str(uuid.uuid4()), padding="x" * 1000) for _ in range(100)]
+
+    async def chunks():
+        body = orjson.dumps({"heartbeats": items})
+        for begin in range(0, len(body), 1000):
+            yield body[begin : begin + 1000]
+
+    headers = {"authorization": "Bearer beat-token", "content-type": "application/json"}
+    served = serving(make_world().app)
+    async with served, httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as http:
+        response = await http.post("/v1/heartbeats", content=chunks())
+    assert response.json() == {"accepted": 100, "rejected": []}
+
+
+async def test_java_asks_for_http_2_with_its_first_request_and_is_served_with_1_1(make_world, message, serving):
+    world = make_world()
+    flushing = asyncio.create_task(world.flush_always())
+    body = orjson.dumps(message())
+    head = (
+        b"POST /v1/heartbeat HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: %d\r\nHost: w\r\n"
+        b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n"
+        b"Authorization: Bearer beat-token\r\nContent-Type: application/json\r\n\r\n" % len(body)
+    )
+    async with serving(world.app) as served:
+        for pieces in ([head + body], [head, body], [head + body[:9], body[9:]], [head + body + head + body]):
+            reader, writer = await served.connect()
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            writer.write(head + body)  # the next one of the connection
+            for _ in range(b"".join(pieces).count(b"POST") + 1):
+                answered = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                assert answered.startswith(b"HTTP/1.1 200 ")
+                await asyncio.wait_for(reader.readuntil(b"}"), 5)
+            writer.close()
+    flushing.cancel()
+
+
+def large(size):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": b"x" * size})
+
+    return app
+
+
+async def test_a_client_that_never_reads_its_answers_is_cut_off(serving, monkeypatch):
+    monkeypatch.setattr(module, "WRITE_S", 0.1)
+    async with serving(large(50_000_000)) as served:
+        _, writer = await served.connect()
+        writer.transport.pause_reading()
+        writer.write(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n")
+        connections = served.server.server_state.connections
+        while not connections:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while connections:
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_client_that_reads_in_the_end_keeps_its_connection(serving, monkeypatch):
+    monkeypatch.setattr(module, "WRITE_S", 1.0)
+    async with serving(large(20_000_000)) as served:
+        reader, writer = await served.connect()
+        for _ in range(2):
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n")
+            connections = served.server.server_state.connections
+            async with asyncio.timeout(5):
+                while not any(each.flow.write_paused for each in connections):
+                    await asyncio.sleep(0)
+            writer.transport.resume_reading()
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(await asyncio.wait_for(reader.readexactly(20_000_000), 20)) == 20_000_000
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 1.2)
+        writer.close()
+
+
+async def test_a_closing_connection_whose_last_bytes_are_not_taken_is_cut_off(serving, monkeypatch):
+    monkeypatch.setattr(module, "CLOSE_S", 0.1)
+    monkeypatch.setattr(module, "REQUEST_S", 0.3)
+    async with serving(large(50_000_000)) as served:
+        _, writer = await served.connect()
+        writer.transport.pause_reading()
+        writer.write(b"GET / HTTP/1.1\r\nhost: w\r\n\r\nGET / HTTP/1.1\r\nhost:")
+        connections = served.server.server_state.connections
+        while not connections:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while connections:
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_more_connections_than_there_may_be_are_turned_away_and_told(make_world, serving):
+    times = [1000.0]
+    shared = Connections(2, lambda: times[0], lambda: 1_800_000_000.0)
+    async with serving(make_world().app, connections=shared) as served:
+        first, second = await served.connect(), await served.connect()
+        assert not shared.full
+        third = await served.connect()
+        assert (await asyncio.wait_for(third[0].read(), 5)).startswith(b"HTTP/1.1 503 ")
+        assert (shared.full, shared.turned_away, shared.full_since) == (True, 1, 1_800_000_000.0)
+        first[1].write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
+        assert (await first[0].readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        second[1].close()
+        await second[1].wait_closed()
+        while len(served.server.server_state.connections) > 1:
+            await asyncio.sleep(0)
+        fourth = await served.connect()
+        fourth[1].write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
+        assert (await fourth[0].readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        times[0] += module.FULL_S
+        assert not shared.full
+        for each in (first, third, fourth):
+            each[1].close()
+            await each[1].wait_closed()
+
+
+async def test_malformed_requests_are_told_once_a_minute_with_their_number(make_world, serving, monkeypatch):
+    times = [1000.0]
+    with structlog.testing.capture_logs() as logged:
+        monkeypatch.setattr(module, "log", structlog.get_logger())
+        connections = Connections(100, lambda: times[0], lambda: 1_800_000_000.0)
+        async with serving(make_world().app, connections=connections) as served:
+            for number in range(6):
+                reader, writer = await served.connect()
+                writer.write(b"\x16\x03\x01 not http\r\n\r\n")
+                assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+                writer.close()
+                times[0] += 60 if number == 4 else 1
+    assert [line["count"] for line in logged if line["event"] == "http.malformed"] == [1, 5]

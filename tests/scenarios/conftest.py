@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.harness import Connect, Daemon, sandbox, settings
+from tests.scenarios.stories import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = ["side_by_side"]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from watchdog.sandbox.server import SandboxServer, environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from watchdog.sandbox.model import ConnectModel
+
 INSTANCE = "11111111-2222-3333-4444-555555555555"
 TOKEN = "heartbeat-token-of-the-tests"
 ADMIN = "admin-token-of-the-tests"
@@ -73,6 +75,7 @@ class Daemon:
         folder: Holds the database and the log.
         env: Of the process, without what the shell has.
         port: Where it listens; the same over restarts.
+        before: A command that runs the daemon's.
     """
 
     folder: Path
@@ -80,6 +83,7 @@ class Daemon:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=5.0))
+    before: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -97,7 +101,7 @@ class Daemon:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "watchdog", "run"],
+                [*self.before, sys.executable, "-m", "watchdog", "run"],
                 env={**kept, "PYTHONPATH": str(ROOT), "WATCHDOG_PORT": str(self.port), **self.env, **changes},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -189,8 +193,8 @@ class Connect:
 
 
 @contextlib.contextmanager
-def sandbox(agents: int, port: int = 0) -> Iterator[Connect]:
-    with SandboxServer(port=port) as server:
+def sandbox(agents: int, port: int = 0, model: ConnectModel | None = None) -> Iterator[Connect]:
+    with SandboxServer(model, port=port) as server:
         yield Connect(server, agents)
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.scenarios.harness import INSTANCE, TOKEN, Daemon, Present, new_session, sandbox, settings, until
-from watchdog.sandbox.faults import Fault
+from watchdog.sandbox.records import Fault, FaultKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def test_fifty_kills_lose_nothing_do_nothing_twice_and_touch_nobody_who_stays(tm
     chance = random.Random(seed)
     with sandbox(agents=LEAVERS + STAYERS) as connect:
         # Slow answers, so that many kills fall between the intent and its outcome.
-        connect.model.add_fault(Fault("delay", operation="PutUserStatus", times=None, delay_s=0.15))
+        connect.model.add_fault(Fault(FaultKind.DELAY, operation="PutUserStatus", times=None, delay_s=0.15))
         daemon = Daemon(tmp_path, settings(connect.server.url))
         stayers, leavers = connect.users[:STAYERS], Leavers(daemon, connect.users[STAYERS:], chance)
         try:

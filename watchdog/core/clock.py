@@ -37,6 +37,8 @@ class Cause(StrEnum):
     """Heartbeats could not be stored."""
     CANARY = "canary"
     """The way from outside to us is broken: our own calls do not come back."""
+    CONNECTIONS = "connections"
+    """Connections were turned away: there were as many as there may be."""
     GRACE = "grace"
     """Another blind gap is over; clients are given time to return."""
 

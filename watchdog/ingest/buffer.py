@@ -25,7 +25,7 @@ MAX_RIVALS = 64
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One session's waiting beat, the loop time of the oldest one merged into it, and who waits for the reply."""
+    """One session's waiting beat, the time of the oldest one merged into it, and who waits for the reply."""
 
     beat: Beat
     since: float
@@ -57,7 +57,8 @@ class Buffer:
         Args:
             store: Where the beats go.
             now: The instant that a flush gives to the store.
-            time: The loop's clock, for ages.
+            time: For ages; best one that stands while the process is stopped, or what waited in the socket meanwhile is
+                refused for being late.
             observe: Told the seconds of each call of the store, failed ones included.
             max_sessions: Most sessions that wait.
         """

@@ -34,6 +34,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
 from watchdog.ingest.recording import Recordings
+from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.wire import (
     JSON_HEADERS,
     Head,
@@ -85,7 +86,11 @@ class HeartbeatRules:
 
 
 class FastLane:
-    """Answers the two heartbeat paths."""
+    """Answers the two heartbeat paths.
+
+    Attributes:
+        refusals: Of live sessions' heartbeats.
+    """
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class FastLane:
             random: Numbers from 0 to 1, for jitter.
             recordings: Told what was taken, while one runs; None where nobody can record.
         """
+        self.refusals = Refusals(epoch)
         self._store = store
         self._buffer = buffer
         self._gate = gate
@@ -232,6 +238,7 @@ class FastLane:
         try:
             self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch())
         except MessageError as error:
+            self.refusals.note(live=self._store.plainly_live(beat) is not None)
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
         return beat
 

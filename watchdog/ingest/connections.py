@@ -1,0 +1,214 @@
+"""One connection of the HTTP server: uvicorn's protocol with limits on time, size and number, and quiet about nonsense.
+
+uvicorn's protocol classes are no stable interface; the version is pinned for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from watchdog.core.model import Epoch
+
+REQUEST_S = 20.0
+"""In which a request has to be complete, its body included. One that trickles in holds a connection no longer."""
+
+WRITE_S = 20.0
+"""For how long a client may leave answers unread once more than the socket's buffers wait; then it is cut off."""
+
+CLOSE_S = 5.0
+"""For how long the last bytes of a connection that is being closed may wait for the client."""
+
+MAX_HEAD = 32 * 1024
+"""Bytes of a request besides its body: the request line, the headers, the frames of chunks, the trailers. The parser
+itself has no limit; one read may exceed this one."""
+
+TELL_S = 60.0
+"""Between lines about malformed requests."""
+
+FULL_S = 10.0
+"""So long after a connection was turned away others may be on their way: an interval of heartbeats."""
+
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+_OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Connections:
+    """What all connections of a server share.
+
+    Attributes:
+        most: How many there may be; more are turned away.
+        time: The loop's clock.
+        epoch: The wall clock.
+        turned_away: How many have been.
+        turned_away_at: When the last one was, by `time`; None for never.
+        full_since: When the first one was, by `epoch`, since there was room for all.
+    """
+
+    most: int
+    time: Callable[[], float]
+    epoch: Callable[[], Epoch]
+    turned_away: int = 0
+    turned_away_at: float | None = None
+    full_since: Epoch = Epoch(0.0)
+    _malformed: int = 0
+    _told_at: float | None = field(default=None)
+
+    @property
+    def full(self) -> bool:
+        """Whether a connection was turned away of late: somebody there may not be heard."""
+        return self.turned_away_at is not None and self.time() - self.turned_away_at < FULL_S
+
+    def turn_away(self) -> None:
+        """Counts a connection that is turned away, and tells of the first."""
+        if not self.full:
+            log.error("http.full", most=self.most)
+            self.full_since = self.epoch()
+        self.turned_away += 1
+        self.turned_away_at = self.time()
+
+    def malformed(self) -> None:
+        """Counts a request that is no HTTP; one line a minute tells how many there were."""
+        self._malformed += 1
+        if self._told_at is None or self.time() - self._told_at >= TELL_S:
+            log.warning("http.malformed", count=self._malformed)
+            self._malformed, self._told_at = 0, self.time()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, with limits on how long and how large a request may be."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _overhead = 0
+    _body_of_read = 0
+
+    def __init__(self, shared: Connections, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        """Takes what all connections share, and uvicorn's arguments."""
+        super().__init__(**options)
+        self._shared = shared
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the time of the first request, unless there are too many connections."""
+        super().connection_made(transport)
+        if len(self.connections) > self._shared.most:
+            self._shared.turn_away()
+            transport.write(_FULL)
+            self._close()
+            return
+        self._deadline = self.loop.call_later(REQUEST_S, self._close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the deadlines."""
+        self._disarm()
+        self._forget_unread()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, unless what is not the body has grown too large. An upgrade is not asked for: it is ignored."""
+        self._unset_keepalive_if_required()
+        self._body_of_read = 0
+        if not self._parsed(data) or self.transport.is_closing():
+            return
+        self._overhead += len(data) - self._body_of_read
+        if self._overhead > MAX_HEAD:
+            self.transport.write(_HEAD_TOO_LARGE)
+            self._close()
+
+    def _parsed(self, data: bytes) -> bool:
+        """Gives data to the parser. Returns False when it is no HTTP and was answered so."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    return self._refused()
+                # The parser takes what follows for another protocol: it gets the request anew, without the header.
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                return self._refused()
+            else:
+                return True
+
+    def _refused(self) -> bool:
+        self._shared.malformed()
+        self.send_400_response("Invalid HTTP request received.")
+        return False
+
+    def _without_upgrade(self) -> bytes:
+        """The head of the request that was just read, asking for no upgrade. Source: RFC 9110, section 7.8."""
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [each for each in value.split(b",") if each.strip().lower() not in _OF_UPGRADES]
+                lines.append(b"connection: " + b",".join(kept))
+            elif name not in _OF_UPGRADES:
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def on_message_begin(self) -> None:
+        """Starts the time of a request, at its first byte."""
+        super().on_message_begin()
+        self._overhead = 0
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_S, self._close)
+
+    def on_headers_complete(self) -> None:
+        """Begins the request, unless it is to be read anew without its upgrade."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a piece of the body out of the count."""
+        self._body_of_read += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ends the time of the request."""
+        if not self.parser.should_upgrade():
+            self._disarm()
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Starts the time in which the client has to read."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Ends it."""
+        self._forget_unread()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes a connection that nobody uses."""
+        self._close()
+
+    def _close(self) -> None:
+        """Closes the connection, and cuts it off when its last bytes are not taken."""
+        self.transport.close()
+        self.loop.call_later(CLOSE_S, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
