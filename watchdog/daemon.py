@@ -22,6 +22,7 @@ import uvloop
 
 from watchdog import __version__, machine
 from watchdog.canary import Canary
+from watchdog.connect import directory
 from watchdog.connect.answers import (
     GET_CURRENT_USER_DATA,
     LIST_AGENT_STATUSES,
@@ -147,6 +148,7 @@ class Daemon:
                 owner=self._boot,
                 status=settings.status,
                 quota=_quota(settings),
+                quotas=directory.quotas(settings.connect_share),
                 dry_run=settings.dry_run,
                 witness_ttl_s=settings.session_ttl if settings.witness else None,
                 reconcile=_reconcile_rules(settings),
@@ -292,9 +294,6 @@ class _Observer:
     def detection_lag(self, seconds: float) -> None:
         self._metrics.detection_lag.observe(seconds)
 
-    def actuation(self, seconds: float) -> None:
-        """Counted with the action, by the recorder."""
-
 
 async def _opened(store: SqliteStore) -> None:
     """Opens the store and takes what lives as long as the process out of the garbage collector's way.
@@ -338,6 +337,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         timer_s=settings.session_end_timer,
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
+        quotas=directory.quotas(settings.connect_share),
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
     )
 

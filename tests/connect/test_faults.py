@@ -383,8 +383,8 @@ async def test_without_a_store_nothing_is_called_and_the_agent_comes_back(tmp_pa
 class FullAfterReading(DirectClient):
     """The disk is full as soon as Connect has been read."""
 
-    async def current_user_data(self, instance_id, user_ids):
-        answer = await super().current_user_data(instance_id, user_ids)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        answer = await super().current_user_data(instance_id, user_ids, *more)
         SwitchDisk.full = True
         return answer
 
@@ -418,8 +418,8 @@ async def test_after_a_connection_that_broke_the_agent_is_looked_at_afresh(tmp_p
 class Incomplete(DirectClient):
     """Each answer has pages missing."""
 
-    async def current_user_data(self, instance_id, user_ids):
-        return replace(await super().current_user_data(instance_id, user_ids), complete=False)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        return replace(await super().current_user_data(instance_id, user_ids, *more), complete=False)
 
 
 async def test_who_is_missing_from_an_incomplete_answer_is_neither_written_nor_confirmed(tmp_path):
@@ -443,11 +443,11 @@ class Broken(DirectClient):
 
     reads = 0
 
-    async def current_user_data(self, instance_id, user_ids):
+    async def current_user_data(self, instance_id, user_ids, *more):
         self.reads += 1
         if self.reads == 1:
             raise KeyError("a fault of ours")
-        return await super().current_user_data(instance_id, user_ids)
+        return await super().current_user_data(instance_id, user_ids, *more)
 
 
 async def test_a_fault_of_ours_gives_the_agent_back(tmp_path):

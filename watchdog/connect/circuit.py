@@ -55,7 +55,7 @@ class Line:
     """What a circuit breaks.
 
     Attributes:
-        where: An instance id, or the scope of an account and region.
+        where: An instance id, or the scope of credentials.
         operation: The API, or `ANY_OPERATION`.
         target: The status' id for a write, else empty.
     """
@@ -105,7 +105,7 @@ class Circuits:
         """Whether agents may be claimed.
 
         Args:
-            places: The instance and its scope.
+            places: The instance and the scope of its credentials.
             target: The status that they would be set to; circuits of other targets do not count.
         """
         relevant = self._relevant(places, target)

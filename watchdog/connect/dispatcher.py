@@ -23,6 +23,7 @@ from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.selection import Chosen, Selection
 from watchdog.connect.set_status import SetStatus
 from watchdog.connect.sparing import Sparing
@@ -31,7 +32,7 @@ from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
-from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.core.model import Action, AgentId, Claim, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
@@ -119,13 +120,13 @@ class Dispatcher:
         self._random = random
         self._record = record
         self._observer = observer
-        self._scopes = {instance.instance_id: instance.scope for instance in instances}
+        self._scopes = Scopes(instances)
         self._circuits = Circuits(now)
         self._tokens = Tokens(store, self._quota, now, observer.tokens)
         self._guard = Guard(
             connect, self._circuits, self._scopes, observer=observer, throttled=self._tokens.throttled, now=now
         )
-        self.directory = Directory(self._guard, tuple(self._scopes), config.status, now)
+        self.directory = Directory(self._guard, self._tokens, self._scopes, config.status, now)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
@@ -169,7 +170,7 @@ class Dispatcher:
         self._trails: dict[AgentId, Trail] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._owed: list[tuple[Claim, float]] = []
-        self._begun = False
+        self._begun: set[str] = set()
         self._draining = False
         self._clock: Clock | None = None
 
@@ -180,11 +181,10 @@ class Dispatcher:
         """
         if self._draining:
             return
-        if not self._begun:
-            self._begun = True
-            for scope in set(self._scopes.values()):
-                for operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
-                    self._spawn(self._tokens.begin(operation, scope))
+        for scope in set(self._scopes.values()) - self._begun:
+            self._begun.add(scope)
+            for operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
+                self._spawn(self._tokens.begin(operation, scope))
         owed, self._owed = self._owed, []
         for claim, delay_s in owed:
             self._spawn(self._give_back(claim, delay_s))
@@ -312,8 +312,6 @@ class Dispatcher:
         self._witness.forget(action.agent)
         if settled or await self._in_history(action):
             self._record(action)
-            if action.outcome in SET_BY_US:
-                self._observer.actuation(action.latency_s)
 
     async def _in_history(self, action: Action) -> bool:
         """Whether a `settle` that was too late has recorded the action, or the claim was void."""

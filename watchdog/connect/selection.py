@@ -17,6 +17,7 @@ from watchdog.connect.answers import Status
 from watchdog.connect.circuit import Circuits, Gate, Problem
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank, Turns, choose, level, rooms
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.core.model import Boot, Due, Instant
 
@@ -57,7 +58,7 @@ class Selection:
 
     def __init__(
         self,
-        scopes: Mapping[str, str],
+        scopes: Scopes,
         directory: Directory,
         circuits: Circuits,
         witness: Witness,
@@ -69,7 +70,7 @@ class Selection:
         """Composes.
 
         Args:
-            scopes: Scope of the quota, by instance id.
+            scopes: Of quotas and credentials.
             directory: Has the targets.
             circuits: Which instances are not to be called.
             witness: Has seen agents, or looks at them.
@@ -122,7 +123,7 @@ class Selection:
         targets: dict[str, Status] = {}
         chosen: list[Chosen] = []
         for instance_id, waiting in due.items():
-            places = (instance_id, scope)
+            places = (instance_id, self._scopes.credentials(instance_id))
             target = self._target(instance_id, places)
             if target is None:
                 continue
