@@ -179,6 +179,47 @@ async def test_a_403_opens_the_circuit_probes_once_a_minute_and_loses_nobody(tmp
         assert all(w.effective(agent) == 1 for agent in agents)
 
 
+async def test_a_circuit_that_nobody_needs_any_more_is_not_shown_for_ever(tmp_path):
+    async with world(tmp_path) as w:
+        anna, bert = w.centre(agents=2)
+        await w.start()
+        w.fault(FaultKind.ACCESS_DENIED)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 300)
+        # As long as somebody waits it stands.
+        assert w.problems() == {"denied"}
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        assert w.problems() == {"denied"}
+        await w.beat(anna)
+        await asyncio.sleep(32)
+        assert w.problems() == set()
+        assert len(w.dispatcher.problems()) == 0
+        # The next one finds out again.
+        await w.leave(bert)
+        await asyncio.sleep(TIMER + 3)
+        assert w.problems() == {"denied"}
+        assert len(w.puts(bert)) == 1
+
+
+async def test_a_circuit_of_a_target_that_was_made_anew_is_dropped(tmp_path):
+    async with world(tmp_path, status="Lunch") as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.fault(FaultKind.ACCESS_DENIED, times=1)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 3)
+        assert w.problems() == {"denied"}
+        w.model.delete_status("main", "Lunch")
+        w.model.add_status("main", "Lunch")
+        await w.dispatcher.directory.refresh()
+        # The circuit was for the old one.
+        await asyncio.sleep(5)
+        assert w.shown(anna) == "Lunch"
+        await asyncio.sleep(60)
+        assert w.problems() == set()
+
+
 async def test_a_403_on_reads_opens_the_circuit_too(tmp_path):
     async with world(tmp_path) as w:
         agents = w.centre(agents=30)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from watchdog.connect.api import BotoConfig, BotoConnect, Instance
+from watchdog.connect.prompt import Prompt
 from watchdog.core.model import Boot, Epoch, Instant
 from watchdog.errors import CallAborted, ConnectUnavailable
 
@@ -158,6 +159,28 @@ async def test_a_handshake_that_outlasts_the_re_check_sends_nothing_and_leaves_a
     await connect.put_user_status("i", "anna", "offline", Boot(now().boot + 5))
     assert server.accepted == 1
     assert await connect.close(5)
+
+
+async def test_a_connection_that_the_other_side_has_closed_is_made_anew(servers):
+    server = servers(tls=True)
+    server.handshake.set()
+    server.answer.set()
+    connect = BotoConnect([Instance("i", "us-east-1")], now)
+    await connect.put_user_status("i", "anna", "offline", Boot(now().boot + 5))
+    server.open[-1].shutdown(socket.SHUT_RDWR)
+    await connect.put_user_status("i", "anna", "offline", Boot(now().boot + 5))
+    assert len(server.requests) == server.accepted == 2
+    assert await connect.close(5)
+
+
+def test_a_limit_ends_with_its_call():
+    prompt = Prompt(now)
+    with pytest.raises(CallAborted, match="250 ms"), prompt.limit(Boot(now().boot - 1)):
+        prompt.check()
+    prompt.check()
+    assert not prompt.late
+    with pytest.raises(ZeroDivisionError), prompt.limit(Boot(now().boot + 60)):
+        raise ZeroDivisionError
 
 
 async def test_many_late_calls_leave_no_more_connections_than_threads(servers, caplog):

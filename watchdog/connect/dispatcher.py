@@ -32,7 +32,7 @@ from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
-from watchdog.core.model import Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
@@ -199,6 +199,7 @@ class Dispatcher:
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
         waiting = [due for due in tick.due if due.agent not in self._running]
+        self._circuits.keep(self._needed(waiting))
         unserved = Counter(
             agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
         )
@@ -245,6 +246,14 @@ class Dispatcher:
             *self._selection.problems(),
         ]
         return list({(problem.code, problem.detail): problem for problem in reversed(found)}.values())[::-1]
+
+    def _needed(self, waiting: Sequence[Due]) -> dict[str, str | None]:
+        """Instances of agents who wait or are in hand, and the target of each."""
+        found: dict[str, str | None] = {}
+        for instance_id in {due.agent.instance_id for due in waiting} | {agent.instance_id for agent in self._running}:
+            target = self.directory.target(instance_id) if instance_id in self._scopes else None
+            found[instance_id] = target.id if isinstance(target, Status) else None
+        return found
 
     def _quota(self, operation: str) -> QuotaRules:
         return self._config.quotas.get(operation, self._config.quota)

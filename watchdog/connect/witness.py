@@ -36,7 +36,7 @@ PACE_S = 2.0
 """Least time between two reads of an instance when nobody asks who is in a hurry: read-backs of a long backlog are
 joined, and most of the quota is left to others."""
 
-MAX_PAGES = 50
+MAX_PAGES = 10
 """Pages after which an answer about 100 agents is taken as endless, and as incomplete."""
 
 KEPT_S = 600.0
