@@ -339,6 +339,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         quota=_quota(settings),
         quotas=directory.quotas(settings.connect_share),
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
+        instances=frozenset(instance.instance_id for instance in settings.instances),
     )
 
 

@@ -536,11 +536,17 @@ async def test_agents_of_an_instance_that_is_not_in_the_settings_are_left_alone_
         w.centre()
         await w.start()
         await w.leave(AgentId("former", "anna"))
-        await asyncio.sleep(TIMER + 5)
+        await asyncio.sleep(TIMER + 2)
+        since = w.dispatcher.problems()[0].since
+        await asyncio.sleep(3)
         (problem,) = w.dispatcher.problems()
         assert problem.code == "unknown_instance"
         assert "former" in problem.detail
+        assert problem.since == since
         assert w.reads() == []
+        await w.beat(AgentId("former", "anna"))
+        await asyncio.sleep(2)
+        assert w.problems() == set()
 
 
 async def test_a_claim_that_was_lost_is_not_recorded_as_an_outcome(tmp_path):

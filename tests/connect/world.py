@@ -197,7 +197,7 @@ class World:
     async def start(self, *, wrap: Callable[[Any], Any] = lambda each: each, connect: Any = None) -> None:
         """Starts a process on what the store's file holds."""
         listings = directory.quotas(0.8)
-        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, listings, brake=self.brake)
+        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, listings, self.brake, frozenset(self.scopes))
         self.store = wrap(SqliteStore(self.folder / "watchdog.db", rules, SwitchDisk))
         await self.store.open(instant())
         self.client = connect or DirectClient(self.model, self.scopes)

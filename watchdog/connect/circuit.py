@@ -104,7 +104,7 @@ class Circuits:
         Those of listings and credentials stay; listings go on whatever is open, and close them.
 
         Args:
-            needed: Instances of which agents wait or are in hand, with the target's id; None while it is not known.
+            needed: Instances of which agents wait, with the target's id; None while it is not known.
         """
         boot = self._now().boot
         for line, broken in list(self._broken.items()):

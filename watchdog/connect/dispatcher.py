@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,7 +104,7 @@ class Dispatcher:
         """Composes; nothing is called before the first `offer`, and nobody touched before the directory is loaded.
 
         Args:
-            store: Facts and claims.
+            store: Facts and claims; serves the same instances.
             connect: Makes the calls.
             instances: Instances that may be acted on.
             config: Of the settings.
@@ -170,6 +170,7 @@ class Dispatcher:
         self._trails: dict[AgentId, Trail] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._owed: list[tuple[Claim, float]] = []
+        self._foreign: dict[str, Problem] = {}
         self._begun: set[str] = set()
         self._draining = False
         self._clock: Clock | None = None
@@ -194,6 +195,7 @@ class Dispatcher:
         self._braked.take(tick.stopped)
         if self._braked.waiting:
             self._spawn(self._braked.write())
+        self._note_foreign(tick.foreign)
         self._clock = tick.clock
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
@@ -243,15 +245,26 @@ class Dispatcher:
             *self._circuits.problems(),
             *self.directory.problems(),
             *self._guard.problems(),
-            *self._selection.problems(),
+            *self._foreign.values(),
         ]
         return list({(problem.code, problem.detail): problem for problem in reversed(found)}.values())[::-1]
 
+    def _note_foreign(self, instance_ids: Iterable[str]) -> None:
+        known, self._foreign = self._foreign, {}
+        for instance_id in sorted(instance_ids):
+            if instance_id not in known:
+                log.warning("dispatcher.unknown_instance", instance_id=instance_id)
+            text = (
+                f"The store has agents of instance {instance_id}. It is not in WATCHDOG_INSTANCES: nobody acts on them."
+            )
+            found = known.get(instance_id) or Problem("unknown_instance", text, self._now().epoch)
+            self._foreign[instance_id] = found
+
     def _needed(self, waiting: Sequence[Due]) -> dict[str, str | None]:
-        """Instances of agents who wait or are in hand, and the target of each."""
+        """Instances of agents who wait, and the target of each."""
         found: dict[str, str | None] = {}
-        for instance_id in {due.agent.instance_id for due in waiting} | {agent.instance_id for agent in self._running}:
-            target = self.directory.target(instance_id) if instance_id in self._scopes else None
+        for instance_id in {due.agent.instance_id for due in waiting}:
+            target = self.directory.target(instance_id)
             found[instance_id] = target.id if isinstance(target, Status) else None
         return found
 

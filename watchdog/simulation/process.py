@@ -184,7 +184,11 @@ class Process:
         around, timers = self._around, self._around.timers
         listings = directory.quotas(timers.quota.share)
         rules = StoreRules(
-            timers.session_end_timer, ClockRules(timers.resume_grace, timers.heartbeat_interval), timers.quota, listings
+            timers.session_end_timer,
+            ClockRules(timers.resume_grace, timers.heartbeat_interval),
+            timers.quota,
+            listings,
+            instances=frozenset(instance.instance_id for instance in around.instances),
         )
         loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)

@@ -168,15 +168,18 @@ class SqliteStore:
         brake, changes, stopped = self._braking.take()
         orphans = self._orphans(owner)
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
+        served = [agent for agent in self._table.due.values() if self._rules.serves(agent.id)]
+        foreign = len(served) != len(self._table.due)
         return Tick(
             clock=self._clock,
             stopped_s=max(0.0, elapsed - (now - before.observed)),
-            due=self._due(limit),
-            backlog=len(self._table.due),
+            due=self._due(served, limit),
+            backlog=len(served),
             orphans=orphans,
             brake=brake,
             changes=changes,
             stopped=stopped,
+            foreign=self._foreign() if foreign else frozenset(),
         )
 
     async def _write_brakes(self) -> None:
@@ -196,11 +199,14 @@ class SqliteStore:
         await self._write_brakes()
         return self._braking.view
 
-    def _due(self, limit: int) -> tuple[Due, ...]:
+    def _foreign(self) -> frozenset[str]:
+        return frozenset(agent.instance_id for agent in self._table.due if not self._rules.serves(agent))
+
+    def _due(self, served: Sequence[Agent], limit: int) -> tuple[Due, ...]:
         running, timer_s = self._clock.running, self._rules.timer_s
         found = [
             Due(agent.id, agent.epoch, Observed(agent.ends_at + timer_s))
-            for agent in self._table.due.values()
+            for agent in served
             if agent.claim is None and agent.not_before <= running
         ]
         found.sort(key=lambda due: due.deadline)
@@ -455,9 +461,20 @@ class SqliteStore:
         old = [
             row
             for row in self._table.agents.values()
-            if row.seen < before and row.claim is None and row.id not in self._left and row.settled and not row.sessions
+            if row.seen < before and row.claim is None and (self._is_over(row) or self._is_nobodys(row))
         ]
+        nobodys = [(*row.id, self._token) for row in old if self._left.pop(row.id, None)]
+        if nobodys:
+            batch = Batch()
+            batch.add(rows.DROP_CLAIM, nobodys)
+            await self._write(batch)
         for row in old:
             self._table.forget(row)
         await self._file.drop_agents([row.id for row in old], self._clock)
         return len(old) + await self._file.drop_actions(before, self._clock)
+
+    def _is_over(self, row: Agent) -> bool:
+        return row.id not in self._left and row.settled and not row.sessions
+
+    def _is_nobodys(self, row: Agent) -> bool:
+        return row.id in self._table.due and not self._rules.serves(row.id)
