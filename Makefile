@@ -47,7 +47,7 @@ FROM ?= 0
 simulate: $(VENV)/.demo ## Check the promises in random worlds of virtual time (SEEDS=300 FROM=0)
 	@$(BIN)/watchdog simulate --seeds $(SEEDS) --from $(FROM)
 
-bench: $(VENV)/.dev ## Measure throughput, lag, memory and start-up
+bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-seconds
 	@tests/setup.sh $(BENCH_PACKAGES)
 	@$(PYTHON) -m tests.benchmarks
 

@@ -13,6 +13,7 @@ import structlog
 from tests.connect.world import DirectClient, instant
 from tests.connect.world import Metrics as Observer
 from tests.contract.world import ANNA, BRAKED, INSTANCE, RULES, TIMER, TTL, session
+from watchdog import daemon
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
@@ -562,7 +563,8 @@ async def test_nobody_is_looked_for_while_the_clock_stands(parts: Parts) -> None
     parts.health.dispatcher = dispatcher
     jobs = Jobs(parts.settings, parts.store, dispatcher.directory, parts.health, instant, dispatcher.reconciler)
     await jobs.reconcile()
-    await sweeps(parts, 1)
+    # Listing has its quota, and takes longer than a tick may: so much grace first.
+    await sweeps(parts, 80)
     SwitchDisk.full = True
     await sweeps(parts, 60)
     # the last tick that succeeded was of a clock that went
@@ -605,3 +607,14 @@ async def test_pruning_goes_by_the_days_that_are_set(parts: Parts) -> None:
 
 def _denied() -> Fault:
     return Fault(FaultKind.ACCESS_DENIED, operation="ListAgentStatuses", times=None)
+
+
+def test_the_store_serves_the_instances_of_the_settings_and_knows_the_quota_of_listings() -> None:
+    settings = Settings.load({"WATCHDOG_INSTANCES": INSTANCE, "WATCHDOG_AUTH": "none", "WATCHDOG_CONNECT_SHARE": "0.5"})
+    rules = daemon._store_rules(settings)
+    assert rules.instances == {INSTANCE}
+    assert rules.quota.own_rate == 1.0
+    assert {name: each.own_rate for name, each in rules.quotas.items()} == {
+        "ListAgentStatuses": 5.0,
+        "ListRoutingProfiles": 5.0,
+    }

@@ -24,6 +24,7 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from watchdog import __version__, machine
 from watchdog.canary import Canary
+from watchdog.connect import directory
 from watchdog.connect.answers import (
     GET_CURRENT_USER_DATA,
     LIST_AGENT_STATUSES,
@@ -181,6 +182,7 @@ class Daemon:
                 owner=self._boot,
                 status=settings.status,
                 quota=_quota(settings),
+                quotas=directory.quotas(settings.connect_share),
                 dry_run=settings.dry_run,
                 witness_ttl_s=settings.session_ttl if settings.witness else None,
                 reconcile=_reconcile_rules(settings),
@@ -352,9 +354,6 @@ class _Observer:
     def detection_lag(self, seconds: float) -> None:
         self._metrics.detection_lag.observe(seconds)
 
-    def actuation(self, seconds: float) -> None:
-        """Counted with the action, by the recorder."""
-
 
 async def _opened(store: SqliteStore) -> None:
     """Opens the store and takes what lives as long as the process out of the garbage collector's way.
@@ -404,7 +403,9 @@ def _store_rules(settings: Settings) -> StoreRules:
         timer_s=settings.session_end_timer,
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
+        quotas=directory.quotas(settings.connect_share),
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
+        instances=frozenset(instance.instance_id for instance in settings.instances),
     )
 
 

@@ -89,9 +89,8 @@ class Jobs:
         await self._directory.refresh()
 
     async def list_again(self) -> None:
-        """Lists them sooner when the last listing failed."""
-        if self._directory.problems():
-            await self._directory.refresh()
+        """Lists those sooner of which the last listing failed."""
+        await self._directory.refresh_failed()
 
     async def prune(self) -> None:
         """Forgets what is older than HISTORY_DAYS."""

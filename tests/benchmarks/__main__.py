@@ -6,6 +6,7 @@ Exit code 1 when something could not be measured. A target that is missed is mar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -16,12 +17,17 @@ from pathlib import Path
 
 import httpx
 
-from tests.benchmarks import lag, machine, memory, report, startup, throughput
+from tests.benchmarks import ghosts, lag, machine, memory, report, startup, throughput
 from tests.benchmarks.processes import ROOT, Bench, Sandbox
 from tests.benchmarks.results import BenchmarkError, Measurement
-from tests.benchmarks.scale import FULL, QUICK
+from tests.benchmarks.scale import FULL, QUICK, Scale
 
 MEASUREMENTS = {"throughput": throughput, "lag": lag, "memory": memory, "startup": startup}
+"""Of running daemons."""
+
+VIRTUAL = {"ghosts": ghosts}
+"""On virtual time, with nothing started."""
+
 DISK = Path("/var/tmp")
 """Where the databases are; /tmp may be in memory."""
 
@@ -32,14 +38,15 @@ def main() -> int:
     """Runs what is asked for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measures the daemon.")
     parser.add_argument("--quick", action="store_true", help="small and short; the numbers are for nobody else's eyes")
-    parser.add_argument("--only", choices=MEASUREMENTS, action="append", help="this measurement; may be given again")
+    names = [*MEASUREMENTS, *VIRTUAL]
+    parser.add_argument("--only", choices=names, action="append", help="this measurement; may be given again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON, too")
     options = parser.parse_args()
+    chosen = options.only or names
     missing = [command for command in ("nginx", "wrk") if shutil.which(command) is None]
-    if missing:
+    if missing and not VIRTUAL.keys() >= set(chosen):
         print(f"Please install {' and '.join(missing)} first, or use `make bench`.", file=sys.stderr)
         return 1
-    chosen = options.only or list(MEASUREMENTS)
     scale, used, out = QUICK if options.quick else FULL, machine.cores(), report.console()
     os.sched_setaffinity(0, {used.load})
     description, began, failed = machine.description(DISK), time.monotonic(), False
@@ -47,20 +54,22 @@ def main() -> int:
     out.print(" · ".join(description[name] for name in ("CPU", "Cores", "Memory", "System", "Python")))
     if used.server == used.load:
         out.print("There is one core only: the load takes its time from what is measured.", style="yellow")
-    with tempfile.TemporaryDirectory(prefix="watchdog-bench-", dir=DISK) as name:
+    with tempfile.TemporaryDirectory(prefix="watchdog-bench-", dir=DISK) as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        with Sandbox(scale.lag_agents, used.load, folder) as sandbox:
-            bench = Bench(scale, used, folder, sandbox, machine.Patience(used, scale.patience_s))
-            sandbox.ready()
-            for each in chosen:
-                try:
-                    measurement = MEASUREMENTS[each].measure(bench)
-                except (BenchmarkError, OSError, httpx.HTTPError, ExceptionGroup) as error:
-                    out.print(f"{each} could not be measured: {error}", style="bold red", markup=False)
-                    failed = True
+        bench: Bench | None = None
+        for each in chosen:
+            try:
+                if each in VIRTUAL:
+                    measurement = VIRTUAL[each].measure(scale.ghosts, folder)
                 else:
-                    report.show(out, measurement)
-                    measurements.append(measurement)
+                    bench = bench or _bench(stack, scale, used, folder)
+                    measurement = MEASUREMENTS[each].measure(bench)
+            except (BenchmarkError, OSError, httpx.HTTPError, ExceptionGroup) as error:
+                out.print(f"{each} could not be measured: {error}", style="bold red", markup=False)
+                failed = True
+            else:
+                report.show(out, measurement)
+                measurements.append(measurement)
     if options.json is not None:
         options.json.write_text(report.to_json(measurements, description), encoding="utf-8")
     if not (failed or options.quick or options.only):
@@ -70,6 +79,14 @@ def main() -> int:
     verdict = f"Targets missed: {', '.join(missed)}." if missed else "All targets that were measured are met."
     out.print(f"{verdict} {time.monotonic() - began:.0f} s.")
     return int(failed)
+
+
+def _bench(stack: contextlib.ExitStack, scale: Scale, used: machine.Cores, folder: Path) -> Bench:
+    """Starts the stand-in of Connect, which lives as long as the stack."""
+    sandbox = stack.enter_context(Sandbox(scale.lag_agents, used.load, folder))
+    bench = Bench(scale, used, folder, sandbox, machine.Patience(used, scale.patience_s))
+    sandbox.ready()
+    return bench
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class Scale:
         lag_timer_s: SESSION_END_TIMER.
         memory_agents: Live agents whose memory is measured.
         start_agents: Agents in the database of the start-up.
+        ghosts: Agents who leave at once, on virtual time.
         patience_s: For how long all measurements together wait for a quiet machine.
     """
 
@@ -35,6 +36,7 @@ class Scale:
     lag_timer_s: float
     memory_agents: int
     start_agents: int
+    ghosts: int
     patience_s: float
 
 
@@ -50,6 +52,7 @@ FULL = Scale(
     lag_timer_s=2.0,
     memory_agents=10_000,
     start_agents=100_000,
+    ghosts=1_000,
     patience_s=60.0,
 )
 
@@ -65,5 +68,6 @@ QUICK = Scale(
     lag_timer_s=1.0,
     memory_agents=10_000,
     start_agents=10_000,
+    ghosts=200,
     patience_s=5.0,
 )

@@ -112,7 +112,7 @@ async def test_contacts_and_the_next_status_are_read(stand):
 
 
 async def test_agents_are_read_by_profile_page_by_page(stand):
-    profiles = list(await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID))
+    profiles = list((await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID)).names)
     everyone = {user.id for user in stand.model.instance(DEFAULT_INSTANCE_ID).users.values()}
     page = await stand.connect.user_data_page(DEFAULT_INSTANCE_ID, profiles, None)
     assert page.rows.keys() <= everyone
@@ -132,9 +132,9 @@ async def test_agents_are_read_by_profile_page_by_page(stand):
 
 
 async def test_statuses_and_profiles_are_listed(stand):
-    statuses = await stand.connect.list_agent_statuses(DEFAULT_INSTANCE_ID)
+    statuses = (await stand.connect.list_agent_statuses(DEFAULT_INSTANCE_ID)).statuses
     assert {status.name: status.type for status in statuses}["Offline"] is StatusType.OFFLINE
-    assert "Basic Routing Profile" in (await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID)).values()
+    assert "Basic Routing Profile" in (await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID)).names.values()
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,47 @@ async def test_a_403_opens_the_circuit_probes_once_a_minute_and_loses_nobody(tmp
         assert all(w.effective(agent) == 1 for agent in agents)
 
 
+async def test_a_circuit_that_nobody_needs_any_more_is_not_shown_for_ever(tmp_path):
+    async with world(tmp_path) as w:
+        anna, bert = w.centre(agents=2)
+        await w.start()
+        w.fault(FaultKind.ACCESS_DENIED)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 300)
+        # As long as somebody waits it stands.
+        assert w.problems() == {"denied"}
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        assert w.problems() == {"denied"}
+        await w.beat(anna)
+        await asyncio.sleep(32)
+        assert w.problems() == set()
+        assert len(w.dispatcher.problems()) == 0
+        # The next one finds out again.
+        await w.leave(bert)
+        await asyncio.sleep(TIMER + 3)
+        assert w.problems() == {"denied"}
+        assert len(w.puts(bert)) == 1
+
+
+async def test_a_circuit_of_a_target_that_was_made_anew_is_dropped(tmp_path):
+    async with world(tmp_path, status="Lunch") as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.fault(FaultKind.ACCESS_DENIED, times=1)
+        await w.leave(anna)
+        await asyncio.sleep(TIMER + 3)
+        assert w.problems() == {"denied"}
+        w.model.delete_status("main", "Lunch")
+        w.model.add_status("main", "Lunch")
+        await w.dispatcher.directory.refresh()
+        # The circuit was for the old one.
+        await asyncio.sleep(5)
+        assert w.shown(anna) == "Lunch"
+        await asyncio.sleep(60)
+        assert w.problems() == set()
+
+
 async def test_a_403_on_reads_opens_the_circuit_too(tmp_path):
     async with world(tmp_path) as w:
         agents = w.centre(agents=30)
@@ -383,8 +424,8 @@ async def test_without_a_store_nothing_is_called_and_the_agent_comes_back(tmp_pa
 class FullAfterReading(DirectClient):
     """The disk is full as soon as Connect has been read."""
 
-    async def current_user_data(self, instance_id, user_ids):
-        answer = await super().current_user_data(instance_id, user_ids)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        answer = await super().current_user_data(instance_id, user_ids, *more)
         SwitchDisk.full = True
         return answer
 
@@ -418,8 +459,8 @@ async def test_after_a_connection_that_broke_the_agent_is_looked_at_afresh(tmp_p
 class Incomplete(DirectClient):
     """Each answer has pages missing."""
 
-    async def current_user_data(self, instance_id, user_ids):
-        return replace(await super().current_user_data(instance_id, user_ids), complete=False)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        return replace(await super().current_user_data(instance_id, user_ids, *more), complete=False)
 
 
 async def test_who_is_missing_from_an_incomplete_answer_is_neither_written_nor_confirmed(tmp_path):
@@ -443,11 +484,11 @@ class Broken(DirectClient):
 
     reads = 0
 
-    async def current_user_data(self, instance_id, user_ids):
+    async def current_user_data(self, instance_id, user_ids, *more):
         self.reads += 1
         if self.reads == 1:
             raise KeyError("a fault of ours")
-        return await super().current_user_data(instance_id, user_ids)
+        return await super().current_user_data(instance_id, user_ids, *more)
 
 
 async def test_a_fault_of_ours_gives_the_agent_back(tmp_path):
@@ -495,11 +536,17 @@ async def test_agents_of_an_instance_that_is_not_in_the_settings_are_left_alone_
         w.centre()
         await w.start()
         await w.leave(AgentId("former", "anna"))
-        await asyncio.sleep(TIMER + 5)
+        await asyncio.sleep(TIMER + 2)
+        since = w.dispatcher.problems()[0].since
+        await asyncio.sleep(3)
         (problem,) = w.dispatcher.problems()
         assert problem.code == "unknown_instance"
         assert "former" in problem.detail
+        assert problem.since == since
         assert w.reads() == []
+        await w.beat(AgentId("former", "anna"))
+        await asyncio.sleep(2)
+        assert w.problems() == set()
 
 
 async def test_a_claim_that_was_lost_is_not_recorded_as_an_outcome(tmp_path):

@@ -153,8 +153,8 @@ async def test_what_we_set_ourselves_is_no_sign_of_life(tmp_path):
 class Sticky(DirectClient):
     """A Connect that keeps a next status, whatever is set."""
 
-    async def current_user_data(self, instance_id, user_ids):
-        data = await super().current_user_data(instance_id, user_ids)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        data = await super().current_user_data(instance_id, user_ids, *more)
         rows = {user: replace(seen, next_status="Training") for user, seen in data.rows.items()}
         return replace(data, rows=rows)
 
@@ -203,8 +203,8 @@ class Strange(DirectClient):
     times = True
     date = True
 
-    async def current_user_data(self, instance_id, user_ids):
-        data = await super().current_user_data(instance_id, user_ids)
+    async def current_user_data(self, instance_id, user_ids, *more):
+        data = await super().current_user_data(instance_id, user_ids, *more)
         rows = {
             user: seen if self.times else replace(seen, since=None, connected_at=()) for user, seen in data.rows.items()
         }

@@ -12,7 +12,18 @@ from uuid import NAMESPACE_URL, uuid5
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from watchdog.connect.answers import UserData, UserPage, answered_at, classify, is_dated, parse_status, parse_user
+from watchdog.connect import directory
+from watchdog.connect.answers import (
+    ProfilePage,
+    StatusPage,
+    UserData,
+    UserPage,
+    answered_at,
+    classify,
+    is_dated,
+    parse_status,
+    parse_user,
+)
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.brake import BrakeRules
@@ -68,6 +79,7 @@ class DirectClient:
         self.before_send: Callable[[], Awaitable[None]] | None = None
         self.aborted = 0
         self.page = 100
+        self.listed = 1000
 
     async def call(self, operation: str, instance_id: str, **params: Any) -> dict[str, Any]:
         try:
@@ -75,10 +87,13 @@ class DirectClient:
         except (BotoCoreError, ClientError) as error:
             raise classify(error, operation, instance_id) from error
 
-    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
-        answer = await self.call("GetCurrentUserData", instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100)
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str], cursor: str | None = None) -> UserData:
+        more = {} if cursor is None else {"NextToken": cursor}
+        filters = {"Agents": list(user_ids)}
+        answer = await self.call("GetCurrentUserData", instance_id, Filters=filters, MaxResults=self.page, **more)
         rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row)
-        return UserData(rows, "NextToken" not in answer, answered_at(answer, instant().epoch), is_dated(answer))
+        token = answer.get("NextToken")
+        return UserData(rows, token is None, answered_at(answer, instant().epoch), is_dated(answer), cursor=token)
 
     async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
         more = {} if cursor is None else {"NextToken": cursor}
@@ -97,13 +112,16 @@ class DirectClient:
             raise CallAborted("late")
         await self.call("PutUserStatus", instance_id, UserId=user_id, AgentStatusId=status_id)
 
-    async def list_agent_statuses(self, instance_id: str) -> tuple[Any, ...]:
-        answer = await self.call("ListAgentStatuses", instance_id)
-        return tuple(map(parse_status, answer["AgentStatusSummaryList"]))
+    async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self.call("ListAgentStatuses", instance_id, MaxResults=self.listed, **more)
+        return StatusPage(tuple(map(parse_status, answer["AgentStatusSummaryList"])), answer.get("NextToken"))
 
-    async def list_routing_profiles(self, instance_id: str) -> dict[str, str]:
-        answer = await self.call("ListRoutingProfiles", instance_id)
-        return {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
+    async def list_routing_profiles(self, instance_id: str, cursor: str | None = None) -> ProfilePage:
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self.call("ListRoutingProfiles", instance_id, MaxResults=self.listed, **more)
+        names = {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
+        return ProfilePage(names, answer.get("NextToken"))
 
 
 class Metrics:
@@ -112,7 +130,6 @@ class Metrics:
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.lags: list[float] = []
-        self.actuations: list[float] = []
         self.left: dict[str, float] = {}
 
     def connect_call(self, operation: str, result: str) -> None:
@@ -123,9 +140,6 @@ class Metrics:
 
     def detection_lag(self, seconds: float) -> None:
         self.lags.append(seconds)
-
-    def actuation(self, seconds: float) -> None:
-        self.actuations.append(seconds)
 
 
 class SwitchDisk(InlineDisk):
@@ -151,6 +165,7 @@ class World:
     skew: float = 0.0
     reconcile: ReconcileRules | None = None
     listed: bool = True
+    roles: tuple[str, ...] = ()
     extra: list[str] = field(default_factory=list)
     brake: BrakeRules | None = None
     model: ConnectModel = field(init=False)
@@ -181,12 +196,13 @@ class World:
 
     async def start(self, *, wrap: Callable[[Any], Any] = lambda each: each, connect: Any = None) -> None:
         """Starts a process on what the store's file holds."""
-        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, brake=self.brake)
+        listings = directory.quotas(0.8)
+        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, listings, self.brake, frozenset(self.scopes))
         self.store = wrap(SqliteStore(self.folder / "watchdog.db", rules, SwitchDisk))
         await self.store.open(instant())
         self.client = connect or DirectClient(self.model, self.scopes)
         instances = [
-            Instance(name, region, f"arn:aws:iam::{account}:role/w" if account != DEFAULT_ACCOUNT else None)
+            Instance(name, region, f"arn:aws:iam::{account}:role/w" if self.assumes(name) else None)
             for name, (account, region) in self.scopes.items()
         ]
         self.dispatcher = Dispatcher(
@@ -197,6 +213,7 @@ class World:
                 f"me-{self.copies}",
                 self.status,
                 self.quota,
+                listings,
                 dry_run=self.dry_run,
                 witness_ttl_s=TTL if self.witness else None,
                 reconcile=self.reconcile,
@@ -210,6 +227,9 @@ class World:
         if self.listed:
             await self.dispatcher.directory.refresh()
         self.sweep = asyncio.create_task(self.run())
+
+    def assumes(self, name: str) -> bool:
+        return self.scopes[name][0] != DEFAULT_ACCOUNT or name in self.roles
 
     async def run(self) -> None:
         while True:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.oracle import DictStore, Facts
-from tests.contract.world import BRAKED, RULES, World
+from tests.contract.world import BRAKED, INSTANCE, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
 from watchdog.stores.sqlite import SqliteStore
 
@@ -66,4 +67,11 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def braked(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store, with the brake, which holds for five minutes."""
     async with story(request.param, tmp_path, BRAKED) as made:
+        yield made
+
+
+@pytest.fixture(params=STORES[:2])
+async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A story over each store that serves one instance."""
+    async with story(request.param, tmp_path, replace(RULES, instances=frozenset({INSTANCE}))) as made:
         yield made

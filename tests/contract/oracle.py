@@ -219,7 +219,9 @@ class DictStore:
         self.facts.brakes.tick(self, instant.epoch, now.running - before.running)
         changes, self.facts.brakes.changes = tuple(self.facts.brakes.changes), []
         stopped, self.facts.brakes.stopped = tuple(self.facts.brakes.stopped), []
-        late = [agent for agent in self.facts.agents if self.state(agent) is AgentState.DUE]
+        everyone = [agent for agent in self.facts.agents if self.state(agent) is AgentState.DUE]
+        served = self.rules.instances
+        late = [agent for agent in everyone if served is None or agent.instance_id in served]
         free = [
             Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)))
             for agent in late
@@ -239,6 +241,7 @@ class DictStore:
             brake=self.facts.brakes.view,
             changes=changes,
             stopped=stopped,
+            foreign=frozenset(agent.instance_id for agent in everyone if agent not in late),
         )
 
     # Claims.

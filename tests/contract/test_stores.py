@@ -864,6 +864,20 @@ async def test_the_history_comes_newest_first_in_pages_and_by_filter(world: Worl
     assert (await world.store.actions(agent=BERT)).actions == ()
 
 
+async def test_agents_of_an_instance_that_is_not_served_are_nobodys_to_act_on(serving_one: World) -> None:
+    world = serving_one
+    former = AgentId("former", "anna")
+    await world.beat(former, 1)
+    await world.bye(former, 1)
+    await gone(world, 2)
+    tick = await world.store.tick("me", world.instant, limit=1)
+    assert [due.agent for due in tick.due] == [ANNA]
+    assert (tick.backlog, tick.foreign) == (1, {"former"})
+    view = await world.store.agent(former)
+    assert view is not None
+    assert view.state is AgentState.DUE
+
+
 async def test_an_action_comes_back_as_it_was(world: World) -> None:
     await gone(world)
     claim = await world.claimed()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from watchdog.sandbox.demo.stories import Ending, Expectation, Timing
-from watchdog.sandbox.demo.verdict import Gone, Pause, Record, Write, judge, observed_s
+from watchdog.sandbox.demo.verdict import Gone, Pause, Record, Write, judge, observed_s, stood_too_long, unheard
 
 TIMING = Timing(session_ttl_s=4, session_end_timer_s=3, margin_s=1)
 T = 1_800_000_000.0
@@ -191,3 +191,19 @@ def test_a_restart_gives_a_silent_agent_the_whole_time_again_but_not_one_who_sai
 
     assert observed_s(Gone(T, Ending.SILENCE), T + 11, [restart]) == pytest.approx(7)
     assert observed_s(Gone(T, Ending.BYE), T + 11, [restart]) == pytest.approx(10)
+
+
+def test_a_clock_that_stands_for_long_is_a_fault_though_it_excuses_whoever_is_late():
+    restart = Pause(T + 4, 10.0, restart_at=T + 3)
+
+    assert stood_too_long([restart, Pause(T + 6, 2.0), Pause(T + 9, 2.9)], TIMING) == []
+    (fault,) = stood_too_long([restart, Pause(T + 6, 2.0), Pause(T + 9, 3.1)], TIMING)
+    assert "5.1 s" in fault
+
+
+def test_a_heartbeat_may_fail_while_there_is_no_daemon_and_at_no_other_time():
+    down = [(T + 10, T + 12)]
+
+    assert unheard([T + 9.6, T + 11, T + 12.4], down) == []
+    assert len(unheard([T + 9.4], down)) == len(unheard([T + 12.6], down)) == 1
+    assert unheard([T + 5, T + 6], []) == ["2 heartbeats got no answer from a watchdog that was running"]

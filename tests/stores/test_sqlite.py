@@ -14,7 +14,7 @@ import pytest
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent, look_of
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentState, Claim, Epoch, Mark, Observed, Outcome, Standing
+from watchdog.core.model import AgentId, AgentState, Claim, Epoch, Mark, Observed, Outcome, Standing
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
@@ -394,6 +394,37 @@ async def test_agents_not_seen_for_long_are_pruned_and_others_are_not(world: Wor
     await world.restart()
     assert await world.store.agent(ANNA) is None
     assert await world.store.agent(BERT) is not None
+
+
+async def test_due_agents_of_an_instance_that_is_not_served_any_more_are_pruned_like_others(
+    world: World, path: Path
+) -> None:
+    former = AgentId("former", "carl")
+    for agent, number in ((former, 1), (BERT, 2), (AgentId("former", "dora"), 3)):
+        await world.beat(agent, number)
+        await world.bye(agent, number)
+    await world.wait(TIMER + 0.5)
+    claim = await world.claimed(former)
+    assert await world.store.intend(claim, intent())
+    await world.store.release(claim, 0.0)
+    await world.beat(AgentId("former", "dora"), 4)
+    await world.store.close()
+    store = SqliteStore(path, replace(RULES, instances=frozenset({BERT.instance_id})), InlineDisk)
+    await store.open(world.instant)
+    tick = await store.tick("me", world.instant)
+    assert (tick.backlog, tick.foreign) == (1, {"former"})
+    assert await store.prune(Epoch(world.instant.epoch - 30)) == 0
+    assert await store.prune(Epoch(world.instant.epoch + 1)) == 1
+    await store.close()
+    again = SqliteStore(path, RULES, InlineDisk)
+    await again.open(world.instant)
+    assert {view.agent.user_id for view in (await again.agents()).agents} == {"bert", "dora"}
+    tick = await again.tick("me", world.instant)
+    assert [due.agent for due in tick.due] == [BERT]
+    # Whoever comes back to it begins afresh: nothing is left of the intent.
+    await again.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
 
 
 async def test_a_wall_clock_that_jumps_ahead_prunes_nobody_who_is_present_or_waits(world: World) -> None:

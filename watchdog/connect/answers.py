@@ -85,7 +85,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class UserData:
-    """The answer to one GetCurrentUserData, all its pages together.
+    """The answer to one GetCurrentUserData by agents.
 
     Attributes:
         rows: By user id; users who are Offline may be left out.
@@ -93,6 +93,7 @@ class UserData:
         answered_at: The last response's `Date`.
         dated: It had one. If not, `answered_at` is by our own clock, and no age can be told from it.
         unreadable: Users who were in it without a status: neither seen nor absent.
+        cursor: For the next page; None on the last one.
     """
 
     rows: Mapping[str, Seen]
@@ -100,6 +101,34 @@ class UserData:
     answered_at: Epoch
     dated: bool = True
     unreadable: frozenset[str] = frozenset()
+    cursor: str | None = None
+
+    def followed_by(self, page: UserData) -> UserData:
+        """This answer with its next page."""
+        return UserData(
+            {**self.rows, **page.rows},
+            page.complete,
+            page.answered_at,
+            self.dated and page.dated,
+            self.unreadable | page.unreadable,
+            page.cursor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPage:
+    """One page of ListAgentStatuses. The cursor is for the next page; None on the last one."""
+
+    statuses: tuple[Status, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilePage:
+    """One page of ListRoutingProfiles: names by id. The cursor is for the next page; None on the last one."""
+
+    names: Mapping[str, str]
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

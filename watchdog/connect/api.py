@@ -6,12 +6,9 @@ threads. What an answer or an error means is in `answers.py`.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for_futures
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,8 +28,9 @@ from watchdog.connect.answers import (
     LIST_AGENT_STATUSES,
     LIST_ROUTING_PROFILES,
     PUT_USER_STATUS,
+    ProfilePage,
     Seen,
-    Status,
+    StatusPage,
     UserData,
     UserPage,
     answered_at,
@@ -43,8 +41,10 @@ from watchdog.connect.answers import (
     parse_status,
     parse_user,
 )
+from watchdog.connect.lanes import Lanes
+from watchdog.connect.prompt import Prompt
 from watchdog.core.model import Boot, Instant
-from watchdog.errors import CallAborted, ConnectCredentials, ConnectUnavailable, WatchdogError
+from watchdog.errors import ConnectCredentials, ConnectUnavailable, WatchdogError
 
 if TYPE_CHECKING:
     from mypy_boto3_connect import ConnectClient
@@ -58,9 +58,6 @@ T = TypeVar("T")
 
 AGENTS_A_CALL = 100
 """Most agents in one GetCurrentUserData. Source: shape AgentsMinOneMaxHundred."""
-
-MAX_PAGES = 50
-"""Pages after which a listing is taken as endless: 50,000 statuses or profiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +86,11 @@ class Instance:
 class Connect(Protocol):
     """The calls of Amazon Connect that the watchdog makes. Every method is one attempt and may raise `ConnectError`."""
 
-    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
-        """Reads what Connect shows of up to 100 agents. Source: GetCurrentUserData."""
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str], cursor: str | None = None) -> UserData:
+        """Reads a page, nearly always the only one, of what Connect shows of up to 100 agents.
+
+        Source: GetCurrentUserData.
+        """
 
     async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
         """Reads 100 agents, at most, of up to 100 routing profiles. Source: GetCurrentUserData.
@@ -114,11 +114,11 @@ class Connect(Protocol):
             CallAborted: It was too late; nothing was sent.
         """
 
-    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
-        """All statuses of an instance. Source: ListAgentStatuses."""
+    async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
+        """A page of the statuses of an instance. Source: ListAgentStatuses."""
 
-    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
-        """Names of all routing profiles of an instance, by id. Source: ListRoutingProfiles."""
+    async def list_routing_profiles(self, instance_id: str, cursor: str | None = None) -> ProfilePage:
+        """A page of the names of an instance's routing profiles. Source: ListRoutingProfiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,14 @@ class BotoConfig:
     Attributes:
         connect_timeout_s: For the TCP and TLS connection.
         read_timeout_s: For the answer; Connect answers in well under a second.
-        threads: Calls at a time. At a rate of r calls a second that all time out, r times 13 s are busy.
+        threads: Calls at a time of one operation of an account and region. At a rate of r calls a second that all time
+            out, r times 13 s are busy: 21 at the default quota.
         user_agent: What AWS' logs show besides boto3's own.
     """
 
     connect_timeout_s: float = 3.0
     read_timeout_s: float = 10.0
-    threads: int = 16
+    threads: int = 24
     user_agent: str = "connect-presence-watchdog"
 
 
@@ -188,20 +189,21 @@ class BotoConnect:
             read_timeout=config.read_timeout_s,
             # One attempt: a retry that botocore hides would send a stale status seconds after the re-check.
             retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=config.threads,
+            # Each thread keeps its connection; there are four operations.
+            max_pool_connections=4 * config.threads,
             tcp_keepalive=True,
             user_agent_extra=config.user_agent,
         )
-        self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="connect")
-        self._running: set[Future[Any]] = set()
+        self._lanes = Lanes(config.threads)
+        self._prompt = Prompt(now)
         self._clients: dict[tuple[str | None, str | None, str | None], ConnectClient] = {}
-        self._making = threading.Lock()
-        self._call = threading.local()
+        # Making a client may ask for credentials over the network; nobody else's calls wait for that.
+        self._making = {instance.scope: threading.Lock() for instance in instances}
 
     @property
     def running(self) -> int:
         """Calls that have not ended, those whose caller was cancelled included."""
-        return len(self._running)
+        return self._lanes.running
 
     async def close(self, timeout_s: float) -> bool:
         """Waits for calls that are still running; calls that have not begun are dropped.
@@ -209,14 +211,9 @@ class BotoConnect:
         Returns:
             Whether all have ended. If not, their threads end with their time-outs.
         """
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        left = tuple(self._running)
-        if left:
-            # Not in our own pool: that one takes no more work.
-            await asyncio.to_thread(wait_for_futures, left, timeout_s)
-        return not self._running
+        return await self._lanes.close(timeout_s)
 
-    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str], cursor: str | None = None) -> UserData:
         """See `Connect`."""
 
         def read(client: ConnectClient) -> UserData:
@@ -225,26 +222,25 @@ class BotoConnect:
                 "Filters": {"Agents": list(user_ids)},
                 "MaxResults": AGENTS_A_CALL,
             }
+            if cursor is not None:
+                request["NextToken"] = cursor
+            answer = client.get_current_user_data(**request)
             rows: dict[str, Seen] = {}
             unreadable: set[str] = set()
-            for _ in range(MAX_PAGES):
-                answer = client.get_current_user_data(**request)
-                for row in listed(answer, "UserDataList", GET_CURRENT_USER_DATA):
-                    parsed = parse_user(row)
-                    if parsed is None:
-                        unreadable.add(row.get("User", {}).get("Id", ""))
-                    else:
-                        rows[parsed[0]] = parsed[1]
-                token = answer.get("NextToken")
-                if not token:
-                    break
-                request["NextToken"] = token
+            for row in listed(answer, "UserDataList", GET_CURRENT_USER_DATA):
+                parsed = parse_user(row)
+                if parsed is None:
+                    unreadable.add(row.get("User", {}).get("Id", ""))
+                else:
+                    rows[parsed[0]] = parsed[1]
+            token = answer.get("NextToken") or None
             return UserData(
                 rows,
-                complete=not token,
+                complete=token is None,
                 answered_at=answered_at(answer, self._now().epoch),
                 dated=is_dated(answer),
                 unreadable=frozenset(unreadable),
+                cursor=token,
             )
 
         return await self._submit(GET_CURRENT_USER_DATA, instance_id, read)
@@ -271,54 +267,41 @@ class BotoConnect:
         """See `Connect`."""
 
         def write(client: ConnectClient) -> None:
-            # For `_abort_if_late`, which runs in this thread during the call; every write sets its own.
-            self._call.not_after = not_after
-            answer = client.put_user_status(InstanceId=instance_id, UserId=user_id, AgentStatusId=status_id)
+            with self._prompt.limit(not_after):
+                answer = client.put_user_status(InstanceId=instance_id, UserId=user_id, AgentStatusId=status_id)
             check_answered(answer, PUT_USER_STATUS)
 
         await self._submit(PUT_USER_STATUS, instance_id, write)
 
-    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+    async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""
 
-        def read(client: ConnectClient) -> tuple[Status, ...]:
+        def read(client: ConnectClient) -> StatusPage:
             request: ListAgentStatusRequestTypeDef = {"InstanceId": instance_id}
-            found: list[Status] = []
-            for _ in range(MAX_PAGES):
-                answer = client.list_agent_statuses(**request)
-                found.extend(map(parse_status, listed(answer, "AgentStatusSummaryList", LIST_AGENT_STATUSES)))
-                if not answer.get("NextToken"):
-                    break
-                request["NextToken"] = answer["NextToken"]
-            if not found:
-                text = f"{LIST_AGENT_STATUSES}: the list is empty, and every instance has statuses."
-                raise ConnectUnavailable(text, maybe_applied=False, operation=LIST_AGENT_STATUSES)
-            return tuple(found)
+            if cursor is not None:
+                request["NextToken"] = cursor
+            answer = client.list_agent_statuses(**request)
+            rows = listed(answer, "AgentStatusSummaryList", LIST_AGENT_STATUSES)
+            return StatusPage(tuple(map(parse_status, rows)), answer.get("NextToken") or None)
 
         return await self._submit(LIST_AGENT_STATUSES, instance_id, read)
 
-    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+    async def list_routing_profiles(self, instance_id: str, cursor: str | None = None) -> ProfilePage:
         """See `Connect`."""
 
-        def read(client: ConnectClient) -> dict[str, str]:
+        def read(client: ConnectClient) -> ProfilePage:
             request: ListRoutingProfilesRequestTypeDef = {"InstanceId": instance_id}
-            found: dict[str, str] = {}
-            for _ in range(MAX_PAGES):
-                answer = client.list_routing_profiles(**request)
-                summaries = listed(answer, "RoutingProfileSummaryList", LIST_ROUTING_PROFILES)
-                found.update((row["Id"], row.get("Name", "")) for row in summaries)
-                if not answer.get("NextToken"):
-                    break
-                request["NextToken"] = answer["NextToken"]
-            return found
+            if cursor is not None:
+                request["NextToken"] = cursor
+            answer = client.list_routing_profiles(**request)
+            rows = listed(answer, "RoutingProfileSummaryList", LIST_ROUTING_PROFILES)
+            return ProfilePage({row["Id"]: row.get("Name", "") for row in rows}, answer.get("NextToken") or None)
 
         return await self._submit(LIST_ROUTING_PROFILES, instance_id, read)
 
     async def _submit(self, operation: str, instance_id: str, work: Callable[[ConnectClient], T]) -> T:
-        future = self._pool.submit(self._work, operation, instance_id, work)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
-        return await asyncio.wrap_future(future)
+        scope = self._instances[instance_id].scope
+        return await self._lanes.run(scope, operation, lambda: self._work(operation, instance_id, work))
 
     def _work(self, operation: str, instance_id: str, work: Callable[[ConnectClient], T]) -> T:
         instance = self._instances[instance_id]
@@ -339,14 +322,14 @@ class BotoConnect:
 
     def _client(self, instance: Instance) -> ConnectClient:
         key = (instance.role_arn, instance.external_id, instance.region)
-        with self._making:
+        with self._making[instance.scope]:
             client = self._clients.get(key)
             if client is None:
                 client = self._clients[key] = self._new_client(instance)
             return client
 
     def _forget(self, instance: Instance) -> None:
-        with self._making:
+        with self._making[instance.scope]:
             self._clients.pop((instance.role_arn, instance.external_id, instance.region), None)
 
     def _new_client(self, instance: Instance) -> ConnectClient:
@@ -357,10 +340,5 @@ class BotoConnect:
         client: ConnectClient = boto3.session.Session(botocore_session=session).client(
             "connect", region_name=instance.region, config=self._config
         )
-        client.meta.events.register(f"before-send.connect.{PUT_USER_STATUS}", self._abort_if_late)
+        self._prompt.install(client)
         return client
-
-    def _abort_if_late(self, **_: object) -> None:
-        """Runs in the calling thread between the signing of the request and its sending."""
-        if self._now().boot > self._call.not_after:
-            raise CallAborted("Not sent: more than 250 ms have passed since the re-check. It is done again.")

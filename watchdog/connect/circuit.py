@@ -7,12 +7,13 @@ nothing else of that instance (or, for credentials, of that account and region) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 import structlog
 
+from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS
 from watchdog.core.model import AgentId, Boot, Epoch, Instant
 
 PROBE_EVERY_S = 60.0
@@ -55,7 +56,7 @@ class Line:
     """What a circuit breaks.
 
     Attributes:
-        where: An instance id, or the scope of an account and region.
+        where: An instance id, or the scope of credentials.
         operation: The API, or `ANY_OPERATION`.
         target: The status' id for a write, else empty.
     """
@@ -69,6 +70,7 @@ class Line:
 class _Broken:
     problem: Problem
     probe_at: Boot
+    needed_at: Boot
     prober: AgentId | None = None
 
 
@@ -85,7 +87,7 @@ class Circuits:
         instant = self._now()
         broken = self._broken.get(line)
         if broken is None:
-            self._broken[line] = broken = _Broken(Problem(code, detail, instant.epoch), instant.boot)
+            self._broken[line] = broken = _Broken(Problem(code, detail, instant.epoch), instant.boot, instant.boot)
             log.warning("circuit.opened", where=line.where, operation=line.operation, code=code, detail=detail)
         broken.probe_at = Boot(instant.boot + PROBE_EVERY_S)
 
@@ -96,6 +98,23 @@ class Circuits:
             stood_s = round(self._now().epoch - broken.problem.since, 1)
             log.info("circuit.closed", where=line.where, operation=line.operation, after_s=stood_s)
 
+    def keep(self, needed: Mapping[str, str | None]) -> None:
+        """Drops circuits that nobody has needed for the time between two probes: the next call finds out again.
+
+        Those of listings and credentials stay; listings go on whatever is open, and close them.
+
+        Args:
+            needed: Instances of which agents wait, with the target's id; None while it is not known.
+        """
+        boot = self._now().boot
+        for line, broken in list(self._broken.items()):
+            by_agents = line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS)
+            if not by_agents or (line.where in needed and line.target in ("", needed[line.where])):
+                broken.needed_at = boot
+            if boot - broken.needed_at >= PROBE_EVERY_S:
+                del self._broken[line]
+                log.info("circuit.dropped", where=line.where, operation=line.operation, code=broken.problem.code)
+
     def refusal(self, line: Line) -> str | None:
         """Why this must not be called now; None when the circuit is closed or its next probe is due."""
         broken = self._broken.get(line)
@@ -105,7 +124,7 @@ class Circuits:
         """Whether agents may be claimed.
 
         Args:
-            places: The instance and its scope.
+            places: The instance and the scope of its credentials.
             target: The status that they would be set to; circuits of other targets do not count.
         """
         relevant = self._relevant(places, target)

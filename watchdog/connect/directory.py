@@ -16,8 +16,19 @@ import structlog
 from watchdog.connect.answers import LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES, Status, StatusType
 from watchdog.connect.api import Connect
 from watchdog.connect.circuit import Problem
-from watchdog.core.model import Boot, Instant
-from watchdog.errors import ConnectCredentials, ConnectDenied, ConnectError, ConnectNotFound
+from watchdog.connect.queue import Level, Rank
+from watchdog.connect.scopes import Scopes
+from watchdog.connect.tokens import Tokens
+from watchdog.core.model import Boot, Instant, Observed
+from watchdog.core.quota import QuotaRules
+from watchdog.errors import (
+    ConnectCredentials,
+    ConnectDenied,
+    ConnectError,
+    ConnectNotFound,
+    ConnectUnavailable,
+    StoreUnavailable,
+)
 
 TARGET = "target"
 """Key of the fault that the wanted status does not exist; listings have theirs under the operation."""
@@ -28,10 +39,29 @@ CODES: Mapping[type[ConnectError], str] = {
     ConnectNotFound: "instance_not_found",
 }
 
+MAX_PAGES = 50
+"""Pages after which a listing is taken as endless: 50,000 statuses or profiles."""
+
+LISTING_RATE, LISTING_BURST = 10.0, 20.0
+"""Quota of both listings, which CONNECT_RATE does not tell; the burst is in proportion to the others'.
+Source: Amazon Connect service quotas, API throttling."""
+
 RETRY_S = 30.0
 """Least time between two refreshes that the dispatcher asks for because it cannot go on without."""
 
+_IN_TURN = Rank(Level.SOON, Observed(0.0))
+"""Listings wait for nobody but each other: instances in turn."""
+
 log = structlog.stdlib.get_logger(__name__)
+
+
+def quotas(share: float) -> dict[str, QuotaRules]:
+    """The quotas of the listings.
+
+    Args:
+        share: Of AWS' quota that the watchdog takes (CONNECT_SHARE).
+    """
+    return dict.fromkeys((LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES), QuotaRules(LISTING_RATE, LISTING_BURST, share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +117,23 @@ class Directory:
     """Statuses and profiles by instance, in memory."""
 
     def __init__(
-        self, connect: Connect, instance_ids: Sequence[str], wanted: str | None, now: Callable[[], Instant]
+        self, connect: Connect, tokens: Tokens, scopes: Scopes, wanted: str | None, now: Callable[[], Instant]
     ) -> None:
         """Starts empty: nothing is known before the first `refresh`.
 
         Args:
             connect: Makes the calls.
-            instance_ids: The instances.
+            tokens: Of the listings, one a page.
+            scopes: Of the instances' quotas; learns from what is listed.
             wanted: The target status, see `resolve`.
             now: The machine's clocks.
         """
         self._connect = connect
+        self._tokens = tokens
+        self._scopes = scopes
         self._wanted = wanted
         self._now = now
-        self._entries = {instance_id: _Entry() for instance_id in instance_ids}
+        self._entries = {instance_id: _Entry() for instance_id in scopes}
 
     async def refresh(self, instance_id: str | None = None) -> None:
         """Lists statuses and profiles again, of one instance or of all at a time. Never raises for AWS' faults.
@@ -109,6 +142,11 @@ class Directory:
         """
         chosen = self._entries if instance_id is None else {instance_id: self._entries[instance_id]}
         await asyncio.gather(*(self._joined(each, entry) for each, entry in chosen.items()))
+
+    async def refresh_failed(self) -> None:
+        """The same for those of which the last listing failed."""
+        failed = [(instance_id, entry) for instance_id, entry in self._entries.items() if entry.faults]
+        await asyncio.gather(*(self._joined(instance_id, entry) for instance_id, entry in failed))
 
     def overdue(self, instance_id: str) -> bool:
         """Whether another refresh may be asked for: none is running and the last one is not recent."""
@@ -168,10 +206,9 @@ class Directory:
         entry.asked_at = self._now().boot
         try:
             with self._fault_of(instance_id, entry, LIST_AGENT_STATUSES):
-                listed = await self._connect.list_agent_statuses(instance_id)
-                entry.statuses = {status.id: status for status in listed}
+                entry.statuses = await self._statuses(instance_id)
             with self._fault_of(instance_id, entry, LIST_ROUTING_PROFILES):
-                entry.profiles = await self._connect.list_routing_profiles(instance_id)
+                entry.profiles = await self._profiles(instance_id)
             target = self.target(instance_id)
             if isinstance(target, Unresolved) and target.loaded:
                 self._fault(instance_id, entry, TARGET, "unknown_status", target.reason)
@@ -184,8 +221,42 @@ class Directory:
                     statuses=len(entry.statuses or {}),
                     profiles=len(entry.profiles),
                 )
+        except StoreUnavailable:
+            # No token was to be had. What is known stays, and what the store lacks is told by others.
+            return
         finally:
             entry.running = None
+
+    async def _statuses(self, instance_id: str) -> Mapping[str, Status]:
+        found: dict[str, Status] = {}
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            await self._pay(LIST_AGENT_STATUSES, instance_id)
+            page = await self._connect.list_agent_statuses(instance_id, cursor)
+            found.update((status.id, status) for status in page.statuses)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        if not found:
+            text = f"{LIST_AGENT_STATUSES}: the list is empty, and every instance has statuses."
+            raise ConnectUnavailable(text, maybe_applied=False, operation=LIST_AGENT_STATUSES)
+        self._scopes.learn(instance_id, next(iter(found.values())).arn)
+        return found
+
+    async def _profiles(self, instance_id: str) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            await self._pay(LIST_ROUTING_PROFILES, instance_id)
+            page = await self._connect.list_routing_profiles(instance_id, cursor)
+            found.update(page.names)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return found
+
+    async def _pay(self, operation: str, instance_id: str) -> None:
+        await self._tokens.take(operation, self._scopes[instance_id], instance_id, _IN_TURN)
 
     @contextmanager
     def _fault_of(self, instance_id: str, entry: _Entry, operation: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.selection import Chosen, Selection
 from watchdog.connect.set_status import SetStatus
 from watchdog.connect.sparing import Sparing
@@ -32,7 +33,7 @@ from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
-from watchdog.core.model import SET_BY_US, Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Outcome
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
@@ -104,7 +105,7 @@ class Dispatcher:
         """Composes; nothing is called before the first `offer`, and nobody touched before the directory is loaded.
 
         Args:
-            store: Facts and claims.
+            store: Facts and claims; serves the same instances.
             connect: Makes the calls.
             instances: Instances that may be acted on.
             config: Of the settings.
@@ -120,13 +121,13 @@ class Dispatcher:
         self._random = random
         self._record = record
         self._observer = observer
-        self._scopes = {instance.instance_id: instance.scope for instance in instances}
+        self._scopes = Scopes(instances)
         self._circuits = Circuits(now)
         self._tokens = Tokens(store, self._quota, now, observer.tokens)
         self._guard = Guard(
             connect, self._circuits, self._scopes, observer=observer, throttled=self._tokens.throttled, now=now
         )
-        self.directory = Directory(self._guard, tuple(self._scopes), config.status, now)
+        self.directory = Directory(self._guard, self._tokens, self._scopes, config.status, now)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
@@ -173,7 +174,8 @@ class Dispatcher:
         self._trails: dict[AgentId, Trail] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._owed: list[tuple[Claim, float]] = []
-        self._begun = False
+        self._foreign: dict[str, Problem] = {}
+        self._begun: set[str] = set()
         self._draining = False
         self._clock: Clock | None = None
 
@@ -184,11 +186,10 @@ class Dispatcher:
         """
         if self._draining:
             return
-        if not self._begun:
-            self._begun = True
-            for scope in set(self._scopes.values()):
-                for operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
-                    self._spawn(self._tokens.begin(operation, scope))
+        for scope in set(self._scopes.values()) - self._begun:
+            self._begun.add(scope)
+            for operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
+                self._spawn(self._tokens.begin(operation, scope))
         owed, self._owed = self._owed, []
         for claim, delay_s in owed:
             self._spawn(self._give_back(claim, delay_s))
@@ -199,11 +200,13 @@ class Dispatcher:
         if self._braked.waiting:
             self._spawn(self._braked.write())
         self._held.offer(tick)
+        self._note_foreign(tick.foreign)
         self._clock = tick.clock
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
         waiting = [due for due in tick.due if due.agent not in self._running]
+        self._circuits.keep(self._needed(waiting))
         unserved = Counter(
             agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
         )
@@ -246,9 +249,28 @@ class Dispatcher:
             *self._circuits.problems(),
             *self.directory.problems(),
             *self._guard.problems(),
-            *self._selection.problems(),
+            *self._foreign.values(),
         ]
         return list({(problem.code, problem.detail): problem for problem in reversed(found)}.values())[::-1]
+
+    def _note_foreign(self, instance_ids: Iterable[str]) -> None:
+        known, self._foreign = self._foreign, {}
+        for instance_id in sorted(instance_ids):
+            if instance_id not in known:
+                log.warning("dispatcher.unknown_instance", instance_id=instance_id)
+            text = (
+                f"The store has agents of instance {instance_id}. It is not in WATCHDOG_INSTANCES: nobody acts on them."
+            )
+            found = known.get(instance_id) or Problem("unknown_instance", text, self._now().epoch)
+            self._foreign[instance_id] = found
+
+    def _needed(self, waiting: Sequence[Due]) -> dict[str, str | None]:
+        """Instances of agents who wait, and the target of each."""
+        found: dict[str, str | None] = {}
+        for instance_id in {due.agent.instance_id for due in waiting}:
+            target = self.directory.target(instance_id)
+            found[instance_id] = target.id if isinstance(target, Status) else None
+        return found
 
     def _quota(self, operation: str) -> QuotaRules:
         return self._config.quotas.get(operation, self._config.quota)
@@ -316,8 +338,6 @@ class Dispatcher:
         self._witness.forget(action.agent)
         if settled or await self._in_history(action):
             self._record(action)
-            if action.outcome in SET_BY_US:
-                self._observer.actuation(action.latency_s)
 
     async def _in_history(self, action: Action) -> bool:
         """Whether a `settle` that was too late has recorded the action, or the claim was void."""

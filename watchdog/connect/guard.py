@@ -16,12 +16,14 @@ from watchdog.connect.answers import (
     LIST_AGENT_STATUSES,
     LIST_ROUTING_PROFILES,
     PUT_USER_STATUS,
-    Status,
+    ProfilePage,
+    StatusPage,
     UserData,
     UserPage,
 )
 from watchdog.connect.api import Connect
 from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line, Problem
+from watchdog.connect.scopes import Scopes
 from watchdog.core.model import Boot, Epoch, Instant
 from watchdog.errors import (
     CallAborted,
@@ -65,9 +67,6 @@ class Observer(Protocol):
     def detection_lag(self, seconds: float) -> None:
         """An agent was claimed for the first time, so long after its deadline."""
 
-    def actuation(self, seconds: float) -> None:
-        """A change was confirmed, so long after the claim."""
-
 
 @dataclass(slots=True)
 class _Trouble:
@@ -82,7 +81,7 @@ class Guard:
         self,
         connect: Connect,
         circuits: Circuits,
-        scopes: Mapping[str, str],
+        scopes: Scopes,
         *,
         observer: Observer,
         throttled: Callable[[str, str], Awaitable[None]],
@@ -93,7 +92,7 @@ class Guard:
         Args:
             connect: What makes the calls.
             circuits: What to open and close.
-            scopes: Scope of the quota, by instance id.
+            scopes: Of quotas and credentials.
             observer: Is told of each call.
             throttled: Is told operation and scope of each 429; must not raise.
             now: The machine's clocks.
@@ -106,10 +105,10 @@ class Guard:
         self._now = now
         self._troubles: dict[tuple[str, Line], _Trouble] = {}
 
-    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str], cursor: str | None = None) -> UserData:
         """See `Connect`."""
         line = Line(instance_id, GET_CURRENT_USER_DATA)
-        answer = await self._watched(line, self._connect.current_user_data(instance_id, user_ids))
+        answer = await self._watched(line, self._connect.current_user_data(instance_id, user_ids, cursor))
         self._circuits.close(Line(instance_id, LIST_AGENT_STATUSES))
         return answer
 
@@ -125,19 +124,19 @@ class Guard:
         line = Line(instance_id, PUT_USER_STATUS, status_id)
         await self._watched(line, self._connect.put_user_status(instance_id, user_id, status_id, not_after))
 
-    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+    async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""
         line = Line(instance_id, LIST_AGENT_STATUSES)
         try:
-            return await self._watched(line, self._connect.list_agent_statuses(instance_id))
+            return await self._watched(line, self._connect.list_agent_statuses(instance_id, cursor))
         except ConnectNotFound as error:
             self._circuits.open(line, "instance_not_found", str(error))
             raise
 
-    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+    async def list_routing_profiles(self, instance_id: str, cursor: str | None = None) -> ProfilePage:
         """See `Connect`."""
         line = Line(instance_id, LIST_ROUTING_PROFILES)
-        return await self._watched(line, self._connect.list_routing_profiles(instance_id))
+        return await self._watched(line, self._connect.list_routing_profiles(instance_id, cursor))
 
     def problems(self) -> list[Problem]:
         """What does not work at present without being refused: throttling and an unreachable service."""
@@ -146,32 +145,34 @@ class Guard:
 
     async def _watched(self, line: Line, call: Awaitable[T], *, breaks: bool = True) -> T:
         result = "cancelled"
-        scope = self._scopes[line.where]
         try:
             answer = await call
             result = "ok"
         except (ConnectError, CallAborted) as error:
             result = RESULTS[type(error)]
-            await self._failed(line, scope, error, breaks=breaks)
+            await self._failed(line, error, breaks=breaks)
             raise
         finally:
             self._observer.connect_call(line.operation, result)
         if breaks:
             self._circuits.close(line)
-        self._circuits.close(Line(scope, ANY_OPERATION))
+        self._circuits.close(Line(self._scopes.credentials(line.where), ANY_OPERATION))
         if self._troubles.pop(("connect_unavailable", Line(line.where, line.operation)), None):
             log.info("connect.recovered", operation=line.operation, instance_id=line.where)
         return answer
 
-    async def _failed(self, line: Line, scope: str, error: Exception, *, breaks: bool) -> None:
+    async def _failed(self, line: Line, error: Exception, *, breaks: bool) -> None:
         match error:
             case ConnectThrottled():
+                scope = self._scopes[line.where]
                 self._note("connect_throttled", Line(scope, line.operation), error, "connect.throttled")
                 await self._throttled(line.operation, scope)
             case ConnectUnavailable():
                 self._note("connect_unavailable", Line(line.where, line.operation), error, "connect.unavailable")
             case ConnectCredentials():
-                self._circuits.open(Line(scope, ANY_OPERATION), "credentials", str(error))
+                self._circuits.open(
+                    Line(self._scopes.credentials(line.where), ANY_OPERATION), "credentials", str(error)
+                )
             case ConnectDenied() if not breaks:
                 self._note("reconcile_denied", line, error, "reconcile.denied")
             case ConnectDenied() if line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):

@@ -16,6 +16,7 @@ from watchdog.connect.api import Connect
 from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.tokens import Tokens
 from watchdog.core.model import (
     Action,
@@ -76,7 +77,7 @@ class Reconciler:
     def __init__(
         self,
         rules: ReconcileRules,
-        scopes: Mapping[str, str],
+        scopes: Scopes,
         *,
         store: Store,
         connect: Connect,
@@ -90,7 +91,7 @@ class Reconciler:
 
         Args:
             rules: What is done.
-            scopes: Scope of the quota, by instance id.
+            scopes: Of quotas and credentials.
             store: Knows who has been heard.
             connect: Makes the calls.
             tokens: Of GetCurrentUserData, one a page, after everyone else who waits for one.
@@ -132,17 +133,19 @@ class Reconciler:
     async def _routable(self, instance_id: str) -> dict[str, Seen] | None:
         """Everyone of the instance in a routable status, by user id; None when not all could be read."""
         found: dict[str, Seen] = {}
-        scope = self._scopes[instance_id]
         profile_ids = self._directory.profile_ids(instance_id)
         if not profile_ids:
             return None
         for chunk in _chunks(profile_ids):
             cursor: str | None = None
             for _ in range(MAX_PAGES):
-                lines = (Line(instance_id, GET_CURRENT_USER_DATA), Line(scope, ANY_OPERATION))
+                lines = (
+                    Line(instance_id, GET_CURRENT_USER_DATA),
+                    Line(self._scopes.credentials(instance_id), ANY_OPERATION),
+                )
                 if any(self._circuits.refusal(line) is not None for line in lines):
                     return None
-                await self._tokens.take(GET_CURRENT_USER_DATA, scope, instance_id, _AFTER_ALL)
+                await self._tokens.take(GET_CURRENT_USER_DATA, self._scopes[instance_id], instance_id, _AFTER_ALL)
                 page = await self._connect.user_data_page(instance_id, chunk, cursor)
                 found.update((user_id, seen) for user_id, seen in page.rows.items() if self._counts(instance_id, seen))
                 cursor = page.cursor

@@ -14,9 +14,10 @@ from typing import Any
 import structlog
 
 from watchdog.connect.answers import Status
-from watchdog.connect.circuit import Circuits, Gate, Problem
+from watchdog.connect.circuit import Circuits, Gate
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank, Turns, choose, level, rooms
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.core.model import Boot, Due, Instant
 
@@ -57,7 +58,7 @@ class Selection:
 
     def __init__(
         self,
-        scopes: Mapping[str, str],
+        scopes: Scopes,
         directory: Directory,
         circuits: Circuits,
         witness: Witness,
@@ -69,7 +70,7 @@ class Selection:
         """Composes.
 
         Args:
-            scopes: Scope of the quota, by instance id.
+            scopes: Of quotas and credentials.
             directory: Has the targets.
             circuits: Which instances are not to be called.
             witness: Has seen agents, or looks at them.
@@ -85,7 +86,6 @@ class Selection:
         self._random = random
         self._now = now
         self._turns: dict[str, Turns] = {}
-        self._foreign: dict[str, Problem] = {}
         # None while a survey runs, else when the next one may begin.
         self._surveys: dict[str, Boot | None] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -94,21 +94,13 @@ class Selection:
         """The agents to claim now, in order.
 
         Args:
-            waiting: Due agents who are not in hand, oldest deadline first.
+            waiting: Due agents of the instances that are served who are not in hand, oldest deadline first.
             unserved: How many are in hand and wait for their first token, by instance.
         """
         due: dict[str, dict[str, list[Due]]] = {}
         for each in waiting:
-            scope = self._scopes.get(each.agent.instance_id)
-            if scope is None:
-                self._note_foreign(each.agent.instance_id)
-            else:
-                due.setdefault(scope, {}).setdefault(each.agent.instance_id, []).append(each)
+            due.setdefault(self._scopes[each.agent.instance_id], {}).setdefault(each.agent.instance_id, []).append(each)
         return [chosen for scope, of_scope in due.items() for chosen in self._of_scope(scope, of_scope, unserved)]
-
-    def problems(self) -> list[Problem]:
-        """Instances whose agents are in the store but not in the settings."""
-        return list(self._foreign.values())
 
     async def close(self) -> None:
         """Gives up surveys and refreshes."""
@@ -122,7 +114,7 @@ class Selection:
         targets: dict[str, Status] = {}
         chosen: list[Chosen] = []
         for instance_id, waiting in due.items():
-            places = (instance_id, scope)
+            places = (instance_id, self._scopes.credentials(instance_id))
             target = self._target(instance_id, places)
             if target is None:
                 continue
@@ -207,14 +199,6 @@ class Selection:
             pause_s = pause_s if failed is not None else 0.0
         finally:
             self._surveys[instance_id] = Boot(self._now().boot + pause_s)
-
-    def _note_foreign(self, instance_id: str) -> None:
-        if instance_id not in self._foreign:
-            text = (
-                f"The store has agents of instance {instance_id}. It is not in WATCHDOG_INSTANCES: nobody acts on them."
-            )
-            self._foreign[instance_id] = Problem("unknown_instance", text, self._now().epoch)
-            log.warning("dispatcher.unknown_instance", instance_id=instance_id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -14,6 +14,7 @@ from watchdog.connect.answers import GET_CURRENT_USER_DATA, Seen, UserData
 from watchdog.connect.api import AGENTS_A_CALL, Connect
 from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line
 from watchdog.connect.queue import Rank
+from watchdog.connect.scopes import Scopes
 from watchdog.connect.tokens import Tokens
 from watchdog.core.model import AgentId, Boot, Epoch, Instant
 from watchdog.errors import (
@@ -34,6 +35,9 @@ FRESH_LOOK_S = 10.0
 PACE_S = 2.0
 """Least time between two reads of an instance when nobody asks who is in a hurry: read-backs of a long backlog are
 joined, and most of the quota is left to others."""
+
+MAX_PAGES = 10
+"""Pages after which an answer about 100 agents is taken as endless, and as incomplete."""
 
 KEPT_S = 600.0
 """What was seen is kept this long, to order by. To act on it, it must be as new as the asker says."""
@@ -95,16 +99,16 @@ class Witness:
         connect: Connect,
         tokens: Tokens,
         circuits: Circuits,
-        scopes: Mapping[str, str],
+        scopes: Scopes,
         now: Callable[[], Instant],
     ) -> None:
         """Starts without having seen anybody.
 
         Args:
             connect: Makes the calls.
-            tokens: Of GetCurrentUserData, one a call.
+            tokens: Of GetCurrentUserData, one a call, so one a page.
             circuits: While that of GetCurrentUserData is open, nothing is called.
-            scopes: Scope of the quota, by instance id.
+            scopes: Of quotas and credentials.
             now: The machine's clocks.
         """
         self._connect = connect
@@ -235,7 +239,7 @@ class Witness:
                 return
 
     def _refusal(self, instance_id: str) -> str | None:
-        lines = (Line(instance_id, GET_CURRENT_USER_DATA), Line(self._scopes[instance_id], ANY_OPERATION))
+        lines = (Line(instance_id, GET_CURRENT_USER_DATA), Line(self._scopes.credentials(instance_id), ANY_OPERATION))
         return next(filter(None, map(self._circuits.refusal, lines)), None)
 
     @staticmethod
@@ -250,7 +254,7 @@ class Witness:
             return
         asked_at = self._now().boot
         try:
-            data = await self._connect.current_user_data(instance_id, list(batch))
+            data = await self._all_pages(instance_id, batch)
         except ConnectThrottled:
             _put_back(questions, batch, AGENTS_A_CALL)
         except (ConnectNotFound, ConnectInvalid) as error:
@@ -259,10 +263,22 @@ class Witness:
                 _put_back(questions, batch, (len(batch) + 1) // 2)
             else:
                 _resolve(batch, error)
-        except ConnectError as error:
+        except (ConnectError, StoreUnavailable) as error:
             _resolve(batch, error)
         else:
             self._answer(instance_id, batch, data, asked_at)
+
+    async def _all_pages(self, instance_id: str, batch: Mapping[str, _Question]) -> UserData:
+        """Reads the agents; the token of the first page has been taken. More than one page is rare."""
+        data = await self._connect.current_user_data(instance_id, list(batch))
+        for _ in range(MAX_PAGES - 1):
+            if data.cursor is None:
+                break
+            rank = min(question.rank for question in batch.values())
+            await self._tokens.take(GET_CURRENT_USER_DATA, self._scopes[instance_id], instance_id, rank)
+            page = await self._connect.current_user_data(instance_id, list(batch), data.cursor)
+            data = data.followed_by(page)
+        return data
 
     def _answer(self, instance_id: str, batch: Mapping[str, _Question], data: UserData, asked_at: Boot) -> None:
         for user_id, question in batch.items():

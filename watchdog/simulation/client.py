@@ -18,7 +18,8 @@ from watchdog.connect.answers import (
     LIST_AGENT_STATUSES,
     LIST_ROUTING_PROFILES,
     PUT_USER_STATUS,
-    Status,
+    ProfilePage,
+    StatusPage,
     UserData,
     UserPage,
     answered_at,
@@ -72,14 +73,16 @@ class VirtualConnect:
         self._point = point
         self._watcher = watcher
 
-    async def current_user_data(self, instance_id: str, user_ids: Sequence[str]) -> UserData:
+    async def current_user_data(self, instance_id: str, user_ids: Sequence[str], cursor: str | None = None) -> UserData:
         """See `Connect`."""
         await asyncio.sleep(self._rng.random() * 0.02)
+        more = {} if cursor is None else {"NextToken": cursor}
         answer = await self._call(
-            GET_CURRENT_USER_DATA, instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100
+            GET_CURRENT_USER_DATA, instance_id, Filters={"Agents": list(user_ids)}, MaxResults=100, **more
         )
         rows = dict(row for row in map(parse_user, answer["UserDataList"]) if row is not None)
-        return UserData(rows, "NextToken" not in answer, answered_at(answer, self._now().epoch))
+        token = answer.get("NextToken") or None
+        return UserData(rows, token is None, answered_at(answer, self._now().epoch), cursor=token)
 
     async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
         """See `Connect`."""
@@ -101,15 +104,18 @@ class VirtualConnect:
         await self._call(PUT_USER_STATUS, instance_id, UserId=user_id, AgentStatusId=status_id)
         self._point("put.answered")
 
-    async def list_agent_statuses(self, instance_id: str) -> tuple[Status, ...]:
+    async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""
-        answer = await self._call(LIST_AGENT_STATUSES, instance_id)
-        return tuple(map(parse_status, answer["AgentStatusSummaryList"]))
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self._call(LIST_AGENT_STATUSES, instance_id, **more)
+        return StatusPage(tuple(map(parse_status, answer["AgentStatusSummaryList"])), answer.get("NextToken"))
 
-    async def list_routing_profiles(self, instance_id: str) -> Mapping[str, str]:
+    async def list_routing_profiles(self, instance_id: str, cursor: str | None = None) -> ProfilePage:
         """See `Connect`."""
-        answer = await self._call(LIST_ROUTING_PROFILES, instance_id)
-        return {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self._call(LIST_ROUTING_PROFILES, instance_id, **more)
+        names = {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
+        return ProfilePage(names, answer.get("NextToken"))
 
     async def _call(self, operation: str, instance_id: str, **params: object) -> dict[str, Any]:
         sent = spawn(self._carry(operation, instance_id, params))

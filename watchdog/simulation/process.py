@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from watchdog.connect import directory
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.clock import ClockRules
@@ -181,8 +182,13 @@ class Process:
 
     async def _run(self) -> None:
         around, timers = self._around, self._around.timers
+        listings = directory.quotas(timers.quota.share)
         rules = StoreRules(
-            timers.session_end_timer, ClockRules(timers.resume_grace, timers.heartbeat_interval), timers.quota
+            timers.session_end_timer,
+            ClockRules(timers.resume_grace, timers.heartbeat_interval),
+            timers.quota,
+            listings,
+            instances=frozenset(instance.instance_id for instance in around.instances),
         )
         loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)
@@ -211,7 +217,7 @@ class Process:
             store,
             around.connect(self._point),
             around.instances,
-            DispatcherConfig(owner=name, status=None, quota=timers.quota),
+            DispatcherConfig(owner=name, status=None, quota=timers.quota, quotas=listings),
             now=around.now,
             random=around.rng.random,
             flush=buffer.flush,
@@ -273,7 +279,4 @@ class _Silent:
         """Not kept."""
 
     def detection_lag(self, seconds: float) -> None:
-        """Not kept."""
-
-    def actuation(self, seconds: float) -> None:
         """Not kept."""

@@ -41,6 +41,8 @@ class StoreRules:
         quota: The share of Connect's quota, the same for each API.
         quotas: Exceptions from it, by operation.
         brake: When silence counts as a fault. None: never; only an operator holds.
+        instances: Those that are served (INSTANCES). Nobody acts on agents of others, which an earlier process has
+            left: they are not due, not in the backlog, and pruned like those who are settled. None serves all.
     """
 
     timer_s: float
@@ -48,6 +50,11 @@ class StoreRules:
     quota: QuotaRules
     quotas: dict[str, QuotaRules] = field(default_factory=dict)
     brake: BrakeRules | None = None
+    instances: frozenset[str] | None = None
+
+    def serves(self, agent: AgentId) -> bool:
+        """Whether anybody acts on the agent."""
+        return self.instances is None or agent.instance_id in self.instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Tick:
         brake: What is held and why.
         changes: Groups whose brake has changed since the last tick.
         stopped: Agents to record as held or released.
+        foreign: Instances that are not served and of which agents would be due.
     """
 
     clock: Clock
@@ -77,6 +85,7 @@ class Tick:
     changes: tuple[BrakeChange, ...] = ()
     stopped: tuple[Stopped, ...] = ()
     missed_s: float = 0.0
+    foreign: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,4 +318,7 @@ class Store(Protocol):
         """A random key of 32 bytes, made at the first call and the same ever after: it signs tickets."""
 
     async def prune(self, before: Epoch) -> int:
-        """Forgets actions, and agents without a lease, that are older than `before`. Returns how many rows."""
+        """Forgets actions, and agents without a lease, that are older than `before`. Returns how many rows.
+
+        Agents who are due stay, but those of instances that are not served.
+        """

@@ -194,16 +194,19 @@ class SqliteStore:
         missed_s, self._missed_s = self._missed_s, 0.0
         orphans = self._orphans(owner)
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
+        served = [agent for agent in self._table.due.values() if self._rules.serves(agent.id)]
+        foreign = len(served) != len(self._table.due)
         return Tick(
             clock=self._clock,
             stopped_s=max(0.0, elapsed - (now - before.observed)),
-            due=self._due(limit),
-            backlog=len(self._table.due),
+            due=self._due(served, limit),
+            backlog=len(served),
             orphans=orphans,
             brake=brake,
             changes=changes,
             stopped=stopped,
             missed_s=missed_s,
+            foreign=self._foreign() if foreign else frozenset(),
         )
 
     async def _write_brakes(self) -> None:
@@ -223,11 +226,14 @@ class SqliteStore:
         await self._write_brakes()
         return self._braking.view
 
-    def _due(self, limit: int) -> tuple[Due, ...]:
+    def _foreign(self) -> frozenset[str]:
+        return frozenset(agent.instance_id for agent in self._table.due if not self._rules.serves(agent))
+
+    def _due(self, served: Sequence[Agent], limit: int) -> tuple[Due, ...]:
         running, timer_s = self._clock.running, self._rules.timer_s
         found = [
             Due(agent.id, agent.epoch, Observed(agent.ends_at + timer_s))
-            for agent in self._table.due.values()
+            for agent in served
             if agent.claim is None and agent.not_before <= running
         ]
         found.sort(key=lambda due: due.deadline)
@@ -498,6 +504,13 @@ class SqliteStore:
         forgotten = 0
         for begin in range(0, len(old), PRUNE_CHUNK):
             chunk = [row for row in old[begin : begin + PRUNE_CHUNK] if self._outdated(row, before)]
+            nobodys = [row.id for row in chunk if row.id in self._left]
+            if nobodys:
+                batch = Batch()
+                batch.add(rows.DROP_CLAIM, [(*agent, self._token) for agent in nobodys])
+                await self._write(batch)
+                for agent in nobodys:
+                    self._left.pop(agent, None)
             await self._file.drop_agents([row.id for row in chunk], self._clock)
             for row in chunk:
                 if self._outdated(row, before):
@@ -509,14 +522,10 @@ class SqliteStore:
         return forgotten + await self._file.drop_actions(before, self._clock)
 
     def _outdated(self, agent: Agent, before: Epoch) -> bool:
-        """Whether nothing is expected of the agent any more, and nothing is under way for it.
-
-        Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
-        """
-        return (
-            self._table.agents.get(agent.id) is agent
-            and agent.seen < before
-            and agent.id not in self._left
-            and agent.settled
-            and not agent.sessions
-        )
+        """Whether nothing is expected of the agent any more, and nothing is under way for it."""
+        if self._table.agents.get(agent.id) is not agent or agent.seen >= before:
+            return False
+        if agent.id in self._table.due and not self._rules.serves(agent.id):
+            return agent.claim is None
+        # Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
+        return agent.id not in self._left and agent.settled and not agent.sessions

@@ -41,7 +41,7 @@ class Office:
         token: For heartbeats.
         tell: Told of everything that an agent does.
         heartbeats: Answered so far, byes included.
-        unanswered: Sent and not answered.
+        failed_at: When one was sent and not answered, epoch seconds.
     """
 
     client: httpx.AsyncClient
@@ -50,7 +50,7 @@ class Office:
     token: str
     tell: Tell
     heartbeats: int = 0
-    unanswered: int = 0
+    failed_at: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -179,10 +179,10 @@ class Agent:
         try:
             answer = await self._office.client.post(url, json=body, headers=headers)
         except httpx.TransportError:
-            self._office.unanswered += 1
+            self._office.failed_at.append(time.time())
             return None
         if answer.is_server_error:
-            self._office.unanswered += 1
+            self._office.failed_at.append(time.time())
             return None
         if answer.is_client_error:
             raise Unexpected(f"The watchdog refused a heartbeat ({answer.status_code}): {answer.text}")

@@ -22,7 +22,7 @@ from watchdog.sandbox.demo.processes import DemoError, Processes
 from watchdog.sandbox.demo.screen import FRAMES_PER_S, Screen
 from watchdog.sandbox.demo.stage import WATCHDOG, Lines, Show, Stage
 from watchdog.sandbox.demo.stories import KILL_AT_S, TIMING, Ending, cast
-from watchdog.sandbox.demo.verdict import Verdict, judge
+from watchdog.sandbox.demo.verdict import Verdict, judge, stood_too_long, unheard
 from watchdog.sandbox.demo.watching import Watcher
 
 LIMIT_S = 42.0
@@ -100,6 +100,7 @@ class Demo:
         self.code: int | None = None
         self._begun_at = time.monotonic()
         self._stage = stage
+        self._down: list[tuple[float, float]] = []
         self._show = show
         self._console = console
         self._keep = keep
@@ -182,6 +183,7 @@ class Demo:
         stage.tell(WATCHDOG, "is killed with kill -9, and started again", "bold red")
         await scene.processes.start_daemon()
         await scene.watcher.note_restart(killed_at)
+        self._down.append((killed_at, time.time()))
         stage.alive = True
         stage.tell(WATCHDOG, "is back: it gives everyone a full time to live again", "bold green")
 
@@ -226,11 +228,12 @@ class Demo:
         ledger = scene.watcher.ledger
         totals = summary.Totals(
             heartbeats=scene.office.heartbeats,
-            unanswered=scene.office.unanswered,
+            unanswered=len(scene.office.failed_at),
             calls=ledger.calls,
             throttled=ledger.throttled,
             took_s=time.monotonic() - self._begun_at,
         )
+        wrong = [*wrong, *stood_too_long(ledger.pauses, TIMING), *unheard(scene.office.failed_at, self._down)]
         return summary.show(self._console, results, totals, TIMING, ledger.pauses, wrong)
 
 

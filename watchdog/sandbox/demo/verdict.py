@@ -14,6 +14,12 @@ OFFLINE = "Offline"
 EARLY_S = 0.05
 """By how much the demo's clock readings may differ from the daemon's."""
 
+STALLS_S = 3.0
+"""For how long in all the daemon's clock may stand besides the grace after the restart: a busy machine stalls it."""
+
+EDGE_S = 0.5
+"""By how much a heartbeat may fail before the kill is noted, or after the daemon is."""
+
 CONFIRMED = "confirmed"
 SET = frozenset({CONFIRMED, "next_status"})
 """Outcomes of actions that changed a status."""
@@ -135,6 +141,31 @@ def observed_s(gone: Gone, until: float, pauses: Sequence[Pause]) -> float:
     restarts = [pause.restart_at for pause in between if pause.restart_at is not None]
     begin = max([gone.at, *restarts]) if gone.ending is Ending.SILENCE else gone.at
     return until - begin - sum(pause.seconds for pause in between)
+
+
+def stood_too_long(pauses: Sequence[Pause], timing: Timing) -> list[str]:
+    """Give a line if the daemon's clock stood for longer than it may; what is late is forgiven for as long as it stood.
+
+    Args:
+        pauses: All of them; the restart's own time counts for nothing.
+        timing: The daemon's settings.
+    """
+    told_s = sum(pause.seconds for pause in pauses if pause.restart_at is None)
+    most_s = timing.resume_grace_s + STALLS_S
+    if told_s <= most_s:
+        return []
+    return [f"the watchdog's clock stood still for {told_s:.1f} s, longer than {most_s:g} s"]
+
+
+def unheard(failed_at: Sequence[float], down: Sequence[tuple[float, float]]) -> list[str]:
+    """Give a line if heartbeats got no answer while there was a daemon to give one.
+
+    Args:
+        failed_at: When heartbeats failed, epoch seconds.
+        down: From when to when there was none.
+    """
+    lost = [at for at in failed_at if not any(begin - EDGE_S <= at <= end + EDGE_S for begin, end in down)]
+    return [f"{len(lost)} heartbeats got no answer from a watchdog that was running"] if lost else []
 
 
 def _ended_before(sets: Sequence[Write], ending: Ending | None, gone: Sequence[Gone]) -> Gone | None:
