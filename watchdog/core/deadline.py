@@ -8,6 +8,8 @@ Pure functions over single facts, so that a store can keep the facts in the shap
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Mark, Observed, Outcome, Verdict
 
 QUIET_SHARE = 0.6
@@ -63,7 +65,7 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     """The one of two beats of a session that counts when both are flushed together.
 
     One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
-    over beats, then the higher seq, then the later arrival.
+    over beats, then the higher seq, then the later arrival. The longer gap of the two is kept: a page says it once.
     """
     if later.ttl is None or earlier.ttl is None:
         return earlier if later.ttl is None else later
@@ -72,7 +74,9 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     if BeatType.BYE in (earlier.type, later.type):
         return earlier if earlier.type is BeatType.BYE else later
     if earlier.seq is not None and later.seq is not None and later.seq < earlier.seq:
-        return earlier
+        earlier, later = later, earlier
+    if earlier.gap_ms is not None and (later.gap_ms is None or later.gap_ms < earlier.gap_ms):
+        return replace(later, gap_ms=earlier.gap_ms)
     return later
 
 
