@@ -98,6 +98,7 @@ class _Case:
         refreshed: The directory was read again for it.
         accepted: Restores that Connect accepted.
         failures: Calls that failed.
+        fault: Why the last of them did.
         calls: Connect calls made, batched reads included.
         writing: A write is under way.
         looks: What was seen.
@@ -118,6 +119,7 @@ class _Case:
     refreshed: bool = False
     accepted: int = 0
     failures: int = 0
+    fault: str = ""
     calls: int = 0
     writing: bool = False
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -247,6 +249,7 @@ class Restorer:
             return FIRST_BACKOFF_S
         longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**case.failures)
         case.failures += 1
+        case.fault = str(error)
         return max(0.1, self._random() * longest_s)
 
     async def _settled(self, case: _Case, settle: Settle) -> bool:
@@ -283,7 +286,8 @@ class Restorer:
             if back is Back.GONE:
                 return await self._gone(case, former)
             if not case.restored and self._late(case, since_order=False):
-                return Settle(Outcome.SKIPPED_STATE, "RETURN_WINDOW is over.")
+                outcome = Outcome.FAILED if case.fault else Outcome.SKIPPED_STATE
+                return Settle(outcome, f"RETURN_WINDOW is over. {case.fault}".strip())
             if not self._listening():
                 raise CallAborted("Nothing is done: after a gap agents are given time to return.")
             looked = await self._look(case, former, patient=False)

@@ -248,27 +248,34 @@ def heard(change: Change, session_id: bytes, gap_ms: float | None, now: Now, win
     # A page says once how long its timer stood; its next beats know nothing of it.
     sessions = tuple(each for each in change.sessions if each is not left)
     after = replace(change, sessions=sessions, back_at=now.epoch if first else change.back_at)
-    why = None
-    if ordered:
+    timely = age_s(change, now.running, now.epoch) <= window_s
+    why = _mistake(change, left, gap_ms) if timely else None
+    if why is None and ordered:
         why = Why.ORDER
-    elif age_s(change, now.running, now.epoch) <= window_s:
-        why = _why(change, left, gap_ms, now, first=first)
+    if why is None and timely and first:
+        why = _suspect(change, now)
     if why is None:
         return after
     silence_s = None if left is None else now.clock - left.heard
     return replace(after, ordered_until=None, undo=Undo(why, now.epoch, gap_ms, silence_s))
 
 
-def _why(change: Change, left: Left | None, gap_ms: float | None, now: Now, *, first: bool) -> Why | None:
-    if left is not None and change.former is not None:
-        ran = None if gap_ms is None else gap_ms / 1000 < left.ttl
-        if ran and change.outcome is not Outcome.ALREADY:
-            return Why.GAP
-        if change.tripped and ran is not False:
-            return Why.TRIP
-    if first and change.outcome is Outcome.NEXT_STATUS:
+def _mistake(change: Change, left: Left | None, gap_ms: float | None) -> Why | None:
+    """What the first beat of a session says that the agent had before."""
+    if left is None or change.former is None:
+        return None
+    # A page whose timer stood for less than the lease would have beaten in time.
+    ran = None if gap_ms is None else gap_ms / 1000 < left.ttl
+    if ran:
+        return Why.GAP
+    return Why.TRIP if change.tripped and ran is None else None
+
+
+def _suspect(change: Change, now: Now) -> Why | None:
+    """What is looked at whatever the session that the agent is back with."""
+    if change.outcome is Outcome.NEXT_STATUS:
         return Why.NEXT
-    if first and change.unanswered_at is not None and now.epoch - change.unanswered_at <= LATE_S:
+    if change.unanswered_at is not None and now.epoch - change.unanswered_at <= LATE_S:
         return Why.UNANSWERED
     return None
 

@@ -30,8 +30,12 @@ class Changes:
 
     # Making and forgetting.
 
-    def made(self, agent: Agent, claim: Claim, action: Action, intent: Intent, written: Written, now: Now) -> Change:
-        """The change of a claim that is being settled."""
+    def made(
+        self, agent: Agent, claim: Claim, action: Action, intent: Intent, written: Written, now: Now
+    ) -> Change | None:
+        """The change of a claim that is being settled; None when it only repeated the one before."""
+        if intent.former is None and agent.change is not None and agent.change.target == intent.target:
+            return None
         change = rules.changed(
             agent.id,
             token=claim.token,
