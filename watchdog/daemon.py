@@ -150,6 +150,8 @@ class Daemon:
                 dry_run=settings.dry_run,
                 witness_ttl_s=settings.session_ttl if settings.witness else None,
                 reconcile=_reconcile_rules(settings),
+                return_window_s=settings.return_window,
+                lease_s=settings.session_ttl,
             ),
             now=machine.now,
             random=random.random,
@@ -339,6 +341,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
+        return_window_s=settings.return_window,
     )
 
 

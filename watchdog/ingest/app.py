@@ -27,10 +27,13 @@ from watchdog.ingest.views import (
     BrakeIn,
     BrakeOut,
     ProblemOut,
+    RestoreIn,
+    RestoreOut,
     actions_out,
     agent_out,
     agents_out,
     brake_out,
+    rfc3339,
 )
 from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
@@ -182,17 +185,30 @@ def _operators(
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
         return agent_out(view)
 
-    @router.put("/brake")
-    async def brake(order: BrakeIn) -> BrakeOut:
-        """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
-        if order.instance_id is not None and order.instance_id not in instances:
+    def watched(instance_id: str | None) -> None:
+        if instance_id is not None and instance_id not in instances:
             raise MessageError(
                 404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are."
             )
+
+    @router.put("/brake")
+    async def brake(order: BrakeIn) -> BrakeOut:
+        """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
+        watched(order.instance_id)
         group = order.instance_id or ALL
         hold = order.state == "hold"
         view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
         return brake_out(view)
+
+    @router.post("/restore")
+    async def restore(order: RestoreIn) -> RestoreOut:
+        """Set former statuses again: of all who were set since then, and are still in the status that was set."""
+        watched(order.instance_id)
+        since = read_since(str(order.since))
+        if since is None:
+            raise MessageError(400, "Bad Request", "`since` is empty. Say from when on changes are to be undone.")
+        found = await store.restore(since, order.instance_id, silent=order.silent, instant=now())
+        return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 
     @router.get("/actions")
     async def actions(
