@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.connect.test_brake import Floor
+from tests.connect.test_endings import Brittle
 from tests.connect.world import FAST, TIMER, TTL, SwitchDisk, instant, world
 from watchdog.core.brake import BrakeRules, State
 from watchdog.core.model import BeatType, Epoch
@@ -572,3 +573,47 @@ async def test_a_mistake_that_comes_before_an_order_is_served_before_it(tmp_path
         began = instant().boot
         await w.until(lambda: w.shown(anna) == "Available")
         assert instant().boot - began < 5
+
+
+@pytest.mark.parametrize("stays_there", [True, False], ids=["stays", "leaves"])
+async def test_a_crash_at_any_await_leads_to_one_restore_at_most(tmp_path, stays_there):
+    crashes = restored = 0
+    for at in range(1, 100):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        Brittle.count, Brittle.at, Brittle.reached = -1_000, at, asyncio.Event()
+        async with world(folder, quota=FAST) as w:
+            (anna,) = w.centre()
+            await w.start(wrap=Brittle)
+            await w.beat(anna)
+            await asyncio.sleep(TTL + TIMER + 5)
+            assert w.outcomes() == ["confirmed"]
+            Brittle.count = 0
+            await w.beat(anna, gap_ms=0.0)
+            finished = asyncio.create_task(asyncio.sleep(10))
+            crashed = asyncio.create_task(Brittle.reached.wait())
+            await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            died = crashed.done()
+            finished.cancel()
+            crashed.cancel()
+            if not died:
+                break
+            crashes += 1
+            Brittle.at = -1
+            await w.crash()
+            await w.start(wrap=Brittle)
+            if stays_there:
+                await stays(w, anna, seconds=90)
+                assert (w.effective(), w.shown(anna)) == (2, "Available"), at
+            else:
+                await w.beat(anna, kind=BeatType.BYE)
+                await asyncio.sleep(120)
+                assert w.shown(anna) == "Offline", at
+                assert w.effective() in (1, 3), at
+            history = [
+                str(action.outcome) for action in (await w.store.actions()).actions if action.intent == "restore"
+            ]
+            assert len(history) == 1, at
+            restored += history == ["confirmed"]
+    assert crashes >= 12
+    assert restored == crashes or not stays_there
