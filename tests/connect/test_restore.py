@@ -9,7 +9,7 @@ import pytest
 
 from tests.connect.test_brake import Floor
 from tests.connect.test_endings import Brittle
-from tests.connect.world import FAST, TIMER, TTL, SwitchDisk, instant, world
+from tests.connect.world import FAST, TIMER, TTL, Suspended, SwitchDisk, instant, world
 from watchdog.core.brake import BrakeRules, State
 from watchdog.core.model import BeatType, Epoch
 from watchdog.sandbox.records import Behaviour, ContactState, FaultKind
@@ -617,3 +617,43 @@ async def test_a_crash_at_any_await_leads_to_one_restore_at_most(tmp_path, stays
             restored += history == ["confirmed"]
     assert crashes >= 12
     assert restored == crashes or not stays_there
+
+
+async def test_a_restore_leaves_within_250_ms_of_the_re_check_or_not_at_all(tmp_path):
+    async with silent(tmp_path) as (w, (anna,)):
+        w.client.send_after_s = [0.3, 0.3]
+        await w.beat(anna, gap_ms=0.0)
+        await asyncio.sleep(10)
+        assert w.client.aborted == 2
+        assert w.effective() == 2
+
+
+async def test_after_a_gap_nobody_is_restored_before_they_could_be_heard(tmp_path):
+    async with silent(tmp_path) as (w, (anna,)):
+        w.fault(FaultKind.INTERNAL, "GetCurrentUserData")
+        await w.beat(anna, gap_ms=0.0)
+        await asyncio.sleep(2)
+        Suspended.seconds += 60.0
+        w.model.clear_faults()
+        await asyncio.sleep(20)
+        assert len(w.puts()) == 1
+        await w.beat(anna)
+        await asyncio.sleep(30)
+        assert w.effective() == 2
+
+
+async def test_who_waited_for_a_token_is_looked_at_again(tmp_path):
+    async with world(tmp_path) as w:
+        agents = w.centre(agents=40)
+        await w.start()
+        await w.beat(*agents)
+        await w.until(lambda: len(w.actions) == 40)
+        await w.beat(*agents, number=2)
+        await order(w)
+        await asyncio.sleep(3)
+        waiting = [agent for agent in agents if w.shown(agent) == "Offline"]
+        assert len(waiting) > 20
+        for agent in waiting:
+            w.model.agent_sets_status(*agent, "Lunch")
+        await stays(w, *agents, seconds=60, number=2)
+        assert sum(w.shown(agent) == "Lunch" for agent in waiting) >= len(waiting) - 1
