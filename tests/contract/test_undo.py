@@ -200,6 +200,23 @@ async def test_a_change_shortly_before_a_trip_is_a_mistake_if_the_page_did_not_s
     assert (change.agent, change.undo.why) == (ANNA, Why.TRIP)
 
 
+async def test_a_write_under_way_when_the_brake_trips_belongs_to_the_trip(braked):
+    others = [AgentId(INSTANCE, f"b{number}") for number in range(20)]
+    await braked.beat()
+    await braked.wait(TTL - 10)
+    for number, agent in enumerate(others):
+        await braked.beat(agent, 100 + number)
+    await braked.wait(10 + TIMER + 0.5)
+    claim = await braked.claimed()
+    assert await braked.store.intend(claim, intent())
+    assert braked.last.brake.held == 0
+    await braked.wait(8)
+    assert braked.last.brake.held >= 20
+    await braked.store.settle(claim, replace(action_of(claim), at=braked.instant.epoch), WRITTEN)
+    await braked.beat()
+    assert [change.undo.why for change in await undos(braked)] == [Why.TRIP]
+
+
 async def test_a_page_that_slept_through_a_trip_is_none(braked):
     await tripped(braked)
     await braked.beat(gap_ms=TTL * 1000)

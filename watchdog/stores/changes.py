@@ -36,7 +36,7 @@ class Changes:
         """The change of a claim that is being settled; None when it only repeated the one before."""
         if intent.former is None and agent.change is not None and agent.change.target == intent.target:
             return None
-        change = rules.changed(
+        return rules.changed(
             agent.id,
             token=claim.token,
             epoch=claim.epoch,
@@ -48,7 +48,6 @@ class Changes:
             sessions=_left(agent),
             silent_since=None if quiet_at(agent) is None else agent.ends_at,
         )
-        return change if agent.epoch == claim.epoch else rules.crossed(change, now.epoch)
 
     def load(self, found: Iterable[Change], now: Now) -> None:
         """Goes on with what an earlier process had written."""
