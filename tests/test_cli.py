@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "sandbox", "demo", "hold", "release"):
+    for command in ("run", "settings", "sandbox", "demo", "hold", "release", "restore"):
         assert f" {command} " in done.stdout
 
 
@@ -99,6 +100,15 @@ def daemon():
             self.send_response(401 if refused else 200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            asked.append((self.path, self.headers["authorization"], body))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(
+                json.dumps({"since": "2026-01-31T12:00:00.000Z", "queued": 3, "left": 2, "other": 1}).encode()
+            )
 
         def log_message(self, *_):
             pass
@@ -127,6 +137,27 @@ def test_hold_and_release_ask_a_running_daemon(daemon, tmp_path):
         ("/v1/brake", "Bearer admin", {"state": "hold", "for_s": 5400.0, "reason": "new proxy"}),
         ("/v1/brake", "Bearer admin", {"state": "released", "for_s": 600.0, "reason": "", "instance_id": "i-1"}),
     ]
+
+
+def test_restore_asks_a_running_daemon(daemon):
+    url, asked = daemon
+    admin = {"WATCHDOG_ADMIN_TOKENS": "admin"}
+    done = watchdog("restore", "--since", "2026-01-31T12:00:00Z", "--url", url, environ=admin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 agents are being restored, 2 will be when they are heard, of 1 " in done.stdout
+    began = time.time()
+    done = watchdog("restore", "--since", "15m", "--silent", "--instance", "i-1", "--json", "--url", url, environ=admin)
+    assert json.loads(done.stdout) == {"since": "2026-01-31T12:00:00.000Z", "queued": 3, "left": 2, "other": 1}
+    (path, token, plain), (_, _, silent) = asked
+    assert (path, token, plain) == ("/v1/restore", "Bearer admin", {"since": "2026-01-31T12:00:00Z", "silent": False})
+    assert (silent["silent"], silent["instance_id"]) == (True, "i-1")
+    assert began - 1 <= float(silent["since"]) + 900 <= time.time() + 1
+
+
+def test_restore_does_not_guess_since_when():
+    done = watchdog("restore")
+    assert done.returncode == 2
+    assert "--since" in done.stderr
 
 
 def test_a_refusal_and_a_daemon_that_is_not_there_end_with_1(daemon):

@@ -57,6 +57,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "connect_burst": 5,
         "connect_share": 0.8,
         "store": "sqlite:///watchdog.db",
+        "return_window": 900,
         "host": "127.0.0.1",
         "port": 8080,
         "auth": "token",
@@ -84,6 +85,7 @@ def test_every_variable_is_taken():
         BRAKE_FRACTION="1",
         BRAKE_MIN_AGENTS="2",
         BRAKE_MAX_HOLD="60",
+        RETURN_WINDOW="0",
         RESUME_GRACE="0",
         CONNECT_RATE="10",
         CONNECT_BURST="20",
@@ -103,6 +105,7 @@ def test_every_variable_is_taken():
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
     assert settings.reconcile == "act"
+    assert settings.return_window == 0
     assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
     assert (settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold) == (1, 2, 60)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)

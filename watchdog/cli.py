@@ -270,6 +270,32 @@ def _order(
         typer.echo(f"{each['group']}: {each['state']}, {each['agents']} held. {each['why']} {each['next_step']}")
 
 
+@app.command()
+def restore(
+    since: Annotated[str, typer.Option("--since", help="2026-01-31T12:00:00Z, seconds since 1970, or 15m ago as 15m.")],
+    instance: _OfInstance = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Also agents of whom nothing is heard.")] = False,  # noqa: FBT002
+    url: _Url = DAEMON_URL,
+    token_file: _TokenFile = None,
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Undo what was set since then: agents who are still in that status get their former one back."""
+    from watchdog.client import ask
+    from watchdog.settings import admin_token
+    from watchdog.values import ago
+
+    body = {"since": ago(since), "silent": silent, **({"instance_id": instance} if instance else {})}
+    answer = ask("POST", url, "/v1/restore", admin_token(token_file), body)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        return
+    typer.echo(
+        f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
+        f"they are heard, of {answer['other']} the status before is not known."
+    )
+    typer.echo("watchdog looks at each of them first; /v1/actions tells what became of it.")
+
+
 def _need_sandbox() -> None:
     """Ends with what to install unless everything of the extra `sandbox` is there."""
     missing = [package for package in ("moto", "flask", "flask_cors") if find_spec(package) is None]

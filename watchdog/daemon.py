@@ -186,6 +186,8 @@ class Daemon:
                 dry_run=settings.dry_run,
                 witness_ttl_s=settings.session_ttl if settings.witness else None,
                 reconcile=_reconcile_rules(settings),
+                return_window_s=settings.return_window,
+                lease_s=settings.session_ttl,
             ),
             now=machine.now,
             random=random.random,
@@ -406,6 +408,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         quotas=directory.quotas(settings.connect_share),
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
         instances=frozenset(instance.instance_id for instance in settings.instances),
+        return_window_s=settings.return_window,
     )
 
 

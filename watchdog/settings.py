@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     Below 1, an ordinary pause of a busy page would count.
     """
 
+    return_window: Annotated[float, Ge(0), Le(86_400), Takes("seconds")] = 900
+    """Seconds after a change in which a return may show that it was a mistake of ours, which is then undone.
+
+    0 undoes nothing but what an operator orders. Later than that, whoever is back has long seen their status.
+    """
+
     witness: Annotated[bool, Takes("true or false")] = True
     """Activity in Connect that is newer than the last heartbeat counts as a heartbeat at that time.
 

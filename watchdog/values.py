@@ -7,6 +7,7 @@ Each function takes whatever pydantic hands it, leaves what is not a text for py
 import ipaddress
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -227,6 +228,16 @@ def seconds(text: str) -> float:
     if found is None:
         raise ValueError("takes a number of seconds, or one with a unit: 90s, 10m, 2h")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def ago(text: str, now: Callable[[], float] = time.time) -> str:
+    """An instant as the API takes it: a length of time with a unit, such as `15m`, is so long before now."""
+    if text[-1:] not in {unit for unit in _UNITS_S if unit}:
+        return text
+    try:
+        return f"{now() - seconds(text):.3f}"
+    except ValueError:
+        return text
 
 
 def secrets(value: object) -> object:

@@ -213,11 +213,13 @@ async def test_an_agent_who_returns_during_the_read_back_is_settled_as_returned(
         await w.until(w.puts)
         await w.beat(anna)
         await asyncio.sleep(40)
-        (action,) = w.actions
+        action, undone = w.actions
         assert action.outcome is Outcome.RETURNED
         assert action.evidence["writes"][0]["result"] == "accepted"
         assert "after the status was written" in action.reason
-        assert w.effective() == 1
+        assert undone.evidence["undoes"] == action.id
+        assert w.effective() == 2
+        assert w.shown(anna) == "Available"
 
 
 async def test_an_action_id_is_the_time_and_sorts_by_it(tmp_path):

@@ -168,6 +168,8 @@ class World:
     roles: tuple[str, ...] = ()
     extra: list[str] = field(default_factory=list)
     brake: BrakeRules | None = None
+    return_window: float = 900.0
+    behaviour: Behaviour = field(default_factory=Behaviour)
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
     copies: int = 0
@@ -177,7 +179,7 @@ class World:
     def __post_init__(self) -> None:
         SwitchDisk.full = False
         Suspended.seconds = 0.0
-        self.model = ConnectModel(lambda: instant().epoch + self.skew, behaviour=Behaviour())
+        self.model = ConnectModel(lambda: instant().epoch + self.skew, behaviour=self.behaviour)
         self.scopes: dict[str, tuple[str, str]] = {}
         self.metrics = Metrics()
         self.flushes: list[float] = []
@@ -197,7 +199,15 @@ class World:
     async def start(self, *, wrap: Callable[[Any], Any] = lambda each: each, connect: Any = None) -> None:
         """Starts a process on what the store's file holds."""
         listings = directory.quotas(0.8)
-        rules = StoreRules(TIMER, ClockRules(30.0, 10.0), self.quota, listings, self.brake, frozenset(self.scopes))
+        rules = StoreRules(
+            TIMER,
+            ClockRules(30.0, 10.0),
+            self.quota,
+            listings,
+            self.brake,
+            frozenset(self.scopes),
+            return_window_s=self.return_window,
+        )
         self.store = wrap(SqliteStore(self.folder / "watchdog.db", rules, SwitchDisk))
         await self.store.open(instant())
         self.client = connect or DirectClient(self.model, self.scopes)
@@ -217,6 +227,7 @@ class World:
                 dry_run=self.dry_run,
                 witness_ttl_s=TTL if self.witness else None,
                 reconcile=self.reconcile,
+                return_window_s=self.return_window,
             ),
             now=instant,
             random=lambda: 0.5,
@@ -249,10 +260,15 @@ class World:
         if self.on_flush is not None:
             await self.on_flush()
 
-    async def beat(self, *agents: AgentId, kind: BeatType = BeatType.BEAT, number: int = 1) -> None:
+    async def beat(
+        self, *agents: AgentId, kind: BeatType = BeatType.BEAT, number: int = 1, gap_ms: float | None = None
+    ) -> None:
         self.seq += 1
         ttl = 0.0 if kind is BeatType.BYE else TTL
-        made = [Beat(a, uuid5(NAMESPACE_URL, f"{a}#{number}").bytes, kind, self.seq, None, ttl) for a in agents]
+        made = [
+            Beat(a, uuid5(NAMESPACE_URL, f"{a}#{number}").bytes, kind, self.seq, None, ttl, gap_ms=gap_ms)
+            for a in agents
+        ]
         await self.store.apply(made, instant())
 
     async def leave(self, *agents: AgentId) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from tests.contract.plain_brakes import Brakes
 from watchdog.core import clock as clocks
 from watchdog.core import deadline as rules_of
-from watchdog.core import evidence, quota
+from watchdog.core import evidence, quota, undo
 from watchdog.core.brake import SPARE_S, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
@@ -39,6 +39,7 @@ from watchdog.core.model import (
     Standing,
     Verdict,
 )
+from watchdog.core.undo import Back, Change, Left, Now, Ordered, Written
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Facts:
     brakes: Brakes = field(default_factory=Brakes)
     actions: list[Action] = field(default_factory=list)
     token: int = 0
+    changes: dict[AgentId, Change] = field(default_factory=dict)
+    trips: list[tuple[str, float, float]] = field(default_factory=list)
 
 
 class DictStore:
@@ -79,6 +82,7 @@ class DictStore:
         saved = self.facts.clock
         self.facts.clock = clocks.first(instant) if saved is None else clocks.resume(saved, instant, self.rules.clock)
         self.facts.claims.clear()
+        self.facts.trips.clear()
 
     async def close(self) -> None:
         pass
@@ -135,10 +139,12 @@ class DictStore:
         return beat.ttl if row["expires_at"] - self.clock.observed > clocks.MAX_STEP_S else None
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
-        now = clocks.advance(self.clock, instant, self.rules.clock).observed
-        return [self._apply(beat, now, instant.epoch) for beat in beats]
+        ahead = clocks.advance(self.clock, instant, self.rules.clock)
+        now = Now(ahead.observed, ahead.running, instant.epoch)
+        return [self._apply(beat, now) for beat in beats]
 
-    def _apply(self, beat: Beat, now: Observed, seen: Epoch) -> Reply:
+    def _apply(self, beat: Beat, moment: Now) -> Reply:
+        now, seen = moment.clock, moment.epoch
         row = self.facts.sessions.get(beat.session_id)
         verdict = self._verdict(beat, row, over=row is not None and now > row["expires_at"])
         if verdict in (Verdict.OPENED, Verdict.RENEWED):
@@ -173,6 +179,11 @@ class DictStore:
                 "hidden": beat.hidden,
                 "main_driver": beat.main_driver,
             }
+            change = self.facts.changes.get(beat.agent)
+            if change is not None:
+                self.facts.changes[beat.agent] = undo.heard(
+                    change, beat.session_id, beat.gap_ms, moment, self.rules.return_window_s
+                )
         elif verdict is Verdict.CLOSED and row is not None:
             row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
             known = self.facts.agents[beat.agent]
@@ -225,7 +236,9 @@ class DictStore:
         free = [
             Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)))
             for agent in late
-            if agent not in self.facts.claims and self.facts.agents[agent]["not_before"] <= now.running
+            if agent not in self.facts.claims
+            and self.facts.agents[agent]["not_before"] <= now.running
+            and not self._restoring(agent)
         ]
         orphans = []
         for agent, left in self.facts.intents.items():
@@ -242,13 +255,32 @@ class DictStore:
             changes=changes,
             stopped=stopped,
             foreign=frozenset(agent.instance_id for agent in everyone if agent not in late),
+            undos=tuple(
+                change
+                for agent, change in self.facts.changes.items()
+                if change.undo is not None and agent not in self.facts.claims and agent not in self.facts.intents
+            ),
         )
+
+    def tripped(self, group: str, agents: Sequence[AgentId], window_s: float) -> None:
+        """The brake of a group has tripped."""
+        at = self.clock.observed
+        self.facts.trips = [trip for trip in self.facts.trips if trip[0] != group] + [(group, at, window_s)]
+        for agent in agents:
+            self._trip(agent, at, window_s)
+
+    def _trip(self, agent: AgentId, at: float, window_s: float) -> None:
+        change = self.facts.changes.get(agent)
+        if change is not None and undo.trips(change, Observed(at), window_s):
+            self.facts.changes[agent] = replace(change, tripped=True)
 
     # Claims.
 
     async def claim(self, due: Due, owner: str) -> Claim | None:
         row = self.facts.agents.get(due.agent)
         if row is None or row["epoch"] != due.epoch or due.agent in self.facts.claims:
+            return None
+        if self._restoring(due.agent):
             return None
         left = self.facts.intents.get(due.agent)
         if self.state(due.agent) is not AgentState.DUE or (left is not None and left.epoch != row["epoch"]):
@@ -285,13 +317,16 @@ class DictStore:
             return Standing.RETURNED
         return Standing.GONE if self.state(claim.agent) is AgentState.DUE else Standing.HELD
 
-    async def settle(self, claim: Claim, action: Action) -> bool:
+    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
         if not self._holds(claim):
             return False
+        row = self.facts.agents[claim.agent]
+        intent = (self.facts.intents.get(claim.agent) or claim).intent
+        if written is not None and intent is not None:
+            self._change(claim, action, intent, written)
         del self.facts.claims[claim.agent]
         self.facts.intents.pop(claim.agent, None)
         self.facts.actions.append(action)
-        row = self.facts.agents[claim.agent]
         row["settled_epoch"], row["last_outcome"] = claim.epoch, action.outcome
         if row["epoch"] == claim.epoch and row["mark"] is not Mark.FREE:
             self._heard(row, self.clock.observed)
@@ -318,6 +353,112 @@ class DictStore:
         self.facts.intents.pop(claim.agent, None)
         self.facts.actions.append(action)
         return True
+
+    # The undo.
+
+    def _restoring(self, agent: AgentId) -> bool:
+        change = self.facts.changes.get(agent)
+        return change is not None and change.restoring
+
+    def _now(self, epoch: float) -> Now:
+        return Now(self.clock.observed, self.clock.running, Epoch(epoch))
+
+    def _open(self, agent: AgentId) -> tuple[Left, ...]:
+        mine = [(key, row) for key, row in self.facts.sessions.items() if row["agent"] == agent and not row["closed"]]
+        return tuple(Left(key, row["ttl"], row["expires_at"] - row["ttl"]) for key, row in mine)
+
+    def _there(self, agent: AgentId) -> bool:
+        mine = self.facts.of.get(agent, ())
+        return any(not row["closed"] and self.clock.observed <= row["expires_at"] for row in mine)
+
+    def _change(self, claim: Claim, action: Action, intent: Intent, written: Written) -> None:
+        agent, before = claim.agent, self.facts.changes.get(claim.agent)
+        if intent.former is None and before is not None and before.target == intent.target:
+            return
+        mine = self.facts.of.get(agent, ())
+        byes = max((row["expires_at"] for row in mine if row["closed"]), default=NEVER)
+        still = max((row["expires_at"] for row in mine if not row["closed"]), default=NEVER)
+        change = undo.changed(
+            agent,
+            token=claim.token,
+            epoch=claim.epoch,
+            action_id=action.id,
+            intent=intent,
+            outcome=action.outcome,
+            written=written,
+            now=self._now(action.at),
+            sessions=self._open(agent),
+            silent_since=None if still == NEVER or byes > still else Observed(self.ends_at(agent)),
+        )
+        if self.facts.agents[agent]["epoch"] != claim.epoch:
+            change = undo.crossed(change, action.at)
+        self.facts.changes[agent] = change
+        for group, at, window_s in self.facts.trips:
+            if group in (agent.instance_id, "all"):
+                self._trip(agent, at, window_s)
+
+    async def still_back(self, change: Change) -> Back:
+        kept = self.facts.changes.get(change.agent)
+        if kept is None or kept.token != change.token or kept.undo is None:
+            return Back.VOID
+        if change.agent in self.facts.claims or change.agent in self.facts.intents:
+            return Back.BUSY
+        if kept.undo.silent:
+            waiting = (AgentState.GRACE, AgentState.DUE, AgentState.HELD)
+            return Back.GONE if self.state(change.agent) in waiting else Back.HERE
+        return Back.HERE if self._there(change.agent) else Back.GONE
+
+    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
+        found = await self.still_back(change)
+        if found is not Back.HERE:
+            return found
+        kept = self.facts.changes[change.agent]
+        assert kept.undo is not None
+        kept = replace(kept, undo=replace(kept.undo, sent_at=at))
+        if self.state(change.agent) in (AgentState.AWAY, AgentState.GONE):
+            row = self.facts.agents[change.agent]
+            self._heard(row, self.clock.observed)
+            row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + lease_s)
+            kept = replace(kept, epoch=row["epoch"])
+        self.facts.changes[change.agent] = kept
+        return Back.HERE
+
+    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
+        if await self.still_back(change) is Back.VOID:
+            return False
+        self.facts.actions.append(action)
+        kept = self.facts.changes.pop(change.agent)
+        if not forget:
+            kept = replace(kept, undo=None)
+            if not self._there(change.agent):
+                epoch = self.facts.agents[change.agent]["epoch"]
+                kept = replace(kept, back_at=None, epoch=epoch, sessions=self._open(change.agent))
+            self.facts.changes[change.agent] = kept
+        return True
+
+    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+        now = self._now(instant.epoch)
+        queued = left = other = 0
+        for agent, change in list(self.facts.changes.items()):
+            if change.written_at < since or instance_id not in (None, agent.instance_id):
+                continue
+            there = self._there(agent)
+            busy = agent in self.facts.claims or agent in self.facts.intents
+            if change.former is None:
+                other += 1
+            elif change.undo is not None and (change.undo.silent or not silent):
+                queued += 1
+            elif not busy and (there or silent):
+                queued += 1
+                sent_at = None if change.undo is None else change.undo.sent_at
+                back_at = now.epoch if there and change.back_at is None else change.back_at
+                order = undo.Undo(undo.Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
+                self.facts.changes[agent] = replace(change, undo=order, back_at=back_at, ordered_until=None)
+            else:
+                left += 1
+                until = Running(now.running + self.rules.return_window_s)
+                self.facts.changes[agent] = replace(change, ordered_until=until)
+        return Ordered(queued, left, other)
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
         if not self._holds(claim):

@@ -69,6 +69,11 @@ class Brakes:
             self.brakes[group] = brake
             if brake.state is State.CLEAR:
                 del self.brakes[group]
+        for group, brake in self.brakes.items():
+            old = before.get(group, Brake()).state
+            clear = old is State.CLEAR and brake.state in (State.HOLDING, State.LISTENING)
+            if brake.level is not None and (clear or (old is State.LISTENING and brake.state is State.HOLDING)):
+                store.tripped(group, [agent for agent in agents if self.group(agent) == group], brake.level.window_s)
         self.carry_out(store, before, leaving)
         held = Counter(self.group(agent) for agent, row in agents.items() if row["mark"] is Mark.HELD)
         views = {

@@ -19,6 +19,7 @@ from tests.contract.world import RULES, START, TIMER, action_of, intent, session
 from watchdog.core import clock as clocks
 from watchdog.core.clock import Cause
 from watchdog.core.model import (
+    Action,
     AgentId,
     AgentState,
     Beat,
@@ -28,10 +29,12 @@ from watchdog.core.model import (
     Due,
     Epoch,
     Instant,
+    IntentKind,
     Outcome,
     Standing,
     Verdict,
 )
+from watchdog.core.undo import Back, Change, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.leases import BUCKET_S, HORIZON_S
@@ -83,6 +86,8 @@ class Stores(RuleBasedStateMachine):
         self.latest: dict[bytes, float] = {}
         self.failed = False
         Weak.fails = False
+        self.undos: tuple[Change, ...] = ()
+        self.written: set[AgentId] = set()
 
     @initialize()
     def opened(self) -> None:
@@ -112,11 +117,20 @@ class Stores(RuleBasedStateMachine):
         incarnation=st.integers(0, 2),
         seq=st.none() | st.integers(0, 5),
         ttl=st.none() | st.sampled_from(TTLS),
+        gap_ms=st.none() | st.sampled_from([0.0, 5_000.0, 60_000.0]),
     )
     def beats(
-        self, agent: AgentId, number: int, kind: BeatType, incarnation: int, seq: int | None, ttl: float | None
+        self,
+        agent: AgentId,
+        number: int,
+        kind: BeatType,
+        incarnation: int,
+        seq: int | None,
+        ttl: float | None,
+        gap_ms: float | None,
     ) -> None:
-        beat = Beat(agent, session(number), kind, incarnation, seq, 0.0 if kind is BeatType.BYE else ttl)
+        ttl = 0.0 if kind is BeatType.BYE else ttl
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms)
         vouched = self.sqlite.plainly_live(beat)
         (plain,) = done(self.plain.apply([beat], self.instant))
         if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
@@ -244,6 +258,13 @@ class Stores(RuleBasedStateMachine):
             assert due.epoch == theirs[agent].epoch
             assert self.clock > due.deadline
         assert {claim.agent for claim in tick.orphans} == {claim.agent for claim in plain.orphans}
+        told = {change.agent: change for change in tick.undos}
+        assert {agent: (each.token, each.undo) for agent, each in told.items()} == {
+            each.agent: (each.token, each.undo) for each in plain.undos
+        }
+        for agent in told:
+            assert agent in self.written, "nothing was written for them"
+        self.undos = tick.undos
         for claim in tick.orphans:
             other = next(row for row in plain.orphans if row.agent == claim.agent)
             self.settle(claim, other, Outcome.RETURNED)
@@ -296,9 +317,46 @@ class Stores(RuleBasedStateMachine):
 
     def settle(self, ours: Claim, theirs: Claim, outcome: Outcome) -> None:
         self.actions += 1
+        self.written.add(ours.agent)
+        written = Written(0.0, None if self.actions % 3 else 0.0)
         at = START + self.actions
-        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at)))
-        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at)))
+        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at), written))
+        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at), written))
+
+    @rule(since=st.sampled_from([0.0, START + 5]), silent=st.booleans())
+    def orders(self, since: float, *, silent: bool) -> None:
+        ours = done(self.sqlite.restore(Epoch(since), None, silent=silent, instant=self.instant))
+        assert ours == done(self.plain.restore(Epoch(since), None, silent=silent, instant=self.instant))
+
+    @precondition(lambda self: self.undos)
+    @rule(which=st.integers(0, 2), what=st.sampled_from(["restoring", "restored", "given up"]))
+    def goes_on_with_an_undo(self, which: int, what: str) -> None:
+        change = self.undos[which % len(self.undos)]
+        standing = done(self.sqlite.still_back(change))
+        assert standing is done(self.plain.still_back(change))
+        if what == "restoring":
+            found = done(self.sqlite.restoring(change, Epoch(self.wall), 7.0))
+            assert found is standing is done(self.plain.restoring(change, Epoch(self.wall), 7.0))
+            if found is Back.HERE:
+                due = self.advance(0.0, None)
+                assert change.agent not in {each.agent for each in due}, "due while a restore may be under way"
+        else:
+            self.actions += 1
+            forget = what == "restored"
+            action = Action(
+                f"{self.actions:012x}-u",
+                Epoch(START),
+                change.agent,
+                IntentKind.RESTORE,
+                "",
+                Outcome.FAILED,
+                "",
+                {},
+                0,
+                0,
+            )
+            recorded = done(self.sqlite.restored(change, action, forget=forget))
+            assert recorded == done(self.plain.restored(change, action, forget=forget)) == (standing is not Back.VOID)
 
     @invariant()
     def they_agree_on_every_agent(self) -> None:

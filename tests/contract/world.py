@@ -111,8 +111,9 @@ class World:
         incarnation: int = 0,
         seq: int | None = None,
         kind: BeatType = BeatType.BEAT,
+        gap_ms: float | None = None,
     ) -> Reply:
-        beat = Beat(agent, session(number), kind, incarnation, seq, ttl)
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms)
         (reply,) = await self.store.apply([beat], self.instant)
         return reply
 

@@ -172,3 +172,13 @@ def test_coalescing_never_closes_what_applying_both_would_leave_open_nor_opens_w
         return not closed and not ended
 
     assert live([coalesce(earlier, later)]) == live([earlier, later])
+
+
+@pytest.mark.parametrize(("first", "second"), [(60_000.0, 0.0), (0.0, 60_000.0), (60_000.0, None), (None, 60_000.0)])
+@pytest.mark.parametrize("seqs", [(1, 2), (2, 1)])
+def test_of_two_beats_flushed_together_the_longer_gap_is_kept(first, second, seqs):
+    beats = [
+        Beat(AGENT, b"s" * 16, seq=seq, ttl=35.0, gap_ms=gap) for seq, gap in zip(seqs, (first, second), strict=True)
+    ]
+    kept = coalesce(*beats)
+    assert (kept.seq, kept.gap_ms) == (2, 60_000.0)

@@ -33,6 +33,7 @@ from watchdog.core.model import (
     Standing,
     Verdict,
 )
+from watchdog.core.undo import Back, Change, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -75,6 +76,7 @@ class DictStore:
     faults: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None
     ordered: list[tuple[str, bool, float, str]] = field(default_factory=list)
+    undone: list[tuple[float, str | None, bool]] = field(default_factory=list)
 
     async def open(self, instant: Instant) -> None:
         self.clock = clocks.first(instant)
@@ -136,7 +138,7 @@ class DictStore:
     async def still_gone(self, claim: Claim) -> Standing:
         return Standing.GONE if self.ends()[claim.agent] < self.clock.observed else Standing.RETURNED
 
-    async def settle(self, claim: Claim, action: Action) -> bool:
+    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
         self.history.insert(0, action)
         return True
 
@@ -150,6 +152,20 @@ class DictStore:
         self.check()
         self.ordered.append((group, hold, for_s, reason))
         return BrakeView()
+
+    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+        self.check()
+        self.undone.append((since, instance_id, silent))
+        return Ordered(3, 2, 1)
+
+    async def still_back(self, change: Change) -> Back:
+        return Back.VOID
+
+    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
+        return Back.VOID
+
+    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
+        return False
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
         return 0.0

@@ -241,6 +241,50 @@ async def test_an_order_that_cannot_be_stored_is_told(world):
     assert "secret" not in detail_of(await ordered(world, {"state": "hold", "for_s": 60}), 503)
 
 
+async def restore(world, body, headers=ADMIN):
+    async with world.http() as client:
+        return await client.post("/v1/restore", json=body, headers=headers)
+
+
+@pytest.mark.parametrize("since", ["2023-11-14T22:13:20Z", "2023-11-15T00:13:20+02:00", "1700000000", 1_700_000_000])
+async def test_an_operator_has_changes_undone(world, since):
+    response = await restore(world, {"since": since})
+    assert response.status_code == 200
+    assert response.json() == {"since": "2023-11-14T22:13:20.000Z", "queued": 3, "left": 2, "other": 1}
+    await restore(world, {"since": since, "instance_id": INSTANCE, "silent": True})
+    assert world.store.undone == [(1_700_000_000.0, None, False), (1_700_000_000.0, INSTANCE, True)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 422, "`since`"),
+        ({"since": ""}, 400, "`since`"),
+        ({"since": "yesterday"}, 400, "`since`"),
+        ({"since": "1e400"}, 400, "`since`"),
+        ({"since": "2026-01-31T12:00:00"}, 400, "`since`"),
+        ({"since": 0, "instance_id": "a b"}, 422, "`instance_id`"),
+        ({"since": 0, "instance_id": "22222222"}, 404, "WATCHDOG_INSTANCES"),
+        ({"since": 0, "silent": "perhaps"}, 422, "`silent`"),
+        ({"since": 0, "quiet": True}, 422, "`quiet`"),
+    ],
+)
+async def test_an_undo_that_makes_no_sense_is_refused(world, body, status, said):
+    assert said in detail_of(await restore(world, body), status)
+    assert world.store.undone == []
+
+
+async def test_an_undo_needs_an_admin_token(world):
+    for headers in ({}, {"authorization": "Bearer beat-token"}):
+        assert (await restore(world, {"since": 0}, headers)).status_code == 401
+    assert world.store.undone == []
+
+
+async def test_an_undo_that_cannot_be_stored_is_told(world):
+    world.store.broken = StoreUnavailable("secret path")
+    assert "secret" not in detail_of(await restore(world, {"since": 0}), 503)
+
+
 @pytest.mark.parametrize(
     ("client", "headers", "status"),
     [

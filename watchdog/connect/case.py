@@ -10,6 +10,7 @@ from watchdog.connect.queue import Rank
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting
 from watchdog.core.model import Action, Boot, Claim, Instant, Intent, IntentKind
+from watchdog.core.undo import Written
 
 MAY_HAVE_APPLIED = frozenset({"accepted", "unanswered", "unavailable"})
 """Results of a write after which Connect may have the status."""
@@ -30,6 +31,8 @@ class Trail:
         calls: Connect calls made, batched reads included.
         accepted: Writes that Connect accepted.
         sent_at: When the last write was sent that Connect accepted, or may have.
+        accepted_at: When Connect last accepted one.
+        unanswered_at: When the last one was sent that had no answer.
         before: What the witness saw before the first write.
         activity: Activity that counts as a heartbeat.
         writes: Each write: when, what, and its result.
@@ -43,6 +46,8 @@ class Trail:
     calls: int = 0
     accepted: int = 0
     sent_at: Boot | None = None
+    accepted_at: Boot | None = None
+    unanswered_at: Boot | None = None
     before: dict[str, Any] | None = None
     activity: dict[str, Any] | None = None
     writes: list[dict[str, Any]] = field(default_factory=list)
@@ -80,6 +85,15 @@ class Case:
         sent = any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes)
         return self.claim.intent if sent or not self.trail.whole else None
 
+    def written(self, now: Instant) -> Written | None:
+        """What was written for this epoch and took effect, or may have; None for nothing."""
+        trail = self.trail
+        times = [at for at in (trail.accepted_at, trail.unanswered_at) if at is not None]
+        if times:
+            unanswered_s_ago = None if trail.unanswered_at is None else now.boot - trail.unanswered_at
+            return Written(now.boot - max(times), unanswered_s_ago)
+        return None if self.carried is None else left_behind(self.carried, now)
+
     def evidence(self) -> dict[str, Any]:
         """Everything that the decision rests on; JSON values."""
         found: dict[str, Any] = dict(self.claim.evidence)
@@ -111,6 +125,12 @@ class Case:
             calls=self.trail.calls,
             latency_s=round(now.boot - self.trail.began_at, 3),
         )
+
+
+def left_behind(intent: Intent, now: Instant) -> Written:
+    """What an earlier process may have written, of which only the intent is known."""
+    s_ago = max(0.0, now.epoch - intent.at)
+    return Written(s_ago, s_ago)
 
 
 def action_id(now: Instant, claim: Claim) -> str:

@@ -17,13 +17,14 @@ import structlog
 from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS, Status
 from watchdog.connect.api import Connect, Instance
 from watchdog.connect.braked import Braked
-from watchdog.connect.case import Case, Trail, action_id
+from watchdog.connect.case import Case, Trail, action_id, left_behind
 from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
+from watchdog.connect.restore import Restorer, RestoreRules
 from watchdog.connect.scopes import Scopes
 from watchdog.connect.selection import Chosen, Selection
 from watchdog.connect.set_status import SetStatus
@@ -33,7 +34,7 @@ from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
-from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Outcome
+from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Outcome, Running
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
@@ -67,6 +68,8 @@ class DispatcherConfig:
         witness_ttl_s: Seconds that activity in Connect counts for, like a heartbeat (SESSION_TTL); None takes none as
             evidence (WITNESS).
         reconcile: What is done about agents whom nobody has seen (RECONCILE); None looks for none.
+        return_window_s: Longest time from a change to its undo (RETURN_WINDOW).
+        lease_s: Seconds of the lease of an agent who is restored without being heard (SESSION_TTL).
         max_agents: Most agents in hand at a time, those that are read back included.
     """
 
@@ -77,6 +80,8 @@ class DispatcherConfig:
     dry_run: bool = False
     witness_ttl_s: float | None = None
     reconcile: ReconcileRules | None = None
+    return_window_s: float = 900.0
+    lease_s: float = 35.0
     max_agents: int = 2_000
 
 
@@ -132,7 +137,23 @@ class Dispatcher:
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
         )
-        sparing = Sparing(store, config.witness_ttl_s, record=record, now=now)
+        self._restorer = Restorer(
+            RestoreRules(config.return_window_s, config.lease_s, config.dry_run),
+            store,
+            self._guard,
+            self._tokens,
+            self._circuits,
+            self.directory,
+            self._witness,
+            self._scopes,
+            flush=flush,
+            listening=self._listening,
+            running=lambda: Running(0.0) if self._clock is None else self._clock.running,
+            now=now,
+            random=random,
+            record=record,
+        )
+        sparing = Sparing(store, config.witness_ttl_s, is_own=self._restorer.is_own, record=record, now=now)
         self._set_status = SetStatus(
             self.directory,
             self._witness,
@@ -202,6 +223,7 @@ class Dispatcher:
         self._held.offer(tick)
         self._note_foreign(tick.foreign)
         self._clock = tick.clock
+        self._restorer.offer(tick.undos)
         if gives_grace(tick.clock):
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
@@ -226,6 +248,7 @@ class Dispatcher:
                 run.task.cancel()
         await self._selection.close()
         await self._held.close()
+        restoring = asyncio.create_task(self._restorer.drain(timeout_s))
         runs = list(self._running.values())
         ending = [*(run.task for run in runs), *self._background]
         if ending:
@@ -233,6 +256,7 @@ class Dispatcher:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        await restoring
         owed, self._owed = self._owed, []
         owed += [(run.case.claim, 0.0) for run in runs if run.case is not None and not run.case.closed]
         # All at once: with a store that fails slowly, one after the other would outlast the stop.
@@ -332,7 +356,7 @@ class Dispatcher:
     async def _settle(self, case: Case, settle: Settle, target: Status) -> None:
         case.interruptible = False
         action = case.action(settle, target, self._now())
-        settled = await self._store.settle(case.claim, action)
+        settled = await self._store.settle(case.claim, action, case.written(self._now()))
         case.closed = True
         self._trails.pop(action.agent, None)
         self._witness.forget(action.agent)
@@ -382,7 +406,8 @@ class Dispatcher:
             latency_s=0.0,
         )
         try:
-            if await self._store.settle(orphan, action) or await self._in_history(action):
+            written = None if intent is None else left_behind(intent, instant)
+            if await self._store.settle(orphan, action, written) or await self._in_history(action):
                 self._record(action)
         except StoreUnavailable:
             return

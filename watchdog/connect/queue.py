@@ -17,6 +17,8 @@ from watchdog.core.model import Due, Observed
 class Level(IntEnum):
     """What is at stake when an agent waits; the lowest is first."""
 
+    UNDO = -1
+    """Is there, and not in the status that was theirs, by our mistake."""
     SOON = 0
     """Could get the next contact: a routable status with a free slot."""
     LATER = 1
@@ -40,8 +42,8 @@ class Rank(NamedTuple):
 class Turns:
     """Whose turn it is among instances that share a quota.
 
-    `Level.LAST` comes after all others, whatever the instance. Otherwise the instance that was served longest ago is
-    first, so that one whose calls all fail takes no more than its share.
+    `Level.UNDO` comes before all others, and `Level.LAST` after them, whatever the instance. Otherwise the instance
+    that was served longest ago is first, so that one whose calls all fail takes no more than its share.
     """
 
     def __init__(self) -> None:
@@ -49,9 +51,10 @@ class Turns:
         self._served: dict[str, int] = {}
         self._count = 0
 
-    def key(self, instance_id: str, rank: Rank) -> tuple[bool, int, Rank]:
+    def key(self, instance_id: str, rank: Rank) -> tuple[int, int, Rank]:
         """What to sort by; it changes with every `serve`."""
-        return rank.level is Level.LAST, self._served.get(instance_id, 0), rank
+        apart = (rank.level is Level.LAST) - (rank.level is Level.UNDO)
+        return apart, self._served.get(instance_id, 0), rank
 
     def serve(self, instance_id: str) -> None:
         """The instance was served: it is last now."""

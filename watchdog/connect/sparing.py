@@ -15,7 +15,7 @@ from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting
 from watchdog.core import evidence
 from watchdog.core.evidence import Activity, ActivityKind
-from watchdog.core.model import Action, Instant, Outcome
+from watchdog.core.model import Action, AgentId, Instant, Outcome
 from watchdog.stores.base import Store
 
 OVERRULED = "Somebody else has chosen a status after ours was written. It stays."
@@ -32,16 +32,24 @@ class Sparing:
     """Weighs what Connect shows of an agent who is gone. With WITNESS off nothing weighs anything."""
 
     def __init__(
-        self, store: Store, ttl_s: float | None, *, record: Callable[[Action], None], now: Callable[[], Instant]
+        self,
+        store: Store,
+        ttl_s: float | None,
+        *,
+        is_own: Callable[[Sighting, AgentId], bool],
+        record: Callable[[Action], None],
+        now: Callable[[], Instant],
     ) -> None:
         """Composes.
 
         Args:
             store: Knows what a heartbeat would have been worth.
             ttl_s: Seconds of the lease that activity is worth (SESSION_TTL); None takes no evidence (WITNESS).
+            is_own: Whether the status of a sighting is one that we have restored.
             record: Is given each action that is in the history.
             now: The machine's clocks.
         """
+        self._is_own = is_own
         self._store = store
         self._ttl_s = ttl_s
         self._record = record
@@ -62,6 +70,8 @@ class Sparing:
         ours = {write["target"] for write in case.trail.writes}
         if case.claim.intent is not None:
             ours.add(case.claim.intent.target)
+        if self._is_own(sighting, case.claim.agent):
+            ours.add(sighting.seen.status_id)
         activity = evidence.latest(sighting.seen, sighting.answered_at, frozenset(ours))
         if activity is None:
             return None

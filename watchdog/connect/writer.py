@@ -123,7 +123,10 @@ class Writer:
             write["result"] = RESULTS[type(error)] if sent else NOT_SENT
             if not isinstance(error, ConnectUnavailable):
                 case.trail.sent_at = sent_before
+            elif sent:
+                case.trail.unanswered_at = case.trail.sent_at
             raise
         case.trail.calls += 1
         case.trail.accepted += 1
+        case.trail.accepted_at = self._now().boot
         write["result"] = "accepted"

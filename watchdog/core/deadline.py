@@ -72,7 +72,7 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
 
     One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
     over beats, then the higher seq, then the later arrival. Where one of the two is a hello, the winner is one: what a
-    hello opens must not depend on what comes along with it.
+    hello opens must not depend on what comes along with it. The longer gap of the two is kept: a page says it once.
     """
     if later.ttl is None or earlier.ttl is None:
         return earlier if later.ttl is None else later
@@ -81,8 +81,12 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     if BeatType.BYE in (earlier.type, later.type):
         return earlier if earlier.type is BeatType.BYE else later
     behind = earlier.seq is not None and later.seq is not None and later.seq < earlier.seq
-    winner = earlier if behind else later
-    return winner if earlier.type is later.type else replace(winner, type=BeatType.HELLO)
+    winner, other = (earlier, later) if behind else (later, earlier)
+    if winner.type is not other.type:
+        winner = replace(winner, type=BeatType.HELLO)
+    if other.gap_ms is not None and (winner.gap_ms is None or winner.gap_ms < other.gap_ms):
+        winner = replace(winner, gap_ms=other.gap_ms)
+    return winner
 
 
 def returned(ends_at: Observed, clock: Observed) -> bool:

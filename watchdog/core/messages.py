@@ -59,7 +59,7 @@ class Heartbeat(BaseModel):
         visibility: Of the page.
         driver: What keeps the client's time: a worker, or the page's main thread, which browsers throttle when hidden.
         lag_ms: How long the page's main thread has not answered its worker.
-        gap_ms: The longest time for which the client's own timer did not run.
+        gap_ms: The longest time for which the client's timer did not run since its last heartbeat that was answered.
         login: The page's Connect session is up.
         reason: Why a bye is said.
         token: A heartbeat token, where a header cannot be set.
@@ -147,6 +147,7 @@ def to_beat(heartbeat: Heartbeat, agent: AgentId, rules: LeaseRules) -> Beat:
         ttl=_ttl(heartbeat, rules, hidden=hidden, main_driver=main_driver),
         hidden=hidden,
         main_driver=main_driver,
+        gap_ms=heartbeat.gap_ms,
     )
 
 

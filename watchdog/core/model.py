@@ -99,6 +99,8 @@ class IntentKind(StrEnum):
     """What the watchdog sets out to do with an agent."""
 
     SET_STATUS = "set_status"
+    RESTORE = "restore"
+    """Set the former status again, where ours was a mistake."""
     RECONCILE = "reconcile"
     """Tell of an agent who can get contacts and of whom nothing was heard."""
 
@@ -149,6 +151,7 @@ class Beat:
         ttl: Seconds for which it renews the lease; 0 for a bye; None for a beat that must not renew.
         hidden: The page said that it is hidden.
         main_driver: The page's main thread sent it, not a worker.
+        gap_ms: The longest time for which the page's timer did not run since its last answered beat; None: not said.
     """
 
     agent: AgentId
@@ -159,6 +162,7 @@ class Beat:
     ttl: float | None = 0.0
     hidden: bool = False
     main_driver: bool = False
+    gap_ms: float | None = None
 
 
 class Verdict(StrEnum):

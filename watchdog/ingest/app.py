@@ -28,10 +28,13 @@ from watchdog.ingest.views import (
     BrakeIn,
     BrakeOut,
     ProblemOut,
+    RestoreIn,
+    RestoreOut,
     actions_out,
     agent_out,
     agents_out,
     brake_out,
+    rfc3339,
 )
 from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
@@ -193,14 +196,21 @@ def _operators(
     @router.put("/brake")
     async def brake(order: BrakeIn) -> BrakeOut:
         """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
-        if order.instance_id is not None and order.instance_id not in instances:
-            raise MessageError(
-                404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are."
-            )
+        _check_watched(order.instance_id, instances)
         group = order.instance_id or ALL
         hold = order.state == "hold"
         view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
         return brake_out(view)
+
+    @router.post("/restore")
+    async def restore(order: RestoreIn) -> RestoreOut:
+        """Set former statuses again: of all who were set since then, and are still in the status that was set."""
+        _check_watched(order.instance_id, instances)
+        since = read_since(str(order.since))
+        if since is None:
+            raise MessageError(400, "Bad Request", "`since` is empty. Say from when on changes are to be undone.")
+        found = await store.restore(since, order.instance_id, silent=order.silent, instant=now())
+        return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 
     @router.get("/actions")
     async def actions(
@@ -225,6 +235,11 @@ def _operators(
         return StreamingResponse(recordings.open(for_s), media_type="application/jsonl")
 
     return router
+
+
+def _check_watched(instance_id: str | None, instances: Container[str]) -> None:
+    if instance_id is not None and instance_id not in instances:
+        raise MessageError(404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are.")
 
 
 def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:

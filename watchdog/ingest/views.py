@@ -114,6 +114,25 @@ class BrakeIn(BaseModel):
     reason: str = Field(default="", max_length=500)
 
 
+class RestoreIn(BaseModel):
+    """An operator's order to undo. `since` is RFC 3339 with an offset, or seconds since 1970."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: str | float
+    instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
+    silent: bool = False
+
+
+class RestoreOut(BaseModel):
+    """What an order found: to be undone now, when heard, or not at all. `since` is RFC 3339."""
+
+    since: str
+    queued: int
+    left: int
+    other: int
+
+
 class ActionOut(BaseModel):
     """One decision and what became of it. `agent` is instance/user, `at` is RFC 3339."""
 

@@ -78,6 +78,9 @@ class Page:
         self._ticket: str | None = None
         self._last: bytes = b""
         self._stir = asyncio.Event()
+        # The longest time for which its timers did not run since a beat was answered, and since when they do not.
+        self._gap_s = 0.0
+        self._stood_at: float | None = None
 
     @property
     def ttl_s(self) -> float:
@@ -96,6 +99,7 @@ class Page:
             "seq": self._seq,
             "visibility": "hidden" if self.hidden else "visible",
             "driver": "main" if self._main_driver else "worker",
+            "gap_ms": round(self._gap_s * 1000),
         }
         if self._ticket is not None:
             fields["ticket"] = self._ticket
@@ -113,6 +117,7 @@ class Page:
             reply = await self._network.request(self._route(self), self.message(kind), POST_TIMEOUT_S)
             if reply is not None and reply.status == 200:
                 failing_since, failures = None, 0
+                self._gap_s = 0.0
                 told = json.loads(reply.body)
                 self._ticket = told.get("ticket", self._ticket)
                 if told["state"] == "unknown":
@@ -140,6 +145,7 @@ class Page:
         self._stir.clear()
         if self.hidden and self._main_driver:
             seconds = max(seconds, THROTTLED_S)
+            self._gap_s = max(self._gap_s, THROTTLED_S)
         try:
             async with asyncio.timeout(seconds):
                 await self._stir.wait()
@@ -154,9 +160,13 @@ class Page:
 
     def asleep(self, *, asleep: bool) -> None:
         """The machine sleeps or wakes; a page that wakes beats at once."""
+        now = asyncio.get_running_loop().time()
         if asleep:
             self.awake.clear()
+            self._stood_at = now if self._stood_at is None else self._stood_at
         else:
+            if self._stood_at is not None:
+                self._gap_s, self._stood_at = max(self._gap_s, now - self._stood_at), None
             self.awake.set()
             self._stir.set()
 

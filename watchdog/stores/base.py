@@ -29,6 +29,7 @@ from watchdog.core.model import (
     Standing,
 )
 from watchdog.core.quota import QuotaRules
+from watchdog.core.undo import Back, Change, Ordered, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class StoreRules:
         brake: When silence counts as a fault. None: never; only an operator holds.
         instances: Those that are served (INSTANCES). Nobody acts on agents of others, which an earlier process has
             left: they are not due, not in the backlog, and pruned like those who are settled. None serves all.
+        return_window_s: For so long after a change a return may show that it was a mistake (RETURN_WINDOW).
     """
 
     timer_s: float
@@ -55,6 +57,8 @@ class StoreRules:
     def serves(self, agent: AgentId) -> bool:
         """Whether anybody acts on the agent."""
         return self.instances is None or agent.instance_id in self.instances
+
+    return_window_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Tick:
         changes: Groups whose brake has changed since the last tick.
         stopped: Agents to record as held or released.
         foreign: Instances that are not served and of which agents would be due.
+        undos: Changes of ours to be undone, told in each tick until `restored`; none of an agent whose claim has no
+            outcome yet. Whoever is given one is the only one to be given it, for as long as its ticks go on.
     """
 
     clock: Clock
@@ -86,6 +92,7 @@ class Tick:
     stopped: tuple[Stopped, ...] = ()
     missed_s: float = 0.0
     foreign: frozenset[str] = frozenset()
+    undos: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +187,17 @@ class Store(Protocol):
         Epoch and brake are tested in one step. Changes nothing.
         """
 
-    async def settle(self, claim: Claim, action: Action) -> bool:
+    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
         """Ends the claim with what became of it, and adds the action to the history; one transaction, synced.
+
+        With `written` the claim's intent is the agent's last change from now on, in the same transaction: beats that
+        are applied later may show that it was a mistake (`watchdog.core.undo.heard`). It is one at once when the agent
+        has returned, also if the process dies before it is told so.
+
+        Args:
+            claim: The claim.
+            action: What became of it.
+            written: What was written and took effect, or may have; None when nothing was.
 
         Returns:
             True when the agent is settled; False when it returned meanwhile (the action is recorded and the claim ended
@@ -198,6 +214,39 @@ class Store(Protocol):
 
         Returns:
             True; or False when it is worth nothing, the agent has returned or the claim is void: nothing is changed.
+        """
+
+    async def still_back(self, change: Change) -> Back:
+        """Whether a change is still to be undone and its agent is there, as of all that was applied."""
+
+    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
+        """Puts on disk, synced, that the former status may be set from now on. Call it before Connect is called.
+
+        Until `restored` nobody gets a claim of the agent. An agent who need not be heard and is not expected has a
+        lease of `lease_s` then, as with `unseen`, in the same transaction.
+
+        Returns:
+            As `still_back`; with anything but `HERE` nothing was changed.
+        """
+
+    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
+        """Ends an undo with what became of it, and adds the action to the history; one transaction, synced.
+
+        Args:
+            change: What was to be undone.
+            action: What became of it.
+            forget: The change is in force no longer. If not, an order or a later return may have it undone.
+
+        Returns:
+            True; or False when it was not to be undone any more: nothing is changed.
+        """
+
+    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+        """An operator wants changes undone; what is to be undone is on disk, synced, when this returns.
+
+        Each agent's last change counts, if it was written at `since` or later. Whoever has a session with a lease is
+        queued; with `silent`, everybody. Others are as soon as they are heard within `return_window_s` running seconds
+        from now. Repetitions do no harm.
         """
 
     async def release(self, claim: Claim, delay_s: float) -> bool:

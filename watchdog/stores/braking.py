@@ -18,6 +18,7 @@ from watchdog.core.brake import ALL, HOLDS, SPARE_S, WINDOWS_S, Brake, BrakeRule
 from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
 from watchdog.core.model import Beat, Epoch, Mark, Observed, Outcome, Reply, Running
+from watchdog.stores.changes import Changes
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.presence import MICRO, Here, ttl_of
@@ -56,11 +57,13 @@ class Braking:
         view: How everything stands, as of the last tick.
     """
 
-    def __init__(self, table: LeaseTable, rules: BrakeRules | None) -> None:
+    def __init__(self, table: LeaseTable, rules: BrakeRules | None, changes: Changes) -> None:
         self.brakes: dict[str, Brake] = {}
         self.orders: dict[str, Order] = {}
         self.news = False
         self._table = table
+        self._written = changes
+        self._trips: dict[str, tuple[Observed, float]] = {}
         self._presence = table.presence
         self._automatic = rules is not None
         self._rules = rules or NEVER_TRIPS
@@ -143,9 +146,27 @@ class Braking:
                 self.brakes.pop(group, None)
             else:
                 self.brakes[group] = brake
+        self._note_trips(before, now)
         if self.brakes or before:
             held = self._carry_out(before, leaving, clock)
             self._tell(before, readings, held, running)
+
+    # Whoever was set shortly before a trip.
+
+    def _note_trips(self, before: dict[str, Brake], now: Observed) -> None:
+        for group, brake in self.brakes.items():
+            old = before.get(group, CLEAR).state
+            mass = brake.state is State.HOLDING and old in (State.CLEAR, State.LISTENING)
+            if brake.level is not None and (mass or (brake.state is State.LISTENING and old is State.CLEAR)):
+                self._trips[group] = now, brake.level.window_s
+                agents = [agent for agent in self._table.changed.values() if _group(agent, self.brakes) == group]
+                self._written.trip(agents, now, brake.level.window_s)
+
+    def tripped_lately(self, agent: Agent) -> None:
+        """The agent's change has its outcome now, and was perhaps sent before the last trip."""
+        trip = self._trips.get(agent.id.instance_id, self._trips.get(ALL))
+        if trip is not None:
+            self._written.trip([agent], *trip)
 
     # Counting.
 

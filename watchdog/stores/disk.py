@@ -55,6 +55,17 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE agents ADD COLUMN held_at REAL NOT NULL DEFAULT 0;
     ALTER TABLE agents ADD COLUMN held_s REAL NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE changes (
+        instance_id TEXT NOT NULL, user_id TEXT NOT NULL,
+        token INTEGER NOT NULL, epoch INTEGER NOT NULL, action_id TEXT NOT NULL,
+        target TEXT NOT NULL, former TEXT, outcome TEXT NOT NULL,
+        written_at REAL NOT NULL, unanswered_at REAL, settled REAL NOT NULL, running REAL NOT NULL,
+        sessions TEXT NOT NULL, silent_since REAL, tripped INTEGER NOT NULL, ordered_until REAL, back_at REAL,
+        undo TEXT,
+        PRIMARY KEY (instance_id, user_id)
+    ) WITHOUT ROWID;
+    """,
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

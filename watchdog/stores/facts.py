@@ -9,6 +9,7 @@ from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Runn
 
 if TYPE_CHECKING:
     from watchdog.core.model import Claim, Intent, Outcome
+    from watchdog.core.undo import Change
 
 NEVER = Observed(float("-inf"))
 
@@ -83,11 +84,13 @@ class Agent:
         mark: What the brake has done with it.
         held_at: Running time since which it is held.
         held_s: Running seconds for which it was held before, since it was heard last.
+        change: The last status that was written for it, as long as a beat may show that it was a mistake.
     """
 
     __slots__ = (
         "awake",
         "bucket",
+        "change",
         "claim",
         "ends_at",
         "epoch",
@@ -131,11 +134,17 @@ class Agent:
         self.mark = Mark.FREE
         self.held_at = Running(0.0)
         self.held_s = 0.0
+        self.change: Change | None = None
 
     @property
     def settled(self) -> bool:
         """Whether an intent of the present epoch has an outcome."""
         return self.settled_epoch == self.epoch
+
+    @property
+    def restoring(self) -> bool:
+        """Its former status is being set again: nobody else may act on it."""
+        return self.change is not None and self.change.restoring
 
 
 @dataclass(slots=True)
@@ -145,6 +154,7 @@ class Dirty:
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dropped: set[bytes] = field(default_factory=set)
+    changes: dict[AgentId, Change | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.agents or self.sessions or self.dropped)
+        return bool(self.agents or self.sessions or self.dropped or self.changes)

@@ -165,6 +165,12 @@ class TableFile:
         batch.add(rows.DROP_AGENT, agents)
         await self.write(batch, clock)
 
+    async def drop_changes(self, before: Epoch, clock: Clock) -> None:
+        """Deletes changes that are older, but for those that are to be undone."""
+        batch = Batch()
+        batch.add(rows.DROP_CHANGES, [(before,)])
+        await self.write(batch, clock)
+
     async def drop_actions(self, before: Epoch, clock: Clock) -> int:
         """Deletes actions that are older. Returns how many."""
         dropped = 0
@@ -204,4 +210,6 @@ class TableFile:
         for session_id, session in dirty.sessions.items():
             if table.sessions.get(session_id) is session:
                 table.dirty.sessions.setdefault(session_id, session)
+        for agent_id, change in dirty.changes.items():
+            table.dirty.changes.setdefault(agent_id, change)
         table.dirty.dropped.update(key for key in dirty.dropped if key not in table.sessions)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from watchdog.core import deadline
+from watchdog.core import deadline, undo
 from watchdog.core.model import (
     AgentId,
     AgentState,
@@ -31,6 +32,7 @@ from watchdog.core.model import (
     SessionView,
     Verdict,
 )
+from watchdog.core.undo import Change, Now
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.presence import Presence, quiet_at, ttl_of
 from watchdog.stores.turns import Turns
@@ -57,7 +59,7 @@ EVIDENCE_SESSIONS = 8
 class LeaseTable:
     """All sessions and agents, and when to look at them again."""
 
-    def __init__(self, timer_s: float) -> None:
+    def __init__(self, timer_s: float, window_s: float = 900.0) -> None:
         self.agents: dict[AgentId, Agent] = {}
         self.sessions: dict[bytes, Session] = {}
         self.due: dict[AgentId, Agent] = {}
@@ -67,6 +69,12 @@ class LeaseTable:
         # Held past their deadline, since the brake looked last; each once, as nothing is filed for them any more.
         self.stopped: list[Agent] = []
         self.dirty = Dirty()
+        # Agents whose last change a beat may still show to be a mistake, and those whose change is to be undone.
+        self.changed: dict[AgentId, Agent] = {}
+        self.to_undo: dict[AgentId, Agent] = {}
+        # As of the beats that are applied.
+        self.running = Running(0.0)
+        self._window_s = window_s
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
         self._next_bucket = 0
@@ -130,7 +138,27 @@ class LeaseTable:
             self._wake(agent, clock, back=back)
         elif lowered:
             self._file_earlier(agent, quiet_at(agent) or agent.ends_at)
+        if agent.change is not None:
+            now = Now(clock, self.running, seen)
+            change = undo.heard(agent.change, beat.session_id, beat.gap_ms, now, self._window_s)
+            if change is not agent.change:
+                self.put_change(agent, change)
         return session
+
+    def put_change(self, agent: Agent, change: Change | None) -> None:
+        """The agent's change is this one from now on, here and with the next write on the disk."""
+        self.keep_change(agent, change)
+        self.dirty.changes[agent.id] = change
+
+    def keep_change(self, agent: Agent, change: Change | None) -> None:
+        """The same, here only."""
+        agent.change = change
+        self.changed.pop(agent.id, None)
+        self.to_undo.pop(agent.id, None)
+        if change is not None:
+            self.changed[agent.id] = agent
+            if change.undo is not None:
+                self.to_undo[agent.id] = agent
 
     def _wake(self, agent: Agent, clock: Observed, *, back: bool) -> None:
         """An agent who was quiet or gone is heard."""
@@ -221,6 +249,9 @@ class LeaseTable:
         agent.floor = max(agent.floor, ends_at)
         agent.ends_at = max(agent.ends_at, agent.floor)
         self.dirty.agents[agent.id] = agent
+        if agent.change is not None:
+            # This epoch is no return.
+            self.put_change(agent, replace(agent.change, epoch=agent.epoch))
         self._look(agent, clock)
 
     def expected(self, agent_id: AgentId, clock: Observed) -> bool:
@@ -396,6 +427,7 @@ class LeaseTable:
             self.drop_session(session)
         agent.sessions = []
         agent.bucket = -1
+        self.keep_change(agent, None)
         self.presence.forget(agent)
         self.held.drop(agent.id)
         self.phases[agent.phase] -= 1

@@ -25,6 +25,7 @@ from watchdog.core.model import (
     Outcome,
     Running,
 )
+from watchdog.core.undo import Change, Left, Undo, Why
 from watchdog.stores.disk import Batch
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.leases import LeaseTable
@@ -32,7 +33,12 @@ from watchdog.stores.leases import LeaseTable
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 """What a value of the file raises that is none of ours."""
 
-KEYS = {"agents": ("instance_id", "user_id"), "sessions": ("session_id",), "claims": ("instance_id", "user_id")}
+KEYS = {
+    "agents": ("instance_id", "user_id"),
+    "sessions": ("session_id",),
+    "claims": ("instance_id", "user_id"),
+    "changes": ("instance_id", "user_id"),
+}
 MAX_ASIDE = 1000
 """Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
 
@@ -78,6 +84,11 @@ def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
 def _bytes(value: object) -> bytes:
     """A value as SQLite casts it to a blob."""
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+
+
+PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"
+DROP_CHANGES = "DELETE FROM changes WHERE written_at < ? AND undo IS NULL"
 
 
 def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
@@ -134,6 +145,8 @@ def add_dirty(batch: Batch, dirty: Dirty) -> None:
     batch.add(DROP_SESSION, ((session_id,) for session_id in dirty.dropped))
     batch.add(PUT_AGENT, (agent_row(agent) for agent in dirty.agents.values()))
     batch.add(PUT_SESSION, (_session_row(session) for session in dirty.sessions.values()))
+    batch.add(PUT_CHANGE, (change_row(change) for change in dirty.changes.values() if change is not None))
+    batch.add(DROP_CHANGE, (agent_id for agent_id, change in dirty.changes.items() if change is None))
 
 
 def agent_row(agent: Agent) -> tuple[Any, ...]:
@@ -300,6 +313,76 @@ def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
         intent=intent,
     )
     return claim, intent
+
+
+def change_row(change: Change) -> tuple[Any, ...]:
+    """The row of the changes table."""
+    undo = change.undo
+    return (
+        *change.agent,
+        change.token,
+        change.epoch,
+        change.action_id,
+        change.target,
+        change.former,
+        change.outcome,
+        change.written_at,
+        change.unanswered_at,
+        change.settled,
+        change.running,
+        orjson.dumps([(left.session_id.hex(), left.ttl, left.heard) for left in change.sessions]).decode(),
+        change.silent_since,
+        change.tripped,
+        change.ordered_until,
+        change.back_at,
+        None if undo is None else orjson.dumps(undo).decode(),
+    )
+
+
+def changes(
+    connection: sqlite3.Connection, since: Epoch, instance_id: str | None = None
+) -> tuple[list[Change], list[Unreadable]]:
+    """Changes that were written since then, and those that are to be undone or may be ordered to; and bad rows."""
+    sql = (
+        "SELECT * FROM changes WHERE (written_at >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL) "
+        "AND (? IS NULL OR instance_id = ?)"
+    )
+    found: list[Change] = []
+    unreadable: list[Unreadable] = []
+    for row in connection.execute(sql, (since, instance_id, instance_id)):
+        try:
+            found.append(_change(row))
+        except UNREADABLE as error:
+            unreadable.append(Unreadable("changes", row, error))
+    return found, unreadable
+
+
+def _change(row: tuple[Any, ...]) -> Change:
+    instance_id, user_id, token, epoch, action_id, target, former, outcome, written_at, unanswered_at, *rest = row
+    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo = rest
+    return Change(
+        agent=AgentId(instance_id, user_id),
+        token=token,
+        epoch=epoch,
+        action_id=action_id,
+        target=target,
+        former=former,
+        outcome=Outcome(outcome),
+        written_at=Epoch(written_at),
+        unanswered_at=unanswered_at,
+        settled=Observed(settled),
+        running=Running(running),
+        sessions=tuple(Left(bytes.fromhex(key), ttl, Observed(heard)) for key, ttl, heard in orjson.loads(sessions)),
+        silent_since=silent_since,
+        tripped=bool(tripped),
+        ordered_until=ordered_until,
+        back_at=back_at,
+        undo=None if undo is None else _undo(orjson.loads(undo)),
+    )
+
+
+def _undo(row: dict[str, Any]) -> Undo:
+    return Undo(**{**row, "why": Why(row["why"])})
 
 
 def action_row(action: Action) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from watchdog.core import clock as clocks
-from watchdog.core import evidence
+from watchdog.core import evidence, undo
 from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
@@ -39,10 +39,12 @@ from watchdog.core.model import (
     Running,
     Standing,
 )
+from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
-from watchdog.stores import rows
+from watchdog.stores import changes, rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
 from watchdog.stores.braking import Braking
+from watchdog.stores.changes import Changes
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import PRUNE_CHUNK, TableFile
@@ -66,8 +68,9 @@ class SqliteStore:
 
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
         self._rules = rules
-        self._table = LeaseTable(rules.timer_s)
-        self._braking = Braking(self._table, rules.brake)
+        self._table = LeaseTable(rules.timer_s, rules.return_window_s)
+        self._changes = Changes(self._table, rules.return_window_s)
+        self._braking = Braking(self._table, rules.brake, self._changes)
         self._file = TableFile(path, self._table, disk)
         self._clock = Clock()
         self._token = 0
@@ -124,6 +127,13 @@ class SqliteStore:
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
+        since = Epoch(instant.epoch - self._rules.return_window_s)
+        changed, unreadable = rows.changes(connection, since)
+        self.unreadable += unreadable
+        self._changes.load(changed, self._now(instant.epoch))
+
+    def _now(self, epoch: Epoch) -> Now:
+        return Now(self._clock.observed, self._clock.running, epoch)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -156,8 +166,9 @@ class SqliteStore:
         self._file.check()
         # The clock as it will be at the next tick, so that a lease is not short by the time since the last one. Only
         # the tick makes it the clock.
-        ahead = clocks.advance(self._clock, instant, self._rules.clock).observed
-        replies = [self._table.apply(beat, ahead, instant.epoch) for beat in beats]
+        ahead = clocks.advance(self._clock, instant, self._rules.clock)
+        self._table.running = ahead.running
+        replies = [self._table.apply(beat, ahead.observed, instant.epoch) for beat in beats]
         self._braking.heard(beats, replies)
         written = False
         while not written:
@@ -193,6 +204,7 @@ class SqliteStore:
         brake, changes, stopped = self._braking.take()
         missed_s, self._missed_s = self._missed_s, 0.0
         orphans = self._orphans(owner)
+        self._changes.forget_old(self._now(instant.epoch))
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         served = [agent for agent in self._table.due.values() if self._rules.serves(agent.id)]
         foreign = len(served) != len(self._table.due)
@@ -207,6 +219,7 @@ class SqliteStore:
             stopped=stopped,
             missed_s=missed_s,
             foreign=self._foreign() if foreign else frozenset(),
+            undos=self._changes.to_undo(self._busy()),
         )
 
     async def _write_brakes(self) -> None:
@@ -234,7 +247,7 @@ class SqliteStore:
         found = [
             Due(agent.id, agent.epoch, Observed(agent.ends_at + timer_s))
             for agent in served
-            if agent.claim is None and agent.not_before <= running
+            if agent.claim is None and agent.not_before <= running and not agent.restoring
         ]
         found.sort(key=lambda due: due.deadline)
         return tuple(found[:limit])
@@ -261,6 +274,8 @@ class SqliteStore:
         """See `Store.claim`."""
         agent = self._table.agents.get(due.agent)
         if agent is None or due.agent not in self._table.due or agent.claim is not None or agent.epoch != due.epoch:
+            return None
+        if agent.restoring:
             return None
         self._token += 1
         left = self._left.get(agent.id)
@@ -314,11 +329,14 @@ class SqliteStore:
         due = self._table.state(agent, self._clock.observed) is AgentState.DUE
         return Standing.GONE if due else Standing.HELD
 
-    async def settle(self, claim: Claim, action: Action) -> bool:
+    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
         """See `Store.settle`."""
         agent = self._holder(claim)
         if agent is None:
             return False
+        intent, change = agent.intent or claim.intent, None
+        if written is not None and intent is not None:
+            change = self._changes.made(agent, claim, action, intent, written, self._now(action.at))
         settled = (agent.settled_epoch, agent.last_outcome)
         agent.settled_epoch, agent.last_outcome = claim.epoch, action.outcome
         batch = Batch(sync=True)
@@ -326,12 +344,92 @@ class SqliteStore:
         batch.add(rows.PUT_AGENT, [rows.agent_row(agent)])
         batch.add(rows.PUT_ACTION, [rows.action_row(action)])
         agent.settled_epoch, agent.last_outcome = settled
+        if change is not None:
+            batch.add(rows.PUT_CHANGE, [rows.change_row(change)])
         await self._write(batch)
         if self._holder(claim) is None:
             return False
         self._end_claim(agent, claim)
+        if change is not None:
+            if change.undo is None and agent.epoch != claim.epoch:
+                change = undo.crossed(change, action.at)
+            self._table.put_change(agent, change)
+            self._braking.tripped_lately(agent)
         self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed)
         return agent.epoch == claim.epoch
+
+    # The undo.
+
+    def _busy(self) -> list[Agent]:
+        """Agents with an intent that no claim holds at present."""
+        return [agent for each in self._left if (agent := self._table.agents.get(each)) is not None]
+
+    async def still_back(self, change: Change) -> Back:
+        """See `Store.still_back`."""
+        return self._changes.standing(change, self._clock.observed, busy=change.agent in self._left)
+
+    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
+        """See `Store.restoring`."""
+        standing = await self.still_back(change)
+        agent = self._table.agents.get(change.agent)
+        if standing is not Back.HERE or agent is None or agent.change is None:
+            return standing
+        clock = self._clock.observed
+        before, told = agent.change, changes.sent(agent.change, at)
+        # At once: nobody may get a claim while it is written.
+        self._table.keep_change(agent, told)
+        supposed = not self._table.expected(agent.id, clock)
+        batch = Batch(sync=True)
+        row = told
+        if supposed:
+            later = copy(agent)
+            later.epoch, later.floor = agent.epoch + 1, Observed(clock + lease_s)
+            row = replace(told, epoch=later.epoch)
+            batch.add(rows.PUT_AGENT, [rows.agent_row(later)])
+        batch.add(rows.PUT_CHANGE, [rows.change_row(row)])
+        try:
+            await self._write(batch)
+        except BaseException:
+            if agent.change is told:
+                self._table.keep_change(agent, before)
+            raise
+        clock = self._clock.observed
+        if supposed and not self._table.expected(agent.id, clock):
+            self._table.suppose(agent.id, Observed(clock + lease_s), clock)
+        elif supposed:
+            self._table.dirty.agents[agent.id] = agent
+        if agent.change is not None:
+            self._table.dirty.changes[agent.id] = agent.change
+        return await self.still_back(change)
+
+    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
+        """See `Store.restored`."""
+        agent = self._table.agents.get(change.agent)
+        if agent is None or agent.change is None or await self.still_back(change) is Back.VOID:
+            return False
+        batch = Batch(sync=True)
+        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        if forget:
+            batch.add(rows.DROP_CHANGE, [change.agent])
+        else:
+            kept = self._changes.kept(agent.change, agent, self._clock.observed)
+            batch.add(rows.PUT_CHANGE, [rows.change_row(kept)])
+        await self._write(batch)
+        if await self.still_back(change) is Back.VOID:
+            return True
+        kept = self._changes.kept(agent.change, agent, self._clock.observed)
+        self._table.put_change(agent, None if forget else kept)
+        return True
+
+    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+        """See `Store.restore`."""
+        # What memory knows better goes to the disk first.
+        await self._write(Batch())
+        found, _ = await self._file.read(lambda connection: rows.changes(connection, since, instance_id))
+        wanted = [change for change in found if change.written_at >= since]
+        ordered = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._busy())
+        await self._write(Batch(sync=True))
+        return ordered
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
         """See `Store.witness`."""
@@ -519,11 +617,12 @@ class SqliteStore:
                 elif self._table.agents.get(row.id) is row:
                     # Came back while its row was deleted.
                     self._table.dirty.agents[row.id] = row
+        await self._file.drop_changes(before, self._clock)
         return forgotten + await self._file.drop_actions(before, self._clock)
 
     def _outdated(self, agent: Agent, before: Epoch) -> bool:
         """Whether nothing is expected of the agent any more, and nothing is under way for it."""
-        if self._table.agents.get(agent.id) is not agent or agent.seen >= before:
+        if self._table.agents.get(agent.id) is not agent or agent.seen >= before or agent.id in self._table.to_undo:
             return False
         if agent.id in self._table.due and not self._rules.serves(agent.id):
             return agent.claim is None

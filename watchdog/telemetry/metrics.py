@@ -101,7 +101,7 @@ class Metrics:
         """Counts a decision; a sink of `actions.Recorder`."""
         key = (action.intent.value, action.outcome.value)
         self.actions[key] = self.actions.get(key, 0) + 1
-        if action.outcome is Outcome.CONFIRMED:
+        if action.outcome is Outcome.CONFIRMED and action.intent is IntentKind.SET_STATUS:
             self.actuation.observe(action.latency_s)
 
     def connect_call(self, operation: str, result: str) -> None:

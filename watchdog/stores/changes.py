@@ -1,0 +1,150 @@
+"""What a lease table remembers of the last status written for each agent, while it may have been a mistake.
+
+Which beat shows a mistake is decided in `core/undo.py`. On the disk a change stays for as long as the history, since an
+operator may have it undone at any time; in memory only while a beat may matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from watchdog.core import undo as rules
+from watchdog.core.model import Action, AgentState, Claim, Epoch, Intent, Observed, Running
+from watchdog.core.undo import Back, Change, Left, Now, Ordered, Undo, Why, Written
+from watchdog.stores.facts import Agent
+from watchdog.stores.leases import LeaseTable
+from watchdog.stores.presence import quiet_at
+
+FORGET_S = 30.0
+"""Running time between two looks for changes that nobody has to remember any more."""
+
+
+class Changes:
+    """The changes of a store."""
+
+    def __init__(self, table: LeaseTable, window_s: float) -> None:
+        self._table = table
+        self._window_s = window_s
+        self._looked_at = Running(0.0)
+
+    # Making and forgetting.
+
+    def made(
+        self, agent: Agent, claim: Claim, action: Action, intent: Intent, written: Written, now: Now
+    ) -> Change | None:
+        """The change of a claim that is being settled; None when it only repeated the one before."""
+        if intent.former is None and agent.change is not None and agent.change.target == intent.target:
+            return None
+        return rules.changed(
+            agent.id,
+            token=claim.token,
+            epoch=claim.epoch,
+            action_id=action.id,
+            intent=intent,
+            outcome=action.outcome,
+            written=written,
+            now=now,
+            sessions=_left(agent),
+            silent_since=None if quiet_at(agent) is None else agent.ends_at,
+        )
+
+    def load(self, found: Iterable[Change], now: Now) -> None:
+        """Goes on with what an earlier process had written."""
+        for change in found:
+            agent = self._table.agents.get(change.agent)
+            if agent is None:
+                continue
+            if change.undo is None and change.back_at is None and agent.epoch != change.epoch:
+                # Every later return writes `back_at` together with the epoch: this one came while it was settled.
+                self._table.put_change(agent, rules.crossed(change, now.epoch))
+            elif self._matters(change, now):
+                self._table.keep_change(agent, change)
+
+    def forget_old(self, now: Now) -> None:
+        """Forgets, in memory, what no beat can change any more."""
+        if now.running - self._looked_at < FORGET_S:
+            return
+        self._looked_at = now.running
+        for agent in list(self._table.changed.values()):
+            if agent.change is not None and not self._matters(agent.change, now):
+                self._table.keep_change(agent, None)
+
+    def _matters(self, change: Change, now: Now) -> bool:
+        ordered = change.ordered_until is not None and now.running <= change.ordered_until
+        return change.undo is not None or ordered or rules.age_s(change, now.running, now.epoch) <= self._window_s
+
+    def trip(self, agents: Iterable[Agent], at: Observed, window_s: float) -> None:
+        """The brake has tripped for these agents, because so many fell silent within so many seconds."""
+        for agent in agents:
+            change = agent.change
+            if change is not None and not change.tripped and rules.trips(change, at, window_s):
+                self._table.put_change(agent, replace(change, tripped=True))
+
+    # Undoing.
+
+    def to_undo(self, busy: Iterable[Agent]) -> tuple[Change, ...]:
+        """What is to be undone, but for agents who are busy."""
+        skipped = {agent.id for agent in busy}
+        return tuple(
+            agent.change
+            for agent in self._table.to_undo.values()
+            if agent.change is not None and agent.claim is None and agent.id not in skipped
+        )
+
+    def standing(self, change: Change, clock: Observed, *, busy: bool) -> Back:
+        """What has become of a change that is to be undone."""
+        agent = self._table.agents.get(change.agent)
+        kept = None if agent is None else agent.change
+        if agent is None or kept is None or kept.token != change.token or kept.undo is None:
+            return Back.VOID
+        if busy or agent.claim is not None:
+            return Back.BUSY
+        if kept.undo.silent:
+            waiting = (AgentState.GRACE, AgentState.DUE, AgentState.HELD)
+            return Back.GONE if self._table.state(agent, clock) in waiting else Back.HERE
+        return Back.HERE if _here(agent, clock) else Back.GONE
+
+    def kept(self, change: Change, agent: Agent, clock: Observed) -> Change:
+        """A change that was not undone. If its agent has left again, the next return may show a mistake anew."""
+        if _here(agent, clock):
+            return replace(change, undo=None)
+        return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent))
+
+    def order(self, found: Sequence[Change], now: Now, *, silent: bool, busy: Iterable[Agent]) -> Ordered:
+        """An operator wants these undone. See `Store.restore`."""
+        queued = left = other = 0
+        acted_on = {agent.id for agent in busy}
+        for row in found:
+            agent = self._table.agents.get(row.agent)
+            change = row if agent is None or agent.change is None else agent.change
+            if agent is None or change.former is None:
+                other += 1
+            elif change.undo is not None and (change.undo.silent or not silent):
+                queued += 1
+            elif agent.claim is None and agent.id not in acted_on and (silent or _here(agent, now.clock)):
+                queued += 1
+                sent_at = None if change.undo is None else change.undo.sent_at
+                undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
+                back_at = now.epoch if change.back_at is None and _here(agent, now.clock) else change.back_at
+                self._table.put_change(agent, replace(change, undo=undo, ordered_until=None, back_at=back_at))
+            else:
+                left += 1
+                until = Running(now.running + self._window_s)
+                self._table.put_change(agent, replace(change, ordered_until=until))
+        return Ordered(queued, left, other)
+
+
+def sent(change: Change, at: Epoch) -> Change:
+    """The change, whose restore is about to be sent."""
+    return change if change.undo is None else replace(change, undo=replace(change.undo, sent_at=at))
+
+
+def _left(agent: Agent) -> tuple[Left, ...]:
+    return tuple(
+        Left(row.session_id, row.ttl, Observed(row.expires_at - row.ttl)) for row in agent.sessions if not row.closed
+    )
+
+
+def _here(agent: Agent, clock: Observed) -> bool:
+    return any(not row.closed and clock <= row.expires_at for row in agent.sessions)
