@@ -22,9 +22,9 @@ POINTS = ("disk.before", "disk.after", "disk.synced", "put.before", "put.sent", 
 
 async def kill(world: World, rng: random.Random) -> None:
     """Kill -9, and a restart after seconds to hours."""
-    gap = rng.choice((0.5, 1.0, 5.0, 10.0, 35.0, 60.0, 300.0, 900.0)) * rng.uniform(0.7, 1.3)
-    if rng.random() < 0.02:
-        gap = 7_200.0
+    gap = rng.choice((0.5, 1.0, 5.0, 10.0, 35.0, 60.0, 200.0)) * rng.uniform(0.7, 1.3)
+    if rng.random() < 0.03:
+        gap = rng.choice((900.0, 7_200.0))
     await world.host.kill()
     await asyncio.sleep(gap)
     if rng.random() < 0.1:
@@ -47,7 +47,7 @@ async def kill_at_a_point(world: World, rng: random.Random) -> None:
 async def crash_loop(world: World, rng: random.Random) -> None:
     """It dies again and again, after some seconds each time."""
     lives, gap = rng.uniform(2.0, 25.0), rng.uniform(0.5, 10.0)
-    for _ in range(rng.randint(3, 25)):
+    for _ in range(rng.randint(3, 14)):
         await world.host.kill()
         await asyncio.sleep(gap)
         world.host.start()
@@ -57,7 +57,7 @@ async def crash_loop(world: World, rng: random.Random) -> None:
 async def pause(world: World, rng: random.Random) -> None:
     """SIGSTOP and SIGCONT."""
     world.host.pause()
-    await asyncio.sleep(rng.choice((0.5, 1.9, 2.5, 3.0, 10.0, 30.0, 45.0, 120.0, 600.0)) * rng.uniform(0.8, 1.2))
+    await asyncio.sleep(rng.choice((0.5, 1.9, 2.5, 3.0, 10.0, 30.0, 45.0, 120.0)) * rng.uniform(0.8, 1.2))
     world.host.resume()
 
 
@@ -80,7 +80,7 @@ async def restart(world: World, rng: random.Random) -> None:
 async def full_disk(world: World, rng: random.Random) -> None:
     """Writes fail for a while."""
     world.host.fill(full=True)
-    await asyncio.sleep(rng.choice((3.0, 10.0, 30.0, 60.0, 300.0)) * rng.uniform(1.0, 1.3))
+    await asyncio.sleep(rng.choice((3.0, 10.0, 30.0, 60.0, 150.0)) * rng.uniform(1.0, 1.3))
     world.host.fill(full=False)
 
 
@@ -105,7 +105,7 @@ async def wet_network(world: World, rng: random.Random) -> None:
     before = world.network.all.loss
     world.network.all.loss = rng.choice((0.01, 0.05, 0.2))
     world.network.all.slow_s = rng.choice((0.0, 0.3, 1.5))
-    await asyncio.sleep(rng.uniform(30.0, 600.0))
+    await asyncio.sleep(rng.uniform(30.0, 300.0))
     world.network.all.loss, world.network.all.slow_s = before, 0.0
 
 

@@ -20,7 +20,7 @@ from watchdog.simulation.network import Answered
 from watchdog.simulation.process import Process, Surroundings, Timers
 
 
-class Host(Surroundings):
+class Host:
     """See the module.
 
     Attributes:

@@ -72,10 +72,10 @@ class Person:
     async def live(self) -> None:
         """Shifts until the world's end; whoever is there then stays."""
         spawn(self._mind())
-        await asyncio.sleep(self._rng.random() * 60.0)
+        await asyncio.sleep(self._rng.random() * 30.0)
         while self._time() < self._place.until:
             self._arrive()
-            ends = self._time() + self._rng.uniform(60.0, 1_500.0)
+            ends = self._time() + self._rng.uniform(30.0, 600.0)
             if self._rng.random() < 0.3:
                 ends = self._place.until + 1.0
             while self._time() < ends:
@@ -84,7 +84,7 @@ class Person:
                     return
                 await self._deed()
             await self._leave()
-            await asyncio.sleep(self._rng.uniform(1.0, 900.0))
+            await asyncio.sleep(self._rng.uniform(1.0, 400.0))
 
     @property
     def present(self) -> bool:
@@ -182,7 +182,7 @@ class Person:
                 spawn(self._take_contact(self._rng.uniform(10.0, 300.0)))
 
     def _long(self) -> float:
-        return self._rng.choice((3.0, 12.0, 25.0, 45.0, 120.0, 400.0)) * self._rng.uniform(0.7, 1.3)
+        return self._rng.choice((3.0, 12.0, 25.0, 45.0, 90.0, 200.0)) * self._rng.uniform(0.7, 1.3)
 
     async def _go_back(self, page: Page) -> None:
         """Into the back-forward cache with a bye, and back as the next incarnation."""

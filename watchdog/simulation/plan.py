@@ -46,8 +46,8 @@ def draw(seed: int, *, brake: bool = False) -> Plan:
         brake: Faults that silence many at once are among the stories: only where a brake holds.
     """
     rng = random.Random(f"plan/{seed}")
-    agents = int(rng.triangular(10, 41, 10))
-    minutes = rng.choice((10, 10, 10, 10, 15, 15, 20, 20, 30, 60))
+    agents = int(rng.triangular(6, 31, 6))
+    minutes = rng.choice((3, 4, 4, 5, 5, 6, 6, 8, 10, 15, 25))
     habits = tuple(
         Habits(
             main_driver=rng.random() < 0.15,
@@ -61,10 +61,13 @@ def draw(seed: int, *, brake: bool = False) -> Plan:
     stories: list[tuple[float, Story]] = []
     at = 0.0
     while at < minutes * 60:
-        at += rng.expovariate(1 / rng.choice((60.0, 150.0, 400.0)))
+        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
         stories.append((at, rng.choice(kinds)))
     timers = Timers(
-        session_end_timer=rng.choice((5.0, 5.0, 5.0, 2.0, 20.0)), session_ttl=rng.choice((35.0, 35.0, 30.0, 60.0))
+        session_end_timer=rng.choice((5.0, 5.0, 5.0, 2.0, 20.0)),
+        session_ttl=rng.choice((35.0, 35.0, 30.0, 60.0)),
+        # The daemon's own loops in some; slower ones in most, which let a world cost half.
+        **rng.choice(({}, {"flush": 0.5, "sweep": 1.0}, {"flush": 0.5, "sweep": 1.0}, {"flush": 0.5, "sweep": 1.0})),
     )
     return Plan(
         seed=seed,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
@@ -44,17 +45,24 @@ JSON = [(b"content-type", b"application/json")]
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The settings that a world varies, in seconds; see the variables of the same names."""
+    """The settings that a world varies, in seconds; see the variables of the same names.
+
+    Attributes:
+        flush: Between flushes of the buffer.
+        sweep: Between ticks.
+    """
 
     session_end_timer: float = 5.0
     heartbeat_interval: float = 10.0
     session_ttl: float = 35.0
     throttled_session_ttl: float = 150.0
     resume_grace: float = 30.0
+    flush: float = FLUSH_S
+    sweep: float = SWEEP_S
     quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
-class Surroundings:
+class Surroundings(Protocol):
     """What a process finds: the file, the weather, the clocks, Connect, and who watches."""
 
     path: Path
@@ -66,23 +74,18 @@ class Surroundings:
 
     def now(self) -> Instant:
         """The machine's clocks."""
-        raise NotImplementedError
 
     def connect(self, point: Callable[[str], None]) -> VirtualConnect:
         """A client of Amazon Connect."""
-        raise NotImplementedError
 
     def point(self, name: str) -> None:
         """Told where the process is, to kill it there."""
-        raise NotImplementedError
 
     def heard(self, body: bytes, answer: Answered) -> None:
         """Told what the process answered to a request."""
-        raise NotImplementedError
 
     def recorded(self, action: Action) -> None:
         """Told each action."""
-        raise NotImplementedError
 
 
 class Process:
@@ -237,8 +240,8 @@ class Process:
         )
         self._sweeping.set()
         self._flushing.set()
-        flush = asyncio.create_task(loops.every(FLUSH_S, loops.flush, self._flushing))
-        sweep = asyncio.create_task(loops.every(SWEEP_S, loops.sweep, self._sweeping))
+        flush = asyncio.create_task(loops.every(timers.flush, loops.flush, self._flushing))
+        sweep = asyncio.create_task(loops.every(timers.sweep, loops.sweep, self._sweeping))
         refresh = asyncio.create_task(_refresh(dispatcher))
         self.listening = True
         await self._stopping.wait()

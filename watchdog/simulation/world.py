@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import shutil
 import tempfile
@@ -11,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from uuid import UUID
+
+import orjson
 
 from watchdog.connect.api import Instance
 from watchdog.core.model import Action, AgentId, Outcome
@@ -36,6 +37,9 @@ from watchdog.stores.rows import actions as read_actions
 INSTANCE = "centre"
 LOOK_S = 2.0
 """Between two looks for ghosts that have waited for too long."""
+
+FORGET_S = 60.0
+"""Between two times that what is too old to matter is forgotten."""
 
 LONGEST_S = 1_500.0
 """After the last fault at most this long until every ghost is set: the largest bound on detection and some more."""
@@ -116,6 +120,7 @@ class World:
         self._plan = plan
         self._statuses = {status.id: status.name for status in made.statuses.values()}
         self._seen_calls = 0
+        self._forgotten_at = 0.0
         self._settled: dict[str, int] = {}
 
     async def run(self) -> Result:
@@ -179,7 +184,7 @@ class World:
 
     def _heard(self, body: bytes, answer: Answered) -> None:
         """A process has answered a request."""
-        said = json.loads(body)
+        said = orjson.loads(body)
         user_id, kind = said["user_id"], said["type"]
         self.journal.add(
             f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id
@@ -203,8 +208,10 @@ class World:
         await asyncio.sleep(LOOK_S)
         self.took_effect()
         now = self._time()
-        for person in self.people.values():
-            person.account.forget(now - KEPT_S)
+        if now >= self._forgotten_at + FORGET_S:
+            self._forgotten_at = now
+            for person in self.people.values():
+                person.account.forget(now - KEPT_S)
         return self.invariants.look(now)
 
     async def _story(self, at: float, story: Story) -> None:
