@@ -17,7 +17,7 @@ from watchdog.simulation.disk import DiskWeather
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.loop import spawn
 from watchdog.simulation.network import Answered
-from watchdog.simulation.process import Process, Surroundings, Timers
+from watchdog.simulation.process import Process, Timers
 
 
 class Host:
@@ -148,6 +148,16 @@ class Host:
         else:
             self._gone()
 
+    def slow(self, seconds: float) -> None:
+        """From now on a commit takes up to so long."""
+        self.disk.slow_s = seconds
+        self.hearing.unsteady(self._time())
+
+    async def order(self, *, hold: bool, for_s: float) -> bool:
+        """An operator holds or releases everybody. Returns whether the order is certainly in force."""
+        self._journal.add(f"operator {'holds' if hold else 'releases'} for {for_s:.0f} s")
+        return self.process is not None and await self.process.order(hold=hold, for_s=for_s)
+
     def pause(self) -> None:
         """SIGSTOP."""
         if self.process is not None and not self.process.owner.paused:
@@ -179,6 +189,7 @@ class Host:
         process, self.process = self.process, None
         if process is not None:
             self.hearing.up(self._time(), up=False)
+            self.watcher.ended()
         return process
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.core.brake import ALL, BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Action, Instant
@@ -50,6 +51,8 @@ class Timers:
     Attributes:
         flush: Between flushes of the buffer.
         sweep: Between ticks.
+        brake: When silence counts as a fault; None: never.
+        witness: Activity in Connect counts as a heartbeat.
     """
 
     session_end_timer: float = 5.0
@@ -59,6 +62,8 @@ class Timers:
     resume_grace: float = 30.0
     flush: float = FLUSH_S
     sweep: float = SWEEP_S
+    brake: BrakeRules | None = None
+    witness: bool = True
     quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
@@ -129,6 +134,15 @@ class Process:
         task.add_done_callback(lambda done: self._requests.pop(done, None))
         return answered
 
+    async def order(self, *, hold: bool, for_s: float) -> bool:
+        """An operator holds or releases everybody. Returns whether the order is certainly in force."""
+        if self._store is None or self.dead:
+            return False
+        order = self._store.order(ALL, hold=hold, for_s=for_s, reason="", instant=self._around.now())
+        task = spawn(order, self.owner)
+        await asyncio.wait([task])
+        return not task.cancelled() and task.exception() is None
+
     async def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
         self._stopping.set()
@@ -185,7 +199,10 @@ class Process:
     async def _run(self) -> None:
         around, timers = self._around, self._around.timers
         rules = StoreRules(
-            timers.session_end_timer, ClockRules(timers.resume_grace, timers.heartbeat_interval), timers.quota
+            timers.session_end_timer,
+            ClockRules(timers.resume_grace, timers.heartbeat_interval),
+            timers.quota,
+            brake=timers.brake,
         )
         loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)
@@ -214,7 +231,12 @@ class Process:
             store,
             around.connect(self._point),
             around.instances,
-            DispatcherConfig(owner=name, status=None, quota=timers.quota),
+            DispatcherConfig(
+                owner=name,
+                status=None,
+                quota=timers.quota,
+                witness_ttl_s=timers.session_ttl if timers.witness else None,
+            ),
             now=around.now,
             random=around.rng.random,
             flush=buffer.flush,

@@ -44,6 +44,9 @@ FORGET_S = 60.0
 LONGEST_S = 1_500.0
 """After the last fault at most this long until every ghost is set: the largest bound on detection and some more."""
 
+SETTLE_S = 45.0
+"""After the last write so long until its outcome is known: it is read back for 30 s."""
+
 READ_TIMEOUT_S = 10.0
 """As the daemon's own client waits for an answer."""
 
@@ -121,6 +124,7 @@ class World:
         self._statuses = {status.id: status.name for status in made.statuses.values()}
         self._seen_calls = 0
         self._forgotten_at = 0.0
+        self._written_at = 0.0
         self._settled: dict[str, int] = {}
 
     async def run(self) -> Result:
@@ -135,7 +139,7 @@ class World:
         self.host.start()
         self.network.all.loss = 0.0
         since = self._time()
-        while await self._look() or self._time() < since + 60.0:
+        while await self._look() or self._time() < max(since + 60.0, self._written_at + SETTLE_S):
             if self._time() > since + LONGEST_S or self.journal.violations:
                 break
         for task in (*people, *stories):
@@ -164,6 +168,7 @@ class World:
 
     def sent(self, user_id: str) -> None:
         """A PutUserStatus leaves the machine."""
+        self._written_at = self._time()
         self.journal.add("PutUserStatus sent", user_id)
         self.invariants.sent(user_id, self._time())
 
@@ -174,9 +179,27 @@ class World:
             self._seen_calls = calls[-1].seq
             self.invariants.logged(calls, self._statuses)
 
+    def ended(self) -> None:
+        """A process has ended: what it was about to write, it may have written."""
+        now = self._time()
+        for person in self.people.values():
+            deadline = person.account.deadline_heard(now, self._plan.timers.session_end_timer)
+            if deadline < self.host.hearing.at(now) + 1.0:
+                person.account.written_to = True
+
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
         person = self.people[action.agent.user_id]
+        if action.outcome is Outcome.HELD:
+            return
+        if action.outcome is Outcome.RELEASED:
+            wrong = self.invariants.holding.let_go(action.agent.user_id, self._time())
+            if wrong is not None:
+                self.journal.violate("held", wrong, action.agent.user_id)
+            return
+        if action.outcome is Outcome.WITNESSED:
+            person.account.spared_at = self._time()
+            return
         if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
             # Whoever comes and goes unheard after this is not the daemon's ghost.
             person.account.known = False
@@ -199,8 +222,11 @@ class World:
         if session.taken or not bye:
             sure = answer.status in (200, 204)
             session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
-        if not bye:
+        if bye:
+            account.must_hold = None
+        else:
             account.heard(now)
+            self.invariants.holding.heard_at = self.host.hearing.at(now)
 
     # The course of things.
 
