@@ -6,6 +6,7 @@ The seeds are found by `python -m tests.simulation.hunt`, and have to be found a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from watchdog.connect import dispatcher
@@ -75,9 +76,7 @@ GUARDS = {
         "judge",
         lambda beat, incarnation, seq, **k: judge(beat, incarnation, None, **k),
     ),
-    "horizon": Guard(
-        "After a restart leases that went on are over.", leases, "HORIZON_MARGIN_S", float("-inf")
-    ),
+    "horizon": Guard("After a restart leases that went on are over.", leases, "HORIZON_MARGIN_S", float("-inf")),
     "brake": Guard(
         "Who is cut off together with many others is set.", brake, "threshold", lambda baseline, rules: 1_000_000
     ),
@@ -89,5 +88,37 @@ GUARDS = {
     "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
 }
 
-SEEDS: dict[str, tuple[int, str]] = {}
+SEEDS: dict[str, tuple[int, str]] = {
+    "clock cap": (53, "early"),
+    "resume grace": (92, "returned"),
+    "wait for the grace": (109, "returned"),
+    "tombstone": (154, "history"),
+    "seq": (0, "ghost"),
+    "horizon": (7, "early"),
+    "brake": (29, "held"),
+    "witness's date": (0, "ghost"),
+    "re-check": (0, "present"),
+    "read-back": (35, "ghost"),
+    "limiter": (23, "rate"),
+}
 """For each guard the seed, and the rule that is broken without it."""
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "simulator.md"
+BEGIN, END = "<!-- guards -->\n", "<!-- end of guards -->\n"
+
+
+def table() -> str:
+    """The guards as they are documented."""
+    rows = [
+        f"| {name} | {guard.protects} | {SEEDS[name][0]} | `{SEEDS[name][1]}` |\n"
+        for name, guard in GUARDS.items()
+        if name in SEEDS
+    ]
+    head = "| guard | without it | seed | rule |\n|---|---|---|---|\n"
+    return BEGIN + head + "".join(rows) + END
+
+
+if __name__ == "__main__":
+    text = DOCUMENT.read_text()
+    before, _, rest = text.partition(BEGIN)
+    DOCUMENT.write_text(before + table() + rest.partition(END)[2])

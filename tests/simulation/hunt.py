@@ -46,7 +46,8 @@ def main() -> int:
     for name in told.guards or GUARDS:
         found = hunt(name, told.most, told.jobs)
         missed += found is None
-        print(f'    "{name}": {found},'.replace("'", '"'), flush=True)
+        told_found = "None" if found is None else f'({found[0]}, "{found[1]}")'
+        print(f'    "{name}": {told_found},', flush=True)
     return min(missed, 1)
 
 

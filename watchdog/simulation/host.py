@@ -65,7 +65,7 @@ class Host:
         self._direct = direct
         self._journal = journal
         self._heard = heard
-        self._armed: str | None = None
+        self._armed: tuple[str, Callable[[], None] | None, int] | None = None
         self._boots = 0
         self._booted_at = -BOOTED_FOR_S
         self._number = 0
@@ -83,9 +83,16 @@ class Host:
 
     def point(self, name: str) -> None:
         """See `Surroundings.point`."""
-        if name != self._armed or self.process is None:
+        if self._armed is None or name != self._armed[0] or self.process is None:
+            return
+        _, then, passes = self._armed
+        if passes > 0:
+            self._armed = (name, then, passes - 1)
             return
         self._armed = None
+        if then is not None:
+            then()
+            return
         self._journal.add(f"killed at {name}")
         process = self._gone()
         if process is not None:
@@ -130,9 +137,13 @@ class Host:
             self._journal.add("killed")
             await process.kill()
 
-    def kill_at(self, point: str) -> None:
-        """SIGKILL when it comes to a point: `disk.before`, `disk.synced`, `put.before`, `put.sent`, `put.answered`."""
-        self._armed = point
+    def kill_at(self, point: str, passes: int = 0) -> None:
+        """SIGKILL when it comes to a point of `faults.POINTS`, after so many times that it goes on."""
+        self._armed = (point, None, passes)
+
+    def at(self, point: str, then: Callable[[], None]) -> None:
+        """Has something happen when it comes to a point; it goes on."""
+        self._armed = (point, then, 0)
 
     async def stop(self) -> None:
         """SIGTERM; returns when the process has ended, after 30 s it is killed."""

@@ -222,7 +222,8 @@ class Invariants:
         self.count(float("inf"))
         found: dict[str, int] = {}
         for action in actions:
-            if action.outcome in WRITTEN:
+            # Whoever overrules a write whose answer was lost is spared, and the write is in that action's evidence.
+            if action.outcome in WRITTEN or (action.outcome is Outcome.WITNESSED and "writes" in action.evidence):
                 found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
             if action.outcome is Outcome.FAILED:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)

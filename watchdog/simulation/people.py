@@ -20,7 +20,6 @@ from watchdog.simulation.loop import spawn
 from watchdog.simulation.network import Network, Path, Route
 from watchdog.simulation.page import Leases, Page
 
-
 LATE_S = 4.5
 """Most that a request takes longer on a bad way; less than `invariants.CARRIED_S`."""
 
@@ -80,7 +79,7 @@ class Person:
         spawn(self._mind())
         await asyncio.sleep(self._rng.random() * 30.0)
         while self._time() < self._place.until:
-            self._arrive()
+            self.arrive()
             ends = self._time() + self._rng.uniform(30.0, 600.0)
             if self._rng.random() < 0.3:
                 ends = self._place.until + 1.0
@@ -163,7 +162,8 @@ class Person:
 
     # Deeds.
 
-    def _arrive(self) -> None:
+    def arrive(self) -> None:
+        """Comes to work: a status, and a page."""
         self.log("arrives")
         self._set("Available")
         self.open()
@@ -173,7 +173,20 @@ class Person:
             return
         page = self._rng.choice(list(self.pages))
         deed = self._rng.choices(
-            ("reload", "cached", "second", "close one", "hide", "look", "wifi", "one-way", "sleep", "lunch", "contact", "click"),
+            (
+                "reload",
+                "cached",
+                "second",
+                "close one",
+                "hide",
+                "look",
+                "wifi",
+                "one-way",
+                "sleep",
+                "lunch",
+                "contact",
+                "click",
+            ),
             (4, 2, 3, 2, 4, 4, 2, 1, 2, 2, 3, 2),
         )[0]
         match deed:
@@ -195,6 +208,11 @@ class Person:
                 await self._outage("one_way", self._long())
             case "sleep":
                 await self._sleep(self._long())
+            case "lunch" | "click" | "contact":
+                await self._deed_in_connect(deed)
+
+    async def _deed_in_connect(self, deed: str) -> None:
+        match deed:
             case "lunch":
                 self._set(self._rng.choice(("Lunch", "Available")))
             case "click":
