@@ -90,7 +90,7 @@ def test_a_restart_later_does_not_let_them_go():
 
 
 def test_a_fresh_lease_and_timer_after_the_hold_are_enough():
-    scene = Scene(silent=3)
+    scene = Scene(silent=3, max_hold_s=200.0)
     scene.others_beat_until(240.0)
     scene.count.look(193.0)
     assert scene.count.sent("0", 230.0) is not None

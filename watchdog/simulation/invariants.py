@@ -52,6 +52,9 @@ LOGGED_S = 40.0
 
 ROUNDING = 1e-6
 
+WRITES = ("writes", "left_intent")
+"""Where evidence tells of writes: of this process, and of an earlier one."""
+
 WRITTEN = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.RETURNED, Outcome.FAILED, Outcome.ALREADY})
 """Outcomes that an effective change may end in."""
 
@@ -223,7 +226,8 @@ class Invariants:
         found: dict[str, int] = {}
         for action in actions:
             # Whoever overrules a write whose answer was lost is spared, and the write is in that action's evidence.
-            if action.outcome in WRITTEN or (action.outcome is Outcome.WITNESSED and "writes" in action.evidence):
+            spared = action.outcome is Outcome.WITNESSED and not action.evidence.keys().isdisjoint(WRITES)
+            if spared or action.outcome in WRITTEN:
                 found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
             if action.outcome is Outcome.FAILED:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)

@@ -122,6 +122,10 @@ class Person:
         task.cancel()
         session = self.account.session(page.session_id)
         session.ended_at = self._time()
+        if bye and self._habits.late:
+            # A beat that was on its way comes after the bye.
+            late_s = self._rng.uniform(0.5, LATE_S)
+            self._place.network.post(Route((self._site, self.path), late_s), page.message("beat"))
         said = bye and page.awake.is_set() and page.bye()
         if said:
             session.bye_at = self._time()
