@@ -44,7 +44,7 @@ check: $(VENV)/.dev ## Lint, check the format, the types, the layers and the Doc
 SEEDS ?= 300
 FROM ?= 0
 
-simulate: $(VENV)/.demo ## Check the promises in random worlds of virtual time (SEEDS=300 FROM=0)
+simulate: $(VENV)/.demo ## Check the promises in random worlds, on all cores (SEEDS=300 FROM=0)
 	@$(BIN)/watchdog simulate --seeds $(SEEDS) --from $(FROM)
 
 bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-seconds

@@ -134,6 +134,7 @@ def simulate(
         int | None, typer.Option(min=0, help="With --check: replay one world, with its transcript.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the invariants.")] = False,  # noqa: FBT002
+    jobs: Annotated[int | None, typer.Option(min=1, help="Check: processes side by side; one on each core.")] = None,
     agents: Annotated[int, typer.Option(min=1, max=100_000, help="Compare: how many agents.")] = 1_000,
     hours: Annotated[float, typer.Option(min=0.1, max=100, help="Compare: how long they work.")] = 8.0,
     loss: Annotated[float, typer.Option(min=0, max=0.9, help="Compare: part of the requests that is lost.")] = 0.01,
@@ -152,7 +153,7 @@ def simulate(
     if seeds is not None or check:
         from watchdog.simulation.check import check as check_worlds
 
-        raise SystemExit(check_worlds(first, seeds or 10))
+        raise SystemExit(check_worlds(first, seeds or 10, jobs))
     from watchdog.simulation.compare import run as run_comparison
     from watchdog.simulation.workload import Workload
 

@@ -190,3 +190,12 @@ def test_a_grace_that_the_window_does_not_allow_gives_nobody_time(spent: float, 
     )
     assert gives_grace(clock) is given
     assert (advance(clock, at(0.25), RULES).observed == 0.0) is given
+
+
+def test_nobody_is_listened_to_in_a_gap_that_goes_on() -> None:
+    clock = ticked(first(at(0)), 60)
+    assert not gives_grace(clock)
+    clock = ticked(clock, 0.25, blind=Cause.STORE)
+    assert gives_grace(clock)
+    assert gives_grace(ticked(clock, 5))
+    assert not gives_grace(ticked(clock, 12))

@@ -34,6 +34,7 @@ class Shown:
     contacts: tuple[str, ...] = ()
     connected_at: tuple[Epoch | None, ...] = ()
     state_since: tuple[Epoch | None, ...] = ()
+    status_name: str = ""
 
 
 def ago(seconds: float) -> Epoch:
@@ -227,3 +228,9 @@ def test_another_next_status_than_before_is_somebody_elses():
     assert changed(Shown("available", ago(600), "Lunch"), AVAILABLE)
     chosen_before = Shown("available", ago(600), "Lunch")
     assert not changed(chosen_before, chosen_before)
+
+
+def test_a_status_that_was_chosen_for_after_the_contact_before_our_write_is_no_deed_when_it_comes():
+    before = Shown("available", ago(600), "Lunch")
+    assert not changed(Shown("lunch", ago(1), status_name="Lunch"), before)
+    assert changed(Shown("training", ago(1), status_name="Training"), before)

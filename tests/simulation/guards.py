@@ -1,16 +1,42 @@
-"""The guards of the real code, each with a way to take it out."""
+"""The guards of the real code: what each protects, how to take it out, and the first world that then breaks a promise.
+
+The seeds are found by `python -m tests.simulation.hunt`, and have to be found anew whenever the worlds change.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from watchdog.connect import dispatcher
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.verdict import Settle
-from watchdog.core import clock, deadline
+from watchdog.core import brake, clock, deadline, evidence
 from watchdog.core.model import Outcome, Standing
+from watchdog.stores import leases
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.tokens import TokenBuckets
 
 judge = deadline.judge
+lease = evidence.lease
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guard.
+
+    Attributes:
+        protects: What would happen without it.
+        of: Where it is.
+        name: What it is called there.
+        without: What takes its place.
+    """
+
+    protects: str
+    of: Any
+    name: str
+    without: Any
 
 
 async def always(*_args):
@@ -21,13 +47,78 @@ async def at_once(self, case, target, before):
     return Settle(Outcome.CONFIRMED, "not read back")
 
 
+def dated_now(age_s, ttl_s, *, clock, **facts):
+    return None if lease(age_s, ttl_s, clock=clock, **facts) is None and age_s > 600 else clock + ttl_s
+
+
 GUARDS = {
-    "clock cap": (clock, "MAX_STEP_S", float("inf")),
-    "resume grace": (clock, "_grace", lambda gap_s, rules: 0.0),
-    "due wait for grace": (dispatcher, "gives_grace", lambda clock: False),
-    "tombstone": (deadline, "judge", lambda *a, closed, **k: judge(*a, closed=False, **k)),
-    "seq": (deadline, "judge", lambda beat, incarnation, seq, **k: judge(beat, incarnation, None, **k)),
-    "re-check": (SqliteStore, "still_gone", always),
-    "read-back": (ReadBack, "confirm", at_once),
-    "limiter": (TokenBuckets, "take", lambda *_args: 0.0),
+    "clock cap": Guard(
+        "A pause counts as silence: everybody is set when the process goes on.", clock, "MAX_STEP_S", float("inf")
+    ),
+    "resume grace": Guard(
+        "Who came back while nobody listened is set before the next retry is heard.",
+        clock,
+        "_grace",
+        lambda gap_s, rules: 0.0,
+    ),
+    "wait for the grace": Guard(
+        "The same for those who were due before the gap.", dispatcher, "gives_grace", lambda clock: False
+    ),
+    "tombstone": Guard(
+        "A beat that was on its way opens a session again that has said bye.",
+        deadline,
+        "judge",
+        lambda *a, closed, **k: judge(*a, closed=False, **k),
+    ),
+    "seq": Guard(
+        "A repeated request keeps a ghost alive.",
+        deadline,
+        "judge",
+        lambda beat, incarnation, seq, **k: judge(beat, incarnation, None, **k),
+    ),
+    "horizon": Guard("After a restart leases that went on are over.", leases, "HORIZON_MARGIN_S", float("-inf")),
+    "brake": Guard(
+        "Who is cut off together with many others is set.", brake, "threshold", lambda baseline, rules: 1_000_000
+    ),
+    "witness's date": Guard(
+        "A ghost who clicked once after the last beat is spared for ever.", evidence, "lease", dated_now
+    ),
+    "re-check": Guard("Who comes back while the write is prepared is set.", SqliteStore, "still_gone", always),
+    "read-back": Guard("A write that Connect accepted and lost is taken for done.", ReadBack, "confirm", at_once),
+    "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
 }
+
+SEEDS: dict[str, tuple[int, str]] = {
+    "clock cap": (53, "early"),
+    "resume grace": (92, "returned"),
+    "wait for the grace": (109, "returned"),
+    "tombstone": (154, "history"),
+    "seq": (0, "ghost"),
+    "horizon": (7, "early"),
+    "brake": (29, "held"),
+    "witness's date": (0, "ghost"),
+    "re-check": (0, "present"),
+    "read-back": (35, "ghost"),
+    "limiter": (23, "rate"),
+}
+"""For each guard the seed, and the rule that is broken without it."""
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "simulator.md"
+BEGIN, END = "<!-- guards -->\n", "<!-- end of guards -->\n"
+
+
+def table() -> str:
+    """The guards as they are documented."""
+    rows = [
+        f"| {name} | {guard.protects} | {SEEDS[name][0]} | `{SEEDS[name][1]}` |\n"
+        for name, guard in GUARDS.items()
+        if name in SEEDS
+    ]
+    head = "| guard | without it | seed | rule |\n|---|---|---|---|\n"
+    return BEGIN + head + "".join(rows) + END
+
+
+if __name__ == "__main__":
+    text = DOCUMENT.read_text()
+    before, _, rest = text.partition(BEGIN)
+    DOCUMENT.write_text(before + table() + rest.partition(END)[2])

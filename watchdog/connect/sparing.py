@@ -109,7 +109,12 @@ class Sparing:
         if former is None:
             return None
         return self._overruled(
-            sighting, target, before.status_id if before else None, former, sighting.asked_at - case.trail.sent_at
+            sighting,
+            target,
+            before.status_id if before else None,
+            former,
+            sighting.asked_at - case.trail.sent_at,
+            former_next=former.next_status,
         )
 
     def overruled_before(self, case: Case, sighting: Sighting, target: Status) -> Settle | None:
@@ -125,10 +130,20 @@ class Sparing:
             instant = self._now()
             # By our wall clock; there is no other that outlives the process.
             written_s_ago = instant.epoch - intent.at - (instant.boot - sighting.asked_at)
-        return self._overruled(sighting, target, intent.former, sighting.seen, written_s_ago)
+        was = case.trail.before or {}
+        return self._overruled(
+            sighting, target, intent.former, sighting.seen, written_s_ago, former_next=was.get("next_status")
+        )
 
     def _overruled(
-        self, sighting: Sighting, target: Status, former: str | None, was: Seen, written_s_ago: float
+        self,
+        sighting: Sighting,
+        target: Status,
+        former: str | None,
+        was: Seen,
+        written_s_ago: float,
+        *,
+        former_next: str | None,
     ) -> Settle | None:
         if self._ttl_s is None or sighting.seen is None or not sighting.dated:
             return None
@@ -139,7 +154,7 @@ class Sparing:
             target_name=target.name,
             former=former,
             former_since=was.since,
-            former_next=was.next_status,
+            former_next=former_next or was.next_status,
             written_s_ago=written_s_ago,
         )
         return Settle(Outcome.RETURNED, OVERRULED) if found else None

@@ -152,10 +152,12 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
 
 
 def gives_grace(clock: Clock) -> bool:
-    """Whether clients are given time to return at present.
+    """Whether clients cannot be heard at present, or are given time to return.
 
     Whoever became due before the gap may have come back in it and waits for a retry: nobody is acted on meanwhile.
     """
+    if clock.gap_s > 0:
+        return True
     return clock.grace_s > 0 and _spent(clock.graces, clock.running) < GRACE_WINDOW_S * GRACE_SHARE
 
 

@@ -38,6 +38,10 @@ class Shown(Protocol):
         """The current status."""
 
     @property
+    def status_name(self) -> str:
+        """Its name."""
+
+    @property
     def since(self) -> Epoch | None:
         """When it began."""
 
@@ -197,5 +201,8 @@ def overruled(
     if shown.next_status not in (None, target_name, former_next):
         return True
     if shown.status_id == target_id or (shown.status_id, shown.since) == (former, former_since):
+        return False
+    if former_next is not None and shown.status_name == former_next and shown.next_status != former_next:
+        # Chosen before the write, for after the contact, which is over.
         return False
     return shown.since is not None and answered_at - shown.since < written_s_ago + GRAIN_S

@@ -18,6 +18,9 @@ RACE_S = 0.35
 """A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
 re-check and the sending, and the time of a flush."""
 
+BYE_DOUBT_S = 5.0
+"""A bye that came so shortly before the end of another session's lease may have come after it."""
+
 GRACE_WINDOW_S = 600.0
 MANY_GAPS = 8
 """After so many gaps in this time the grace that is due may be used up: half of the time, at most 30 s each."""
@@ -27,7 +30,11 @@ KEPT_S = 1_200.0
 
 
 class Hearing:
-    """Heard time: how long a process ran, unpaused, with a store that took what it heard."""
+    """Heard time: how long a process ran, unpaused, with a store that took what it heard.
+
+    Attributes:
+        steady_since: Real time of the last change, short ones included.
+    """
 
     def __init__(self) -> None:
         self._total = 0.0
@@ -38,6 +45,7 @@ class Hearing:
         self._stopped_at: float | None = None
         self._down_at: float | None = None
         self._gaps: list[tuple[float, float]] = []
+        self.steady_since = 0.0
 
     def at(self, now: float) -> float:
         """Heard seconds until `now`."""
@@ -91,8 +99,13 @@ class Hearing:
         if end - begin > PAUSE_HEARD_S + 0.5:
             self._gaps = [*self._gaps[-30:], (begin, end)]
 
+    def unsteady(self, now: float) -> None:
+        """Something else has changed that delays what the daemon does."""
+        self.steady_since = now
+
     def _change(self, now: float) -> None:
         self._total = self.at(now)
+        self.steady_since = now
         if self._paused_at is not None and now > self._paused_at + PAUSE_HEARD_S:
             # Whatever else changes in this pause, its two seconds are spent.
             self._paused_at = float("-inf")
@@ -110,6 +123,15 @@ class Taken:
     ttl: float
     bye: bool
     sure: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The last beat of an agent who has said no bye since: when, in real and in heard time, and what it renewed."""
+
+    at: float
+    heard: float
+    ttl: float
 
 
 @dataclass(slots=True)
@@ -191,6 +213,12 @@ class AgentAccount:
         actions: How many actions these changes must have: one for each time that the daemon heard the agent before.
         heard_at: When the daemon first heard the agent after the last change, in real time; None when it has not.
         overruled: A person has changed the status of the absent agent after the watchdog was done.
+        written_to: A write was sent since the last attempt that the network let through.
+        clicked_at: Real time of the last deed in Connect by an agent whose pages were not heard.
+        spared_at: Real time at which such a deed was last taken as evidence.
+        must_hold: Heard time at which the brake last had to hold the agent; None since it was heard.
+        may_hold: The brake may have held the agent since it was heard.
+        let_go: The daemon has told that it holds the agent no longer; since it was heard.
     """
 
     def __init__(self) -> None:
@@ -201,6 +229,12 @@ class AgentAccount:
         self.actions = 0
         self.heard_at: float | None = None
         self.overruled = False
+        self.written_to = False
+        self.clicked_at = float("-inf")
+        self.spared_at = float("-inf")
+        self.must_hold: float | None = None
+        self.may_hold = False
+        self.let_go = False
 
     def session(self, session_id: str) -> SessionAccount:
         """The account of a session; a new one when it is not known."""
@@ -211,11 +245,12 @@ class AgentAccount:
         account = self.session(session_id)
         account.let_through.append((now, ttl))
         self.changes = 0
-        self.overruled = False
+        self.overruled = self.written_to = False
 
     def heard(self, now: float) -> None:
         """The daemon has accepted a beat."""
         self.known = True
+        self.must_hold, self.may_hold, self.let_go = None, False, False
         if self.heard_at is None:
             self.heard_at = now
 
@@ -234,6 +269,21 @@ class AgentAccount:
         """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
         ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
         return max(ends) + timer if ends else float("-inf")
+
+    def silence(self) -> Silence | None:
+        """The last beat of those sessions that said no bye; None when a bye came after it, or may have."""
+        last: Silence | None = None
+        lease, bye = float("-inf"), float("-inf")
+        for session in self.sessions.values():
+            if not session.taken:
+                continue
+            taken = session.taken[-1]
+            if taken.bye:
+                bye = max(bye, taken.heard)
+            elif taken.heard + taken.ttl > lease:
+                lease = taken.heard + taken.ttl
+                last = Silence(taken.at, taken.heard, taken.ttl)
+        return None if bye > lease - BYE_DOUBT_S else last
 
     def there(self, now: float) -> bool:
         """Whether a page is there at a moment."""

@@ -42,6 +42,9 @@ class Watcher(Protocol):
     def took_effect(self) -> None:
         """A call has been served or refused: Connect's log may have grown."""
 
+    def ended(self) -> None:
+        """A process has ended."""
+
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
 
@@ -119,15 +122,13 @@ class VirtualConnect:
 
     async def _call(self, operation: str, instance_id: str, **params: object) -> dict[str, Any]:
         sent = spawn(self._carry(operation, instance_id, params))
+        sent.add_done_callback(_read)
         if operation == PUT_USER_STATUS:
             self._point("put.sent")
         try:
             return await asyncio.shield(sent)
         except (BotoCoreError, ClientError) as error:
             raise classify(error, operation, instance_id) from error
-        except asyncio.CancelledError:
-            sent.add_done_callback(_read)
-            raise
 
     async def _carry(self, operation: str, instance_id: str, params: Mapping[str, object]) -> dict[str, Any]:
         await asyncio.sleep(0.01 + self._rng.random() * 0.08)
@@ -139,6 +140,6 @@ class VirtualConnect:
 
 
 def _read(done: asyncio.Task[Any]) -> None:
-    """An error that nobody waits for any more is no news."""
+    """Whoever waited may have been killed: an error that nobody waits for is no news."""
     if not done.cancelled():
         done.exception()

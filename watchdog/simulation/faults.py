@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 PUT, READ = "PutUserStatus", "GetCurrentUserData"
 
+QUICK_S = 0.003
+
 POINTS = ("disk.before", "disk.after", "disk.synced", "put.before", "put.sent", "put.answered")
 
 
 async def kill(world: World, rng: random.Random) -> None:
     """Kill -9, and a restart after seconds to hours."""
-    gap = rng.choice((0.5, 1.0, 5.0, 10.0, 35.0, 60.0, 300.0, 900.0)) * rng.uniform(0.7, 1.3)
-    if rng.random() < 0.02:
-        gap = 7_200.0
+    gap = rng.choice((0.5, 1.0, 5.0, 10.0, 35.0, 60.0, 200.0)) * rng.uniform(0.7, 1.3)
+    if rng.random() < 0.03:
+        gap = rng.choice((900.0, 7_200.0))
     await world.host.kill()
     await asyncio.sleep(gap)
     if rng.random() < 0.1:
@@ -47,7 +49,7 @@ async def kill_at_a_point(world: World, rng: random.Random) -> None:
 async def crash_loop(world: World, rng: random.Random) -> None:
     """It dies again and again, after some seconds each time."""
     lives, gap = rng.uniform(2.0, 25.0), rng.uniform(0.5, 10.0)
-    for _ in range(rng.randint(3, 25)):
+    for _ in range(rng.randint(3, 14)):
         await world.host.kill()
         await asyncio.sleep(gap)
         world.host.start()
@@ -57,7 +59,7 @@ async def crash_loop(world: World, rng: random.Random) -> None:
 async def pause(world: World, rng: random.Random) -> None:
     """SIGSTOP and SIGCONT."""
     world.host.pause()
-    await asyncio.sleep(rng.choice((0.5, 1.9, 2.5, 3.0, 10.0, 30.0, 45.0, 120.0, 600.0)) * rng.uniform(0.8, 1.2))
+    await asyncio.sleep(rng.choice((0.5, 1.9, 2.5, 3.0, 10.0, 30.0, 45.0, 120.0)) * rng.uniform(0.8, 1.2))
     world.host.resume()
 
 
@@ -80,15 +82,15 @@ async def restart(world: World, rng: random.Random) -> None:
 async def full_disk(world: World, rng: random.Random) -> None:
     """Writes fail for a while."""
     world.host.fill(full=True)
-    await asyncio.sleep(rng.choice((3.0, 10.0, 30.0, 60.0, 300.0)) * rng.uniform(1.0, 1.3))
+    await asyncio.sleep(rng.choice((3.0, 10.0, 30.0, 60.0, 150.0)) * rng.uniform(1.0, 1.3))
     world.host.fill(full=False)
 
 
 async def slow_disk(world: World, rng: random.Random) -> None:
     """Commits take long."""
-    world.host.disk.slow_s = rng.choice((0.1, 0.5, 2.0, 6.0))
+    world.host.slow(rng.choice((0.1, 0.5, 2.0, 6.0)))
     await asyncio.sleep(rng.uniform(10.0, 120.0))
-    world.host.disk.slow_s = 0.003
+    world.host.slow(QUICK_S)
 
 
 async def jump(world: World, rng: random.Random) -> None:
@@ -105,7 +107,7 @@ async def wet_network(world: World, rng: random.Random) -> None:
     before = world.network.all.loss
     world.network.all.loss = rng.choice((0.01, 0.05, 0.2))
     world.network.all.slow_s = rng.choice((0.0, 0.3, 1.5))
-    await asyncio.sleep(rng.uniform(30.0, 600.0))
+    await asyncio.sleep(rng.uniform(30.0, 300.0))
     world.network.all.loss, world.network.all.slow_s = before, 0.0
 
 
@@ -133,9 +135,54 @@ async def black_hole(world: World, rng: random.Random) -> None:
     """The balancer swallows everything: all at once fall silent. Drawn only where the brake holds."""
     world.journal.add("black hole")
     world.network.front.hole += 1
-    await asyncio.sleep(rng.uniform(20.0, 300.0))
+    await asyncio.sleep(rng.uniform(20.0, 200.0))
     world.network.front.hole -= 1
     world.journal.add("black hole is over")
+
+
+async def silence(world: World, rng: random.Random) -> None:
+    """The network is gone for everybody."""
+    world.journal.add("the network is gone")
+    world.network.all.down += 1
+    await asyncio.sleep(rng.uniform(20.0, 200.0))
+    world.network.all.down -= 1
+    world.journal.add("the network is back")
+
+
+async def lost_part(world: World, rng: random.Random) -> None:
+    """The larger site is cut off."""
+    world.journal.add("the larger site is cut off")
+    world.sites[1].down += 1
+    await asyncio.sleep(rng.uniform(20.0, 250.0))
+    world.sites[1].down -= 1
+    world.journal.add("the larger site is back")
+
+
+async def crash_of_many(world: World, rng: random.Random) -> None:
+    """A browser update: the pages of most end at once without a bye, and some come back soon."""
+    share = rng.choice((0.4, 0.8, 1.0))
+    back = [each for each in world.people.values() if rng.random() < share and each.crash() and rng.random() < 0.5]
+    world.journal.add(f"many browsers crash, {len(back)} come back")
+    for each in back:
+        await asyncio.sleep(rng.expovariate(1 / 3.0))
+        each.come_back()
+
+
+async def end_of_shift(world: World, rng: random.Random) -> None:
+    """Many leave within half a minute, most with a bye."""
+    for each in world.people.values():
+        await asyncio.sleep(rng.expovariate(1 / 2.0))
+        if rng.random() < 0.7:
+            each.crash(bye=rng.random() < 0.6)
+
+
+async def operator(world: World, rng: random.Random) -> None:
+    """An operator holds or releases everybody for a while."""
+    hold, for_s = rng.random() < 0.6, rng.choice((20.0, 60.0, 120.0))
+    taken = await world.host.order(hold=hold, for_s=for_s)
+    # An order of which nobody knows whether it was taken excuses what a release does, and forbids nothing.
+    world.invariants.holding.ordered(asyncio.get_running_loop().time(), hold=hold and taken, for_s=for_s)
+    await asyncio.sleep(for_s + 5.0)
 
 
 async def _connect(world: World, seconds: float, *faults: Fault) -> None:
@@ -203,7 +250,14 @@ STORIES: dict[Story, int] = {
 }
 """Weights of the stories in random worlds."""
 
-MASS: dict[Story, int] = {black_hole: 6}
+MASS: dict[Story, int] = {
+    black_hole: 6,
+    silence: 5,
+    lost_part: 6,
+    crash_of_many: 6,
+    end_of_shift: 4,
+    operator: 4,
+}
 """Drawn in addition where the brake holds."""
 
 QUIET = frozenset({supervisor, wet_network, lost_site, jump})

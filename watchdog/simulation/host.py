@@ -17,10 +17,10 @@ from watchdog.simulation.disk import DiskWeather
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.loop import spawn
 from watchdog.simulation.network import Answered
-from watchdog.simulation.process import Process, Surroundings, Timers
+from watchdog.simulation.process import Process, Timers
 
 
-class Host(Surroundings):
+class Host:
     """See the module.
 
     Attributes:
@@ -65,7 +65,7 @@ class Host(Surroundings):
         self._direct = direct
         self._journal = journal
         self._heard = heard
-        self._armed: str | None = None
+        self._armed: tuple[str, Callable[[], None] | None, int] | None = None
         self._boots = 0
         self._booted_at = -BOOTED_FOR_S
         self._number = 0
@@ -83,9 +83,16 @@ class Host(Surroundings):
 
     def point(self, name: str) -> None:
         """See `Surroundings.point`."""
-        if name != self._armed or self.process is None:
+        if self._armed is None or name != self._armed[0] or self.process is None:
+            return
+        _, then, passes = self._armed
+        if passes > 0:
+            self._armed = (name, then, passes - 1)
             return
         self._armed = None
+        if then is not None:
+            then()
+            return
         self._journal.add(f"killed at {name}")
         process = self._gone()
         if process is not None:
@@ -130,9 +137,13 @@ class Host(Surroundings):
             self._journal.add("killed")
             await process.kill()
 
-    def kill_at(self, point: str) -> None:
-        """SIGKILL when it comes to a point: `disk.before`, `disk.synced`, `put.before`, `put.sent`, `put.answered`."""
-        self._armed = point
+    def kill_at(self, point: str, passes: int = 0) -> None:
+        """SIGKILL when it comes to a point of `faults.POINTS`, after so many times that it goes on."""
+        self._armed = (point, None, passes)
+
+    def at(self, point: str, then: Callable[[], None]) -> None:
+        """Has something happen when it comes to a point; it goes on."""
+        self._armed = (point, then, 0)
 
     async def stop(self) -> None:
         """SIGTERM; returns when the process has ended, after 30 s it is killed."""
@@ -147,6 +158,16 @@ class Host(Surroundings):
             await self.kill()
         else:
             self._gone()
+
+    def slow(self, seconds: float) -> None:
+        """From now on a commit takes up to so long."""
+        self.disk.slow_s = seconds
+        self.hearing.unsteady(self._time())
+
+    async def order(self, *, hold: bool, for_s: float) -> bool:
+        """An operator holds or releases everybody. Returns whether the order is certainly in force."""
+        self._journal.add(f"operator {'holds' if hold else 'releases'} for {for_s:.0f} s")
+        return self.process is not None and await self.process.order(hold=hold, for_s=for_s)
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -179,6 +200,7 @@ class Host(Surroundings):
         process, self.process = self.process, None
         if process is not None:
             self.hearing.up(self._time(), up=False)
+            self.watcher.ended()
         return process
 
     @staticmethod

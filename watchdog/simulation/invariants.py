@@ -7,6 +7,7 @@
 - `ghost`: whoever is gone is set, within a bound that begins when the last fault is over.
 - `twice`: at most one effective change for each disappearance.
 - `history`: every effective change has its action.
+- `held`: nobody is written to, or let go, while the brake must hold by a count of the simulator's own, see `holding`.
 - `fault`: no part of the daemon fails by a fault of its own.
 """
 
@@ -21,6 +22,7 @@ from watchdog.core.model import Action, Outcome
 from watchdog.sandbox.records import Call
 from watchdog.simulation.account import RACE_S, AgentAccount, Hearing
 from watchdog.simulation.clocks import START
+from watchdog.simulation.holding import Holding
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.process import Timers
 
@@ -42,10 +44,16 @@ EACH_S = 2.0
 CARRIED_S = 5.0
 """Longest that a request is under way after its page has ended."""
 
+GRAIN_S = 2.5
+"""Connect's dates have whole seconds: a deed so shortly before a write may be taken for one after it."""
+
 LOGGED_S = 40.0
 """Longest from a call's arrival to its line in the log: the longest delay among the faults is 30 s."""
 
 ROUNDING = 1e-6
+
+WRITES = ("writes", "left_intent")
+"""Where evidence tells of writes: of this process, and of an earlier one."""
 
 WRITTEN = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.RETURNED, Outcome.FAILED, Outcome.ALREADY})
 """Outcomes that an effective change may end in."""
@@ -126,10 +134,20 @@ class Invariants:
     journal: Journal
     disturbance: Disturbance = field(default_factory=Disturbance)
     rates: dict[str, Rate] = field(default_factory=dict)
+    holding: Holding = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.holding = Holding(self.timers, self.people, self.hearing)
 
     def sent(self, user_id: str, now: float) -> None:
         """A PutUserStatus leaves the machine now."""
         account = self.people[user_id].account
+        account.written_to = True
+        if now - account.clicked_at < GRAIN_S:
+            account.overruled = True
+        wrong = self.holding.sent(user_id, now)
+        if wrong is not None:
+            self.journal.violate("held", wrong, user_id)
         heard = self.hearing.at(now)
         deadline = account.deadline_heard(now - RACE_S, self.timers.session_end_timer)
         if heard < deadline - TOLERANCE_S:
@@ -165,6 +183,7 @@ class Invariants:
     def look(self, now: float) -> int:
         """Looks for ghosts that have waited for too long, and at the rate. Returns how many ghosts there are."""
         self.count(now - LOGGED_S)
+        self.holding.look(now)
         ghosts = [
             (user_id, each)
             for user_id, each in self.people.items()
@@ -191,7 +210,10 @@ class Invariants:
         leases = [each.end_real(gone_at, CARRIED_S) for each in someone.account.sessions.values()]
         ends = [end for end, _ in filter(None, leases)]
         waits = self.timers.session_end_timer + SLACK_S + EACH_S * ghosts
-        calmly = max([gone_at, *ends]) + waits
+        waits += self.holding.longest_s(someone.account)
+        # Whoever did something in Connect meanwhile is spared for as long as after a heartbeat.
+        clicked = someone.account.clicked_at + self.timers.session_ttl
+        calmly = max([gone_at, clicked, *ends]) + waits
         calm_at = self.disturbance.over_at + CALM_S
         if calm_at <= min([gone_at, *ends]):
             return calmly
@@ -203,7 +225,9 @@ class Invariants:
         self.count(float("inf"))
         found: dict[str, int] = {}
         for action in actions:
-            if action.outcome in WRITTEN:
+            # Whoever overrules a write whose answer was lost is spared, and the write is in that action's evidence.
+            spared = action.outcome is Outcome.WITNESSED and not action.evidence.keys().isdisjoint(WRITES)
+            if spared or action.outcome in WRITTEN:
                 found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
             if action.outcome is Outcome.FAILED:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
@@ -31,7 +33,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.paused = False
-        self.waiting: list[Callable[[], object]] = []
+        self.waiting: list[asyncio.Handle] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
 
     def pause(self) -> None:
@@ -42,8 +44,8 @@ class Owner:
         """SIGCONT: what became ready meanwhile runs in its order, timers and requests alike."""
         self.paused = False
         waiting, self.waiting = self.waiting, []
-        for run in waiting:
-            run()
+        if waiting:
+            cast("VirtualLoop", asyncio.get_running_loop()).put(self, waiting)
 
 
 OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("OWNER", default=None)
@@ -53,11 +55,8 @@ class NothingLeft(WatchdogError):
     """All tasks wait for something that never comes: a fault of the simulation, or a deadlock of what it runs."""
 
 
-class _Jump(selectors.BaseSelector):
-    """A selector without files: it advances the clock by the time it was asked to wait."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
+class _NoFiles(selectors.BaseSelector):
+    """A selector that nobody asks anything."""
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, events, data)
@@ -66,27 +65,26 @@ class _Jump(selectors.BaseSelector):
         return selectors.SelectorKey(fileobj, 0, 0, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise NothingLeft("Nothing is left to happen, and somebody still waits.")
-        if timeout > 0:
-            self.now += timeout
-        return []
+        raise NotImplementedError
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return {}
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """See the module. `time()` begins at 0."""
+    """See the module. `time()` begins at 0; of timers for the same moment the one that was set first is first."""
 
     def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        self._now = 0.0
+        self._soon: deque[tuple[asyncio.Handle, Owner | None]] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Owner | None]] = []
+        self._count = 0
+        super().__init__(_NoFiles())
         self.set_task_factory(_task)
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
-        return self._jump.now
+        return self._now
 
     def call_soon(
         self,
@@ -96,12 +94,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Handle:
         """See asyncio; a callback of a paused process is put off."""
         owner = OWNER.get() if context is None else context.get(OWNER)
-        if owner is None:
-            return super().call_soon(callback, *args, context=context)
-        own: list[asyncio.Handle] = []
-        handle = super().call_soon(self._gate, owner, own, callback, args, context=context)
-        own.append(handle)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._soon.append((handle, owner))
         return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """There are no threads."""
+        return self.call_soon(callback, *args, context=context)
 
     def call_at(
         self,
@@ -112,24 +116,44 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """See asyncio; a callback of a paused process is put off."""
         owner = OWNER.get() if context is None else context.get(OWNER)
-        if owner is None:
-            return super().call_at(when, callback, *args, context=context)
-        own: list[asyncio.Handle] = []
-        handle = super().call_at(when, self._gate, owner, own, callback, args, context=context)
-        own.append(handle)
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle, owner))
         return handle
 
-    def _gate(
-        self, owner: Owner, own: list[asyncio.Handle], callback: Callable[..., object], args: tuple[Any, ...]
-    ) -> None:
-        if own[0].cancelled():
-            return
-        if not owner.paused:
-            callback(*args)
-            return
-        context = contextvars.copy_context()
-        again = super().call_soon
-        owner.waiting.append(lambda: again(self._gate, owner, own, callback, args, context=context))
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def put(self, owner: Owner, handles: list[asyncio.Handle]) -> None:
+        """Runs soon what a process could not run while it was stopped."""
+        self._soon.extend((handle, owner) for handle in handles)
+
+    def _run_once(self) -> None:
+        """What asyncio's loop calls again and again: what is ready now, after a jump if nothing is."""
+        soon, timers = self._soon, self._timers
+        while timers and (timers[0][0] <= self._now or not soon):
+            when, _, timer, owner = heapq.heappop(timers)
+            if timer.cancelled():
+                continue
+            self._now = max(self._now, when)
+            soon.append((timer, owner))
+        if not soon and not self._stopping:  # type: ignore[attr-defined]
+            raise NothingLeft("Nothing is left to happen, and somebody still waits.")
+        for _ in range(len(soon)):
+            handle, owner = soon.popleft()
+            if handle.cancelled():
+                continue
+            if owner is not None and owner.paused:
+                owner.waiting.append(handle)
+                continue
+            handle._run()  # noqa: SLF001 - asyncio's own loop does this
 
 
 def _task(

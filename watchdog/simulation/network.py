@@ -63,9 +63,10 @@ class Front:
 
 @dataclass(slots=True)
 class Route:
-    """The parts of one page's way, and who is told when the network lets a request through."""
+    """The parts of one page's way, how late a request comes in addition, and who is told when it is let through."""
 
     paths: tuple[Path, ...]
+    late_s: float = 0.0
     passed: Callable[[], None] = field(default=lambda: None)
 
 
@@ -100,7 +101,7 @@ class Network:
 
     async def _carry(self, route: Route, body: bytes, answered: asyncio.Future[Answered | None] | None) -> None:
         paths = (self.all, *route.paths)
-        if await self._lost(paths):
+        if await self._lost(paths, route.late_s):
             return
         if self.front.hole:
             return
@@ -115,9 +116,9 @@ class Network:
         if answered is not None:
             _resolve(answered, reply)
 
-    async def _lost(self, paths: tuple[Path, ...]) -> bool:
+    async def _lost(self, paths: tuple[Path, ...], late_s: float = 0.0) -> bool:
         """One direction. Returns whether it was lost."""
-        await asyncio.sleep(0.005 + self._rng.expovariate(50.0) + sum(path.slow_s for path in paths))
+        await asyncio.sleep(late_s + 0.005 + self._rng.expovariate(50.0) + sum(path.slow_s for path in paths))
         if any(path.down for path in paths):
             return True
         loss = max(path.loss for path in paths)

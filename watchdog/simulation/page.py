@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import orjson
 
 from watchdog.core.model import AgentId
 from watchdog.simulation.network import Answered, Network, Route
@@ -77,10 +78,10 @@ class Page:
         self._seq = 0
         self._ticket: str | None = None
         self._last: bytes = b""
-        self._stir = asyncio.Event()
         # The longest time for which its timers did not run since a beat was answered, and since when they do not.
         self._gap_s = 0.0
         self._stood_at: float | None = None
+        self._nap_ends: asyncio.Future[None] | None = None
 
     @property
     def ttl_s(self) -> float:
@@ -103,7 +104,7 @@ class Page:
         }
         if self._ticket is not None:
             fields["ticket"] = self._ticket
-        body = json.dumps(fields).encode()
+        body = orjson.dumps(fields)
         if kind != "bye":
             self._last = body
         return body
@@ -118,7 +119,7 @@ class Page:
             if reply is not None and reply.status == 200:
                 failing_since, failures = None, 0
                 self._gap_s = 0.0
-                told = json.loads(reply.body)
+                told = orjson.loads(reply.body)
                 self._ticket = told.get("ticket", self._ticket)
                 if told["state"] == "unknown":
                     kind = "hello"
@@ -142,21 +143,25 @@ class Page:
 
     async def _nap(self, seconds: float) -> None:
         """Waits; longer while timers are throttled, and until the machine wakes."""
-        self._stir.clear()
         if self.hidden and self._main_driver:
             seconds = max(seconds, THROTTLED_S)
             self._gap_s = max(self._gap_s, THROTTLED_S)
+        self._nap_ends = asyncio.get_running_loop().create_future()
+        timer = asyncio.get_running_loop().call_later(seconds, self._stir)
         try:
-            async with asyncio.timeout(seconds):
-                await self._stir.wait()
-        except TimeoutError:
-            pass
+            await self._nap_ends
+        finally:
+            timer.cancel()
         await self.awake.wait()
+
+    def _stir(self) -> None:
+        if self._nap_ends is not None and not self._nap_ends.done():
+            self._nap_ends.set_result(None)
 
     def look(self, *, hidden: bool) -> None:
         """The person hides the page or looks at it; a visible one beats at once."""
         self.hidden = hidden
-        self._stir.set()
+        self._stir()
 
     def asleep(self, *, asleep: bool) -> None:
         """The machine sleeps or wakes; a page that wakes beats at once."""
@@ -168,7 +173,7 @@ class Page:
             if self._stood_at is not None:
                 self._gap_s, self._stood_at = max(self._gap_s, now - self._stood_at), None
             self.awake.set()
-            self._stir.set()
+            self._stir()
 
     def bye(self) -> bool:
         """Sends the bye, once. False: without a ticket there is none to send."""

@@ -20,6 +20,9 @@ from watchdog.simulation.loop import spawn
 from watchdog.simulation.network import Network, Path, Route
 from watchdog.simulation.page import Leases, Page
 
+LATE_S = 4.5
+"""Most that a request takes longer on a bad way; less than `invariants.CARRIED_S`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -28,11 +31,13 @@ class Habits:
     Attributes:
         main_driver: The pages beat from their main thread.
         replayed: A broken proxy repeats the last request.
+        late: Some requests take seconds, so that a later one comes first.
         between_s: Mean seconds between two deeds.
     """
 
     main_driver: bool
     replayed: bool
+    late: bool
     between_s: float
 
 
@@ -72,10 +77,10 @@ class Person:
     async def live(self) -> None:
         """Shifts until the world's end; whoever is there then stays."""
         spawn(self._mind())
-        await asyncio.sleep(self._rng.random() * 60.0)
+        await asyncio.sleep(self._rng.random() * 30.0)
         while self._time() < self._place.until:
-            self._arrive()
-            ends = self._time() + self._rng.uniform(60.0, 1_500.0)
+            self.arrive()
+            ends = self._time() + self._rng.uniform(30.0, 600.0)
             if self._rng.random() < 0.3:
                 ends = self._place.until + 1.0
             while self._time() < ends:
@@ -84,7 +89,7 @@ class Person:
                     return
                 await self._deed()
             await self._leave()
-            await asyncio.sleep(self._rng.uniform(1.0, 900.0))
+            await asyncio.sleep(self._rng.uniform(1.0, 400.0))
 
     @property
     def present(self) -> bool:
@@ -117,6 +122,10 @@ class Person:
         task.cancel()
         session = self.account.session(page.session_id)
         session.ended_at = self._time()
+        if bye and self._habits.late:
+            # A beat that was on its way comes after the bye.
+            late_s = self._rng.uniform(0.5, LATE_S)
+            self._place.network.post(Route((self._site, self.path), late_s), page.message("beat"))
         said = bye and page.awake.is_set() and page.bye()
         if said:
             session.bye_at = self._time()
@@ -125,6 +134,18 @@ class Person:
             spawn(self._replay(page))
         if not self.pages:
             self.gone_at = self._time()
+
+    def crash(self, *, bye: bool = False) -> bool:
+        """All pages end at once. Returns whether any was open."""
+        pages = list(self.pages)
+        for page in pages:
+            self.end(page, bye=bye)
+        return bool(pages)
+
+    def come_back(self) -> None:
+        """Opens a page, unless there is one."""
+        if not self.pages:
+            self.open()
 
     def _route(self, page: Page) -> Route:
         # Whether a longer TTL was granted, only the answer tells.
@@ -135,7 +156,8 @@ class Person:
             if page in self.pages:
                 self.account.attempt(page.session_id, self._time(), ttl_s)
 
-        return Route((self._site, self.path), passed)
+        late_s = self._rng.uniform(0.5, LATE_S) if self._habits.late and self._rng.random() < 0.3 else 0.0
+        return Route((self._site, self.path), late_s, passed)
 
     async def _replay(self, page: Page) -> None:
         for _ in range(10):
@@ -144,7 +166,8 @@ class Person:
 
     # Deeds.
 
-    def _arrive(self) -> None:
+    def arrive(self) -> None:
+        """Comes to work: a status, and a page."""
         self.log("arrives")
         self._set("Available")
         self.open()
@@ -154,8 +177,21 @@ class Person:
             return
         page = self._rng.choice(list(self.pages))
         deed = self._rng.choices(
-            ("reload", "cached", "second", "close one", "hide", "look", "wifi", "one-way", "sleep", "lunch", "contact"),
-            (4, 2, 3, 2, 4, 4, 2, 1, 2, 2, 3),
+            (
+                "reload",
+                "cached",
+                "second",
+                "close one",
+                "hide",
+                "look",
+                "wifi",
+                "one-way",
+                "sleep",
+                "lunch",
+                "contact",
+                "click",
+            ),
+            (4, 2, 3, 2, 4, 4, 2, 1, 2, 2, 3, 2),
         )[0]
         match deed:
             case "reload":
@@ -176,13 +212,20 @@ class Person:
                 await self._outage("one_way", self._long())
             case "sleep":
                 await self._sleep(self._long())
+            case "lunch" | "click" | "contact":
+                await self._deed_in_connect(deed)
+
+    async def _deed_in_connect(self, deed: str) -> None:
+        match deed:
             case "lunch":
                 self._set(self._rng.choice(("Lunch", "Available")))
+            case "click":
+                await self._click_unheard()
             case "contact":
                 spawn(self._take_contact(self._rng.uniform(10.0, 300.0)))
 
     def _long(self) -> float:
-        return self._rng.choice((3.0, 12.0, 25.0, 45.0, 120.0, 400.0)) * self._rng.uniform(0.7, 1.3)
+        return self._rng.choice((3.0, 12.0, 25.0, 45.0, 90.0, 200.0)) * self._rng.uniform(0.7, 1.3)
 
     async def _go_back(self, page: Page) -> None:
         """Into the back-forward cache with a bye, and back as the next incarnation."""
@@ -196,6 +239,17 @@ class Person:
         session.let_through = []
         self.gone_at = None
         self.pages[page] = spawn(page.run())
+
+    async def _click_unheard(self) -> None:
+        """The way to the daemon is cut, that to Connect is not: a last click, and the browser is gone."""
+        self.log("is not heard any more")
+        self.path.down += 1
+        await asyncio.sleep(self._rng.uniform(5.0, 40.0))
+        self._set(self._rng.choice(("Lunch", "Available")))
+        self.account.clicked_at = self._time()
+        await asyncio.sleep(self._rng.uniform(0.0, 10.0))
+        self.crash()
+        self.path.down -= 1
 
     async def _outage(self, kind: str, seconds: float) -> None:
         self.log(f"{kind} for {seconds:.0f} s")
@@ -259,6 +313,11 @@ class Person:
         return self._place.model.next_status_name(*self.agent) or self._place.model.status_name(*self.agent)
 
     def _set(self, status: str) -> None:
+        if status != "Offline":
+            # The agent is there, heard or not: what was written, whatever became of it, is overruled, and what follows
+            # is another disappearance.
+            self.account.overruled = self.account.overruled or self.account.written_to
+            self.account.changes = 0
         self._place.model.agent_sets_status(*self.agent, status)
         self.log(f"chooses {status}")
 

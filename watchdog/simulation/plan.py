@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from watchdog.core.brake import BrakeRules
+from watchdog.loops import FLUSH_S, SWEEP_S
 from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
 from watchdog.simulation.process import Timers
@@ -21,7 +23,7 @@ class Plan:
         seed: What it was drawn from.
         minutes: How long people and faults go on.
         habits: One for each person.
-        cut_off: How many of them, from the first on, are at the small site.
+        cut_off: How many of them, from the first on, are at the smaller site.
         loss: Of requests, all the time.
         stories: Faults: when each begins, in seconds, and what it is.
         timers: The settings.
@@ -38,33 +40,51 @@ class Plan:
     lists_offline: bool
 
 
-def draw(seed: int, *, brake: bool = False) -> Plan:
-    """Draws a small world.
+def _brake(rng: random.Random) -> BrakeRules | None:
+    """None in some worlds: a brake that holds hides what the other guards are for."""
+    if rng.random() < 0.4:
+        return None
+    return BrakeRules(
+        fraction=rng.choice((0.2, 0.3, 0.3, 0.5)),
+        min_agents=rng.choice((2, 3, 5, 5)),
+        max_hold_s=rng.choice((40.0, 60.0, 120.0, 200.0)),
+    )
 
-    Args:
-        seed: Any number; the same one draws the same world.
-        brake: Faults that silence many at once are among the stories: only where a brake holds.
+
+def draw(seed: int) -> Plan:
+    """Draws a small world. The same seed draws the same one.
+
+    Faults that silence many at once are among the stories only where a brake holds.
     """
     rng = random.Random(f"plan/{seed}")
-    agents = int(rng.triangular(10, 41, 10))
-    minutes = rng.choice((10, 10, 10, 10, 15, 15, 20, 20, 30, 60))
+    agents = int(rng.triangular(6, 31, 6))
+    minutes = rng.choice((3, 4, 4, 5, 5, 6, 6, 8, 10, 15, 25))
     habits = tuple(
         Habits(
             main_driver=rng.random() < 0.15,
             replayed=rng.random() < 0.15,
+            late=rng.random() < 0.15,
             between_s=rng.choice((30.0, 90.0, 240.0)),
         )
         for _ in range(agents)
     )
+    brake = _brake(rng)
     weights = {**STORIES, **(MASS if brake else {})}
     kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
     stories: list[tuple[float, Story]] = []
-    at = 0.0
+    # Without any fault every bound on detection is as short as it can be.
+    at = minutes * 60 if rng.random() < 0.1 else 0.0
     while at < minutes * 60:
-        at += rng.expovariate(1 / rng.choice((60.0, 150.0, 400.0)))
+        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
         stories.append((at, rng.choice(kinds)))
+    # The daemon's own pace in some; a slower one in most, which lets a world cost half.
+    flush, sweep = rng.choice(((FLUSH_S, SWEEP_S), (0.5, 1.0), (0.5, 1.0), (0.5, 1.0)))
     timers = Timers(
-        session_end_timer=rng.choice((5.0, 5.0, 5.0, 2.0, 20.0)), session_ttl=rng.choice((35.0, 35.0, 30.0, 60.0))
+        session_end_timer=rng.choice((5.0, 5.0, 5.0, 2.0, 20.0)),
+        session_ttl=rng.choice((35.0, 35.0, 30.0, 60.0)),
+        brake=brake,
+        flush=flush,
+        sweep=sweep,
     )
     return Plan(
         seed=seed,

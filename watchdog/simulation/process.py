@@ -11,10 +11,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from watchdog.connect import directory
 from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
+from watchdog.core.brake import ALL, BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Action, Instant
@@ -45,17 +47,28 @@ JSON = [(b"content-type", b"application/json")]
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The settings that a world varies, in seconds; see the variables of the same names."""
+    """The settings that a world varies, in seconds; see the variables of the same names.
+
+    Attributes:
+        flush: Between flushes of the buffer.
+        sweep: Between ticks.
+        brake: When silence counts as a fault; None: never.
+        witness: Activity in Connect counts as a heartbeat.
+    """
 
     session_end_timer: float = 5.0
     heartbeat_interval: float = 10.0
     session_ttl: float = 35.0
     throttled_session_ttl: float = 150.0
     resume_grace: float = 30.0
+    flush: float = FLUSH_S
+    sweep: float = SWEEP_S
+    brake: BrakeRules | None = None
+    witness: bool = True
     quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
-class Surroundings:
+class Surroundings(Protocol):
     """What a process finds: the file, the weather, the clocks, Connect, and who watches."""
 
     path: Path
@@ -67,23 +80,18 @@ class Surroundings:
 
     def now(self) -> Instant:
         """The machine's clocks."""
-        raise NotImplementedError
 
     def connect(self, point: Callable[[str], None]) -> VirtualConnect:
         """A client of Amazon Connect."""
-        raise NotImplementedError
 
     def point(self, name: str) -> None:
         """Told where the process is, to kill it there."""
-        raise NotImplementedError
 
     def heard(self, body: bytes, answer: Answered) -> None:
         """Told what the process answered to a request."""
-        raise NotImplementedError
 
     def recorded(self, action: Action) -> None:
         """Told each action."""
-        raise NotImplementedError
 
 
 class Process:
@@ -126,6 +134,15 @@ class Process:
         self._requests[task] = answered
         task.add_done_callback(lambda done: self._requests.pop(done, None))
         return answered
+
+    async def order(self, *, hold: bool, for_s: float) -> bool:
+        """An operator holds or releases everybody. Returns whether the order is certainly in force."""
+        if self._store is None or self.dead:
+            return False
+        order = self._store.order(ALL, hold=hold, for_s=for_s, reason="", instant=self._around.now())
+        task = spawn(order, self.owner)
+        await asyncio.wait([task])
+        return not task.cancelled() and task.exception() is None
 
     async def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
@@ -188,6 +205,7 @@ class Process:
             ClockRules(timers.resume_grace, timers.heartbeat_interval),
             timers.quota,
             listings,
+            brake=timers.brake,
             instances=frozenset(instance.instance_id for instance in around.instances),
         )
         loop = asyncio.get_running_loop()
@@ -217,7 +235,13 @@ class Process:
             store,
             around.connect(self._point),
             around.instances,
-            DispatcherConfig(owner=name, status=None, quota=timers.quota, quotas=listings),
+            DispatcherConfig(
+                owner=name,
+                status=None,
+                quota=timers.quota,
+                quotas=listings,
+                witness_ttl_s=timers.session_ttl if timers.witness else None,
+            ),
             now=around.now,
             random=around.rng.random,
             flush=buffer.flush,
@@ -243,8 +267,8 @@ class Process:
         )
         self._sweeping.set()
         self._flushing.set()
-        flush = asyncio.create_task(loops.every(FLUSH_S, loops.flush, self._flushing))
-        sweep = asyncio.create_task(loops.every(SWEEP_S, loops.sweep, self._sweeping))
+        flush = asyncio.create_task(loops.every(timers.flush, loops.flush, self._flushing))
+        sweep = asyncio.create_task(loops.every(timers.sweep, loops.sweep, self._sweeping))
         refresh = asyncio.create_task(_refresh(dispatcher))
         self.listening = True
         await self._stopping.wait()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from uuid import UUID
+
+import orjson
 
 from watchdog.connect.api import Instance
 from watchdog.core.model import Action, AgentId, Outcome
@@ -21,6 +22,7 @@ from watchdog.sandbox.seed import seed as seed_instance
 from watchdog.simulation.account import KEPT_S, Taken
 from watchdog.simulation.clocks import START
 from watchdog.simulation.faults import QUIET, Story
+from watchdog.simulation.holding import UNPROVEN
 from watchdog.simulation.host import Host
 from watchdog.simulation.invariants import Invariants, Rate
 from watchdog.simulation.journal import Journal, Violation
@@ -37,8 +39,15 @@ INSTANCE = "centre"
 LOOK_S = 2.0
 """Between two looks for ghosts that have waited for too long."""
 
+FORGET_S = 60.0
+"""Between two times that what is too old to matter is forgotten."""
+
 LONGEST_S = 1_500.0
-"""After the last fault at most this long until every ghost is set: the largest bound on detection and some more."""
+"""After the last fault at most this long until every ghost is set, holds apart: the largest bound on detection and some
+more."""
+
+SETTLE_S = 45.0
+"""After the last write so long until its outcome is known: it is read back for 30 s."""
 
 READ_TIMEOUT_S = 10.0
 """As the daemon's own client waits for an answer."""
@@ -55,6 +64,8 @@ class Result:
         lines: Of the transcript.
         digest: Of the transcript.
         writes: Effective changes.
+        sent: Writes that left the machine: when, and to whom.
+        outcomes: Of the actions: of whom, and what.
     """
 
     seed: int
@@ -63,6 +74,11 @@ class Result:
     lines: int
     digest: str
     writes: int
+    sent: tuple[tuple[float, str], ...]
+    outcomes: tuple[tuple[str, Outcome], ...]
+
+
+Script = Callable[["World"], Coroutine[None, None, None]]
 
 
 class World:
@@ -116,22 +132,31 @@ class World:
         self._plan = plan
         self._statuses = {status.id: status.name for status in made.statuses.values()}
         self._seen_calls = 0
+        self._forgotten_at = 0.0
+        self._outcomes: list[tuple[str, Outcome]] = []
+        self.writes: list[tuple[float, str]] = []
         self._settled: dict[str, int] = {}
 
-    async def run(self) -> Result:
-        """Plays it to its end: the plan's time, then until every ghost is set or has waited for too long."""
+    async def run(self, script: Script | None = None) -> Result:
+        """Plays it to its end: the plan's time, then until every ghost is set or has waited for too long.
+
+        Args:
+            script: What happens, in place of what people do by themselves; ends before the plan's time or with it.
+        """
         self.host.start()
-        people = [spawn(each.live()) for each in self.people.values()]
+        people = [spawn(each.live()) for each in self.people.values()] if script is None else [spawn(script(self))]
         stories = [spawn(self._story(at, story)) for at, story in self._plan.stories]
-        while self._time() < self.until or not all(task.done() for task in stories):
+        acting = stories if script is None else [*stories, *people]
+        while self._time() < self.until or not all(task.done() for task in acting):
             await self._look()
             if self.journal.violations:
                 break
         self.host.start()
         self.network.all.loss = 0.0
-        since = self._time()
-        while await self._look() or self._time() < since + 60.0:
-            if self._time() > since + LONGEST_S or self.journal.violations:
+        since, brake = self._time(), self._plan.timers.brake
+        longest_s = LONGEST_S + (UNPROVEN * brake.max_hold_s if brake is not None else 0.0)
+        while await self._look() or self._time() < max(since + 60.0, self._written_at() + SETTLE_S):
+            if self._time() > since + longest_s or self.journal.violations:
                 break
         for task in (*people, *stories):
             task.cancel()
@@ -148,6 +173,8 @@ class World:
             lines=self.journal.lines,
             digest=self.journal.digest(),
             writes=sum(each.account.total_changes for each in self.people.values()),
+            sent=tuple(self.writes),
+            outcomes=tuple(self._outcomes),
         )
 
     def settled(self, someone: Person) -> bool:
@@ -159,6 +186,7 @@ class World:
 
     def sent(self, user_id: str) -> None:
         """A PutUserStatus leaves the machine."""
+        self.writes.append((self._time(), user_id))
         self.journal.add("PutUserStatus sent", user_id)
         self.invariants.sent(user_id, self._time())
 
@@ -169,9 +197,31 @@ class World:
             self._seen_calls = calls[-1].seq
             self.invariants.logged(calls, self._statuses)
 
+    def _written_at(self) -> float:
+        return self.writes[-1][0] if self.writes else 0.0
+
+    def ended(self) -> None:
+        """A process has ended: what it was about to write, it may have written."""
+        now = self._time()
+        for person in self.people.values():
+            deadline = person.account.deadline_heard(now, self._plan.timers.session_end_timer)
+            if deadline < self.host.hearing.at(now) + 1.0:
+                person.account.written_to = True
+
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
         person = self.people[action.agent.user_id]
+        self._outcomes.append((action.agent.user_id, action.outcome))
+        if action.outcome is Outcome.HELD:
+            return
+        if action.outcome is Outcome.RELEASED:
+            wrong = self.invariants.holding.let_go(action.agent.user_id, self._time())
+            if wrong is not None:
+                self.journal.violate("held", wrong, action.agent.user_id)
+            return
+        if action.outcome is Outcome.WITNESSED:
+            person.account.spared_at = self._time()
+            return
         if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
             # Whoever comes and goes unheard after this is not the daemon's ghost.
             person.account.known = False
@@ -179,7 +229,7 @@ class World:
 
     def _heard(self, body: bytes, answer: Answered) -> None:
         """A process has answered a request."""
-        said = json.loads(body)
+        said = orjson.loads(body)
         user_id, kind = said["user_id"], said["type"]
         self.journal.add(
             f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id
@@ -194,8 +244,11 @@ class World:
         if session.taken or not bye:
             sure = answer.status in (200, 204)
             session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
-        if not bye:
+        if bye:
+            account.must_hold = None
+        else:
             account.heard(now)
+            self.invariants.holding.heard_at = self.host.hearing.at(now)
 
     # The course of things.
 
@@ -203,8 +256,10 @@ class World:
         await asyncio.sleep(LOOK_S)
         self.took_effect()
         now = self._time()
-        for person in self.people.values():
-            person.account.forget(now - KEPT_S)
+        if now >= self._forgotten_at + FORGET_S:
+            self._forgotten_at = now
+            for person in self.people.values():
+                person.account.forget(now - KEPT_S)
         return self.invariants.look(now)
 
     async def _story(self, at: float, story: Story) -> None:
@@ -235,13 +290,13 @@ class World:
         return random.Random(f"{part}/{plan.seed}")
 
 
-def play(plan: Plan, echo: Callable[[str], None] | None = None) -> Result:
-    """Plays a world in a folder of its own, in memory where the system has one."""
+def play(plan: Plan, echo: Callable[[str], None] | None = None, script: Script | None = None) -> Result:
+    """Plays a world in a folder of its own, in memory where the system has one; see `World.run`."""
 
     async def playing(folder: FilePath) -> Result:
         world = World(plan, folder, echo)
         with watched(world.journal):
-            return await world.run()
+            return await world.run(script)
 
     memory = FilePath("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
     folder = FilePath(tempfile.mkdtemp(prefix="watchdog-sim-", dir=memory if memory.is_dir() else None))
