@@ -281,6 +281,8 @@ class Person:
             await asyncio.sleep(self._rng.uniform(1.0, 30.0))
         if any(each.id == contact.id for each in self._place.model.user(*self.agent).contacts):
             self._place.model.end_contact(*self.agent, contact.id)
+            # A status that was chosen for now looks like a deed.
+            self.account.clicked_at = self._time()
         self._contact = None
 
     async def _leave(self) -> None:
