@@ -320,6 +320,8 @@ class Person:
             # is another disappearance.
             self.account.overruled = self.account.overruled or self.account.written_to
             self.account.changes = 0
+            # Where a heartbeat that came after it is lost, this is the last sign of life.
+            self.account.clicked_at = self._time()
         self._place.model.agent_sets_status(*self.agent, status)
         self.log(f"chooses {status}")
 

@@ -245,12 +245,13 @@ class World:
                 # It waits for the store, and is applied later unless the process dies.
                 session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
             return
+        sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
-            sure = answer.status in (200, 204)
-            session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
+            taken = Taken(now, self.host.hearing.at(now), ttl, bye, sure)
+            accepted = session.accept(taken, said["incarnation"], said["seq"])
         if bye:
             account.must_hold = None
-        else:
+        elif accepted:
             account.heard(now)
             self.invariants.holding.heard_at = self.host.hearing.at(now)
 
