@@ -89,17 +89,17 @@ GUARDS = {
 }
 
 SEEDS: dict[str, tuple[int, str]] = {
-    "clock cap": (53, "early"),
-    "resume grace": (92, "returned"),
-    "wait for the grace": (109, "returned"),
-    "tombstone": (154, "history"),
-    "seq": (0, "ghost"),
-    "horizon": (7, "early"),
-    "brake": (29, "held"),
-    "witness's date": (0, "ghost"),
-    "re-check": (0, "present"),
-    "read-back": (35, "ghost"),
-    "limiter": (23, "rate"),
+    "clock cap": (54, "twice"),
+    "resume grace": (54, "returned"),
+    "wait for the grace": (54, "returned"),
+    "tombstone": (45, "ghost"),
+    "seq": (8, "held"),
+    "horizon": (5, "early"),
+    "brake": (8, "held"),
+    "witness's date": (2, "ghost"),
+    "re-check": (38, "held"),
+    "read-back": (83, "ghost"),
+    "limiter": (8, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
 

@@ -119,7 +119,8 @@ class Sparing:
 
     def overruled_before(self, case: Case, sighting: Sighting, target: Status) -> Settle | None:
         """The same for a write that an earlier claim left without an outcome, and of which only its intent is known."""
-        intent = case.claim.intent
+        # An intent of which this process knows that nothing was sent, as in a gap, overrules nobody.
+        intent = case.carried
         if intent is None or intent.target != target.id or sighting.seen is None:
             return None
         if case.trail.sent_at is not None:

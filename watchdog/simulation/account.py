@@ -145,6 +145,8 @@ class SessionAccount:
         let_through: Attempts that the network let through, and those of them that were accepted: real time and TTL.
         ended_at: Real time of the page's end, by bye or by silence; None while it beats.
         bye_at: Real time at which the bye was sent, if one was.
+        doubt: Heard time of the end of its lease if a beat is applied that was answered with an error, and that renews
+            for less than the one before; None when there is none since the last that was accepted.
     """
 
     incarnation: int = -1
@@ -153,6 +155,7 @@ class SessionAccount:
     let_through: list[tuple[float, float]] = field(default_factory=list)
     ended_at: float | None = None
     bye_at: float | None = None
+    doubt: float | None = None
 
     def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
         """Notes an accepted message. False: it was an old one, which counts for nothing."""
@@ -165,6 +168,7 @@ class SessionAccount:
         self.incarnation = incarnation
         if not taken.bye:
             self.let_through.append((taken.at, taken.ttl))
+            self.doubt = None
         self.taken = [*self.taken[-7:], taken]
         return True
 
@@ -199,7 +203,8 @@ class SessionAccount:
         if last.bye:
             lease = [each.heard + each.ttl for each in counted[:-1] if not each.bye]
             return min([last.heard, *lease[-1:]])
-        return last.heard + last.ttl
+        end = last.heard + last.ttl
+        return end if self.doubt is None else min(end, self.doubt)
 
 
 class AgentAccount:

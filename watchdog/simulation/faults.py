@@ -225,6 +225,7 @@ async def supervisor(world: World, rng: random.Random) -> None:
         each = rng.choice(absent)
         each.log("is made available by a supervisor")
         each.account.overruled = True
+        each.account.changes = 0
         world.model.agent_sets_status(*each.agent, "Available")
 
 

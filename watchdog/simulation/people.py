@@ -281,6 +281,8 @@ class Person:
             await asyncio.sleep(self._rng.uniform(1.0, 30.0))
         if any(each.id == contact.id for each in self._place.model.user(*self.agent).contacts):
             self._place.model.end_contact(*self.agent, contact.id)
+            # A status that was chosen for now looks like a deed.
+            self.account.clicked_at = self._time()
         self._contact = None
 
     async def _leave(self) -> None:
@@ -318,6 +320,8 @@ class Person:
             # is another disappearance.
             self.account.overruled = self.account.overruled or self.account.written_to
             self.account.changes = 0
+            # Where a heartbeat that came after it is lost, this is the last sign of life.
+            self.account.clicked_at = self._time()
         self._place.model.agent_sets_status(*self.agent, status)
         self.log(f"chooses {status}")
 

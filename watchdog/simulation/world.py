@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import shutil
 import tempfile
@@ -235,18 +236,22 @@ class World:
             f"{kind} {said['session_id'][:8]} {said['incarnation']}/{said['seq']} {answer.status}", user_id
         )
         bye, now = kind == "bye", self._time()
-        if not bye and not (answer.status == 200 and b'"live"' in answer.body):
-            return
         throttled = said["driver"] == "main" and said["visibility"] == "hidden"
         ttl = 0.0 if bye else self.leases.throttled_ttl_s if throttled else self.leases.ttl_s
         account = self.people[user_id].account
         session = account.session(said["session_id"])
+        if not bye and not (answer.status == 200 and b'"live"' in answer.body):
+            if answer.status == 503 and session.taken:
+                # It waits for the store, and is applied later unless the process dies.
+                session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
+            return
+        sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
-            sure = answer.status in (200, 204)
-            session.accept(Taken(now, self.host.hearing.at(now), ttl, bye, sure), said["incarnation"], said["seq"])
+            taken = Taken(now, self.host.hearing.at(now), ttl, bye, sure)
+            accepted = session.accept(taken, said["incarnation"], said["seq"])
         if bye:
             account.must_hold = None
-        else:
+        elif accepted:
             account.heard(now)
             self.invariants.holding.heard_at = self.host.hearing.at(now)
 
