@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 PAUSE_HEARD_S = 2.0
 """Of each pause this much counts as heard: what arrives in it waits in the socket and is read afterwards."""
 
+CROSSED_S = 1.0
+"""A beat so long after a write took effect comes before its first read-back, and crosses with it."""
+
 RACE_S = 0.35
 """A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
 re-check and the sending, and the time of a flush."""
@@ -223,6 +226,12 @@ class AgentAccount:
         spared_at: Real time at which such a deed was last taken as evidence.
         must_hold: Heard time at which the brake last had to hold the agent; None since it was heard.
         may_hold: The brake may have held the agent since it was heard.
+        sent_at: Real time at which the last write to Offline was sent.
+        set_at: Real time at which the last one that was effective took effect.
+        mistaken_at: Real time of a beat that came while the status was being written, or before a late write took
+            effect; None when there was none, or when it was made good.
+        chosen_at: Real time at which a person last chose a status in Connect that is not Offline.
+        restores: Effective restores.
         let_go: The daemon has told that it holds the agent no longer; since it was heard.
     """
 
@@ -240,6 +249,11 @@ class AgentAccount:
         self.must_hold: float | None = None
         self.may_hold = False
         self.let_go = False
+        self.sent_at = float("-inf")
+        self.set_at = float("-inf")
+        self.mistaken_at: float | None = None
+        self.chosen_at = float("-inf")
+        self.restores = 0
 
     def session(self, session_id: str) -> SessionAccount:
         """The account of a session; a new one when it is not known."""
@@ -256,6 +270,8 @@ class AgentAccount:
         """The daemon has accepted a beat."""
         self.known = True
         self.must_hold, self.may_hold, self.let_go = None, False, False
+        if self.sent_at < now and (self.set_at < self.sent_at or now <= self.set_at + CROSSED_S):
+            self.mistaken_at = now
         if self.heard_at is None:
             self.heard_at = now
 

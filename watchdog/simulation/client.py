@@ -36,7 +36,7 @@ from watchdog.simulation.loop import spawn
 class Watcher(Protocol):
     """Who judges the calls."""
 
-    def sent(self, user_id: str) -> None:
+    def sent(self, user_id: str, status_id: str) -> None:
         """A PutUserStatus leaves the machine."""
 
     def took_effect(self) -> None:
@@ -103,7 +103,7 @@ class VirtualConnect:
         if self._now().boot > not_after:
             raise CallAborted("Not sent: more than 250 ms have passed since the re-check.")
         self._point("put.before")
-        self._watcher.sent(user_id)
+        self._watcher.sent(user_id, status_id)
         await self._call(PUT_USER_STATUS, instance_id, UserId=user_id, AgentStatusId=status_id)
         self._point("put.answered")
 

@@ -227,6 +227,7 @@ async def supervisor(world: World, rng: random.Random) -> None:
         each.account.overruled = True
         each.account.changes = 0
         world.model.agent_sets_status(*each.agent, "Available")
+        each.account.chosen_at = asyncio.get_running_loop().time()
 
 
 Story = Callable[["World", random.Random], Awaitable[None]]

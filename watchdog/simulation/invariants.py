@@ -6,7 +6,10 @@
 - `rate`: Connect's own log never has more calls than burst + rate × window, in any window.
 - `ghost`: whoever is gone is set, within a bound that begins when the last fault is over.
 - `twice`: at most one effective change for each disappearance.
-- `history`: every effective change has its action.
+- `restored`: no status is restored of whom nothing is heard.
+- `overwrote`: no restore replaces what a person chose.
+- `undone`: a write that crossed with a beat, or took effect after one, is undone.
+- `history`: every effective change has its action, and so has every restore.
 - `held`: nobody is written to, or let go, while the brake must hold by a count of the simulator's own, see `holding`.
 - `fault`: no part of the daemon fails by a fault of its own.
 """
@@ -18,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from watchdog.core.model import Action, Outcome
+from watchdog.core.model import Action, IntentKind, Outcome
 from watchdog.sandbox.records import Call
 from watchdog.simulation.account import RACE_S, AgentAccount, Hearing
 from watchdog.simulation.clocks import START
@@ -49,6 +52,18 @@ GRAIN_S = 2.5
 
 LOGGED_S = 40.0
 """Longest from a call's arrival to its line in the log: the longest delay among the faults is 30 s."""
+
+LOOKED_S = 5.0
+"""Most from what a restore rests on to its effect: the look's age, whole seconds, the call."""
+
+UNDO_S = 15.0
+"""In calm times: from the crossing to the restore, the first read-back of 2 s included."""
+
+UNDO_LATE_S = 75.0
+"""The same where the answer was lost: there are looks until 45 s."""
+
+UNDO_FOR_S = 600.0
+"""After this a mistake may not be undone any more: RETURN_WINDOW, less what is lost meanwhile."""
 
 ROUNDING = 1e-6
 
@@ -143,6 +158,7 @@ class Invariants:
         """A PutUserStatus leaves the machine now."""
         account = self.people[user_id].account
         account.written_to = True
+        account.sent_at, account.mistaken_at = now, None
         if now - account.clicked_at < GRAIN_S:
             account.overruled = True
         wrong = self.holding.sent(user_id, now)
@@ -164,6 +180,15 @@ class Invariants:
                 "present", f"in the last {WINDOW_S:.0f} s not there for {missing:.1f} s only, and written to", user_id
             )
 
+    def restoring(self, user_id: str, now: float) -> None:
+        """A PutUserStatus of a former status leaves the machine now."""
+        account = self.people[user_id].account
+        heard = self.hearing.at(now)
+        # A bye may have been under way, and a beat may just have come.
+        ends = max(account.deadline_heard(now - RACE_S, 0.0), account.deadline_heard(now, 0.0))
+        if heard > ends + TOLERANCE_S:
+            self.journal.violate("restored", f"not heard for {heard - ends:.3f} s of heard time, and restored", user_id)
+
     def logged(self, calls: Sequence[Call], status_name: Mapping[str, str]) -> None:
         """Connect's log has grown. Calls are given in the order of their effect, with Connect's own times."""
         for call in calls:
@@ -174,8 +199,14 @@ class Invariants:
                 continue
             target = status_name.get(call.params["AgentStatusId"], "?")
             self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
-            if call.effective:
-                account = self.people[call.user_id].account
+            account, at = self.people[call.user_id].account, call.at - START
+            if call.effective and target != "Offline":
+                account.changes, account.mistaken_at = 0, None
+                account.restores += 1
+                if account.set_at < account.chosen_at < at - LOOKED_S:
+                    self.journal.violate("overwrote", "restored over what a person chose", call.user_id)
+            elif call.effective:
+                account.set_at = at
                 account.changed(call.received_at - START)
                 if account.changes > 1:
                     self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
@@ -191,11 +222,27 @@ class Invariants:
         ]
         if self.disturbance.active:
             return len(ghosts)
+        for user_id, each in self.people.items():
+            if each.account.mistaken_at is not None:
+                self._look_at_mistake(user_id, each, now)
         for user_id, each in ghosts:
             bound = self.bound(each, len(ghosts))
             if now > bound:
                 self.journal.violate("ghost", f"should have been set {now - bound:.1f} s ago", user_id)
         return len(ghosts)
+
+    def _look_at_mistake(self, user_id: str, each: Someone, now: float) -> None:
+        account, heard = each.account, self.hearing.at(now)
+        mistaken_at = account.mistaken_at or now
+        chosen = max(account.chosen_at, account.clicked_at) > mistaken_at
+        silent = heard > account.deadline_heard(now, 0.0)
+        if chosen or silent or not each.present or now > mistaken_at + UNDO_FOR_S:
+            account.mistaken_at = None
+        elif each.shown() == "Offline" and account.set_at > account.sent_at:
+            late = account.set_at - account.sent_at > 1.0
+            begin = max(mistaken_at, account.set_at, self.disturbance.over_at + CALM_S)
+            if now > begin + (UNDO_LATE_S if late else UNDO_S):
+                self.journal.violate("undone", f"set while a beat came, {now - begin:.0f} s ago", user_id)
 
     def count(self, before: float) -> None:
         """Checks the rate of the calls that came before."""
@@ -224,7 +271,11 @@ class Invariants:
         """The whole history, at the end."""
         self.count(float("inf"))
         found: dict[str, int] = {}
+        restores: dict[str, int] = {}
         for action in actions:
+            if action.intent is IntentKind.RESTORE:
+                restores[action.agent.user_id] = restores.get(action.agent.user_id, 0) + 1
+                continue
             # Whoever overrules a write whose answer was lost is spared, and the write is in that action's evidence.
             spared = action.outcome is Outcome.WITNESSED and not action.evidence.keys().isdisjoint(WRITES)
             if spared or action.outcome in WRITTEN:
@@ -235,3 +286,5 @@ class Invariants:
             wanted = each.account.actions
             if found.get(user_id, 0) < wanted:
                 self.journal.violate("history", f"{found.get(user_id, 0)} actions, there should be {wanted}", user_id)
+            if restores.get(user_id, 0) < each.account.restores:
+                self.journal.violate("history", f"{each.account.restores} restores, and fewer actions", user_id)

@@ -321,7 +321,7 @@ class Person:
             self.account.overruled = self.account.overruled or self.account.written_to
             self.account.changes = 0
             # Where a heartbeat that came after it is lost, this is the last sign of life.
-            self.account.clicked_at = self._time()
+            self.account.clicked_at = self.account.chosen_at = self._time()
         self._place.model.agent_sets_status(*self.agent, status)
         self.log(f"chooses {status}")
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 
 from watchdog.connect.api import Instance
-from watchdog.core.model import Action, AgentId, Outcome
+from watchdog.core.model import Action, AgentId, IntentKind, Outcome
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Behaviour
@@ -185,11 +185,15 @@ class World:
 
     # What is told about calls. See `client.Watcher`.
 
-    def sent(self, user_id: str) -> None:
+    def sent(self, user_id: str, status_id: str) -> None:
         """A PutUserStatus leaves the machine."""
-        self.writes.append((self._time(), user_id))
-        self.journal.add("PutUserStatus sent", user_id)
-        self.invariants.sent(user_id, self._time())
+        status, now = self._statuses.get(status_id, "?"), self._time()
+        self.journal.add(f"PutUserStatus {status} sent", user_id)
+        if status == "Offline":
+            self.writes.append((now, user_id))
+            self.invariants.sent(user_id, now)
+        else:
+            self.invariants.restoring(user_id, now)
 
     def took_effect(self) -> None:
         """Reads what is new in Connect's log."""
@@ -213,6 +217,9 @@ class World:
         """An action is in the history."""
         person = self.people[action.agent.user_id]
         self._outcomes.append((action.agent.user_id, action.outcome))
+        if action.intent is IntentKind.RESTORE:
+            person.account.mistaken_at = None
+            return
         if action.outcome is Outcome.HELD:
             return
         if action.outcome is Outcome.RELEASED:
