@@ -249,6 +249,8 @@ class World:
             if answer.status == 503 and session.taken:
                 # It waits for the store, and is applied later unless the process dies.
                 session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
+                if said["incarnation"] == session.incarnation:
+                    session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing
             return
         sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
