@@ -47,6 +47,9 @@ LONGEST_S = 1_500.0
 """After the last fault at most this long until every ghost is set, holds apart: the largest bound on detection and some
 more."""
 
+OVERRULED_S = 60.0
+"""A deed so long before the end of a process may be newer than an intent that it left."""
+
 SETTLE_S = 45.0
 """After the last write so long until its outcome is known: it is read back for 30 s."""
 
@@ -212,6 +215,8 @@ class World:
             deadline = person.account.deadline_heard(now, self._plan.timers.session_end_timer)
             if deadline < self.host.hearing.at(now) + 1.0:
                 person.account.written_to = True
+                if now - person.account.clicked_at < OVERRULED_S:
+                    person.account.overruled = True
 
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
@@ -251,6 +256,8 @@ class World:
             if answer.status == 503 and session.taken:
                 # It waits for the store, and is applied later unless the process dies.
                 session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
+                if said["incarnation"] == session.incarnation:
+                    session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing
             return
         sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
