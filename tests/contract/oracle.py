@@ -146,7 +146,7 @@ class DictStore:
     def _apply(self, beat: Beat, moment: Now) -> Reply:
         now, seen = moment.clock, moment.epoch
         row = self.facts.sessions.get(beat.session_id)
-        verdict = self._verdict(beat, row, over=row is not None and now > row["expires_at"])
+        verdict = self._verdict(beat, row)
         if verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert beat.ttl is not None
             agent = self.facts.agents.setdefault(
@@ -181,9 +181,7 @@ class DictStore:
             }
             change = self.facts.changes.get(beat.agent)
             if change is not None:
-                self.facts.changes[beat.agent] = undo.heard(
-                    change, beat.session_id, beat.gap_ms, moment, self.rules.return_window_s
-                )
+                self.facts.changes[beat.agent] = undo.heard(change, beat, moment, self.rules.return_window_s)
         elif verdict is Verdict.CLOSED and row is not None:
             row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
             known = self.facts.agents[beat.agent]
@@ -202,7 +200,7 @@ class DictStore:
         agent.setdefault("floor", NEVER)
         agent.update(mark=Mark.FREE, held_at=0.0, held_s=0.0, told=False, proven=False)
 
-    def _verdict(self, beat: Beat, row: dict[str, Any] | None, *, over: bool) -> Verdict:
+    def _verdict(self, beat: Beat, row: dict[str, Any] | None) -> Verdict:
         bye = beat.type is BeatType.BYE
         if row is not None and row["agent"] != beat.agent:
             return Verdict.FOREIGN
@@ -213,8 +211,6 @@ class DictStore:
             return Verdict.TOMBSTONE
         if bye:
             return Verdict.CLOSED
-        if same and over and beat.type is BeatType.HELLO and beat.ttl is not None:
-            return Verdict.OPENED
         if same and row is not None and None not in (beat.seq, row["seq"]) and beat.seq <= row["seq"]:
             return Verdict.STALE
         if beat.ttl is None:
@@ -365,7 +361,9 @@ class DictStore:
 
     def _open(self, agent: AgentId) -> tuple[Left, ...]:
         mine = [(key, row) for key, row in self.facts.sessions.items() if row["agent"] == agent and not row["closed"]]
-        return tuple(Left(key, row["ttl"], row["expires_at"] - row["ttl"]) for key, row in mine)
+        return tuple(
+            Left(key, row["ttl"], row["expires_at"] - row["ttl"], row["incarnation"], row["seq"]) for key, row in mine
+        )
 
     def _there(self, agent: AgentId) -> bool:
         mine = self.facts.of.get(agent, ())

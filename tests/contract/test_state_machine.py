@@ -158,7 +158,7 @@ class Stores(RuleBasedStateMachine):
     )
     def beats_on_a_full_disk(self, agent: AgentId, number: int, kind: BeatType, incarnation: int, ttl: float) -> None:
         Weak.fails = True
-        self.beats(agent, number, kind, incarnation, None, ttl)
+        self.beats(agent, number, kind, incarnation, None, ttl, None)
         Weak.fails = False
 
     @rule(seconds=st.floats(0.0, 10.0))

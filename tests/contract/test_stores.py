@@ -130,17 +130,14 @@ async def test_an_old_seq_moves_nothing(world: World) -> None:
     assert reply.left_s == pytest.approx(TTL - 10)
 
 
-async def test_a_hello_after_the_lease_opens_the_session_anew_and_its_seq_counts_from_there(world: World) -> None:
-    """A browser that was restored has lost its count; it must not be taken for a ghost for as long as it stays."""
-    await world.beat(seq=40)
+async def test_a_hello_after_the_lease_needs_a_new_seq_too(world: World) -> None:
+    """A hello that came twice would make a ghost live again."""
+    await world.beat(seq=40, kind=BeatType.HELLO)
     await world.wait(TTL + 1)
-    assert (await world.beat(seq=1)).verdict is Verdict.STALE
-    reply = await world.beat(seq=2, kind=BeatType.HELLO)
-    assert (reply.verdict, reply.live, reply.left_s) == (Verdict.OPENED, True, TTL)
-    await world.wait(10)
-    assert (await world.beat(seq=3)).verdict is Verdict.RENEWED
-    await world.wait(TTL - 1)
-    assert await world.state() is AgentState.LIVE
+    reply = await world.beat(seq=40, kind=BeatType.HELLO)
+    assert (reply.verdict, reply.live) == (Verdict.STALE, False)
+    reply = await world.beat(seq=41, kind=BeatType.HELLO)
+    assert (reply.verdict, reply.live, reply.left_s) == (Verdict.RENEWED, True, TTL)
 
 
 async def test_a_hello_in_the_lease_with_an_old_seq_moves_nothing(world: World) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from watchdog.core.model import AgentId, Epoch, Intent, IntentKind, Observed, Outcome, Running
+from watchdog.core.model import AgentId, Beat, Epoch, Intent, IntentKind, Observed, Outcome, Running
 from watchdog.core.undo import (
     LATE_S,
     Change,
@@ -51,6 +51,12 @@ def change(outcome: Outcome = Outcome.CONFIRMED, written: Written = WRITTEN, for
     )
 
 
+def beaten(
+    each: Change, session_id: bytes, gap_ms: float | None, at: Now, window_s: float, seq: int | None = None
+) -> Change:
+    return heard(each, Beat(AgentId("i", "anna"), session_id, seq=seq, gap_ms=gap_ms), at, window_s)
+
+
 def why(each: Change) -> Why | None:
     return None if each.undo is None else each.undo.why
 
@@ -69,36 +75,50 @@ def test_times_are_those_of_the_write_and_not_of_its_outcome():
     ("gap_ms", "expected"), [(0.0, Why.GAP), (34_999.0, Why.GAP), (35_000.0, None), (None, None), (1e9, None)]
 )
 def test_a_timer_that_stood_for_less_than_the_lease_ran(gap_ms, expected):
-    assert why(heard(change(), PAGE, gap_ms, now(60), WINDOW)) is expected
+    assert why(beaten(change(), PAGE, gap_ms, now(60), WINDOW)) is expected
+
+
+def test_a_beat_that_was_made_before_the_last_one_heard_says_nothing():
+    each = replace(change(), sessions=(Left(PAGE, 35.0, Observed(50.0), 0, 5),))
+    assert beaten(each, PAGE, 0.0, now(60), WINDOW, seq=5) is each
+    assert why(beaten(each, PAGE, 0.0, now(60), WINDOW, seq=6)) is Why.GAP
+    later = replace(change(), sessions=(Left(PAGE, 35.0, Observed(50.0), 1, 5),))
+    assert beaten(later, PAGE, 0.0, now(60), WINDOW, seq=6) is later
+    assert (
+        why(
+            beaten(replace(change(), sessions=(Left(PAGE, 35.0, Observed(50.0), 0, None),)), PAGE, 0.0, now(60), WINDOW)
+        )
+        is Why.GAP
+    )
 
 
 def test_what_a_page_said_once_it_has_said():
-    slept = heard(change(), PAGE, 1e6, now(60), WINDOW)
+    slept = beaten(change(), PAGE, 1e6, now(60), WINDOW)
     assert [left.session_id for left in slept.sessions] == [OTHER]
     assert slept.back_at == START + 60
-    assert heard(slept, PAGE, 0.0, now(70), WINDOW) is slept
-    assert why(heard(slept, OTHER, 0.0, now(80), WINDOW)) is Why.GAP
+    assert beaten(slept, PAGE, 0.0, now(70), WINDOW) is slept
+    assert why(beaten(slept, OTHER, 0.0, now(80), WINDOW)) is Why.GAP
 
 
 def test_a_beat_that_says_nothing_new_leaves_the_same_object():
-    back = heard(change(), b"n" * 16, 0.0, now(60), WINDOW)
-    assert heard(back, b"n" * 16, 0.0, now(70), WINDOW) is back
+    back = beaten(change(), b"n" * 16, 0.0, now(60), WINDOW)
+    assert beaten(back, b"n" * 16, 0.0, now(70), WINDOW) is back
 
 
 @pytest.mark.parametrize(("after", "expected"), [(898.0, Why.GAP), (898.1, None)])
 def test_the_window_counts_from_the_write(after, expected):
-    assert why(heard(change(), PAGE, 0.0, now(after), WINDOW)) is expected
+    assert why(beaten(change(), PAGE, 0.0, now(after), WINDOW)) is expected
 
 
 def test_without_a_former_status_no_page_shows_a_mistake():
-    assert why(heard(change(former=None), PAGE, 0.0, now(60), WINDOW)) is None
+    assert why(beaten(change(former=None), PAGE, 0.0, now(60), WINDOW)) is None
 
 
 def test_a_trip_needs_no_word_of_the_page_but_heeds_it():
     tripped = replace(change(), tripped=True)
-    assert why(heard(tripped, PAGE, None, now(60), WINDOW)) is Why.TRIP
-    assert why(heard(tripped, PAGE, 1e6, now(60), WINDOW)) is None
-    assert why(heard(tripped, b"n" * 16, None, now(60), WINDOW)) is None
+    assert why(beaten(tripped, PAGE, None, now(60), WINDOW)) is Why.TRIP
+    assert why(beaten(tripped, PAGE, 1e6, now(60), WINDOW)) is None
+    assert why(beaten(tripped, b"n" * 16, None, now(60), WINDOW)) is None
 
 
 @pytest.mark.parametrize(
@@ -117,9 +137,9 @@ def test_a_bye_and_a_silence_after_the_trip_belong_to_none():
 
 def test_an_order_goes_before_suspicion_and_after_what_is_known():
     ordered = replace(change(Outcome.NEXT_STATUS), ordered_until=Running(300.0))
-    assert why(heard(ordered, b"n" * 16, None, now(60), WINDOW)) is Why.ORDER
-    assert why(heard(ordered, PAGE, 0.0, now(60), WINDOW)) is Why.GAP
-    assert why(heard(ordered, b"n" * 16, None, now(100.1), WINDOW)) is Why.NEXT
+    assert why(beaten(ordered, b"n" * 16, None, now(60), WINDOW)) is Why.ORDER
+    assert why(beaten(ordered, PAGE, 0.0, now(60), WINDOW)) is Why.GAP
+    assert why(beaten(ordered, b"n" * 16, None, now(100.1), WINDOW)) is Why.NEXT
 
 
 def test_a_crossing_whose_last_write_had_no_answer_is_looked_at_first():

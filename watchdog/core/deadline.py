@@ -19,9 +19,7 @@ TOMBSTONE_S = 300.0
 """For this long a session that said bye stays known, so that a beat which was in flight does not reopen it."""
 
 
-def judge(
-    beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool, over: bool = False
-) -> Verdict:
+def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool) -> Verdict:
     """What a heartbeat does to its session.
 
     Args:
@@ -30,8 +28,6 @@ def judge(
         seq: The highest seq of that incarnation; None when none was given.
         closed: The session has said bye.
         same_agent: The session was opened for the beat's agent.
-        over: The session's lease has run out. Then a hello opens it anew, and its `seq` counts from there: the page may
-            have been restored by a browser that lost its count. A beat with an old `seq` still moves nothing.
 
     Returns:
         `OPENED`, `RENEWED` or `CLOSED` when it moves something; any other verdict moves nothing.
@@ -49,8 +45,6 @@ def judge(
             return Verdict.TOMBSTONE
         if beat.type is BeatType.BYE:
             return Verdict.CLOSED
-        if over and beat.type is BeatType.HELLO and beat.ttl is not None:
-            return Verdict.OPENED
         if seq is not None and beat.seq is not None and beat.seq <= seq:
             return Verdict.STALE
     elif beat.type is BeatType.BYE:
@@ -71,8 +65,7 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     """The one of two beats of a session that counts when both are flushed together.
 
     One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
-    over beats, then the higher seq, then the later arrival. Where one of the two is a hello, the winner is one: what a
-    hello opens must not depend on what comes along with it. The longer gap of the two is kept: a page says it once.
+    over beats, then the higher seq, then the later arrival. The longer gap of the two is kept: a page says it once.
     """
     if later.ttl is None or earlier.ttl is None:
         return earlier if later.ttl is None else later
@@ -82,8 +75,6 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
         return earlier if earlier.type is BeatType.BYE else later
     behind = earlier.seq is not None and later.seq is not None and later.seq < earlier.seq
     winner, other = (earlier, later) if behind else (later, earlier)
-    if winner.type is not other.type:
-        winner = replace(winner, type=BeatType.HELLO)
     if other.gap_ms is not None and (winner.gap_ms is None or winner.gap_ms < other.gap_ms):
         winner = replace(winner, gap_ms=other.gap_ms)
     return winner

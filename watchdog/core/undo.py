@@ -12,7 +12,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any, NamedTuple
 
 from watchdog.core.evidence import GRAIN_S, Shown
-from watchdog.core.model import SET_BY_US, AgentId, Epoch, Intent, Observed, Outcome, Running
+from watchdog.core.model import SET_BY_US, AgentId, Beat, Epoch, Intent, Observed, Outcome, Running
 
 LATE_S = 45.0
 """Seconds after which a write without an answer has taken effect or never will: 30 s, and half as much again."""
@@ -48,11 +48,21 @@ class Left(NamedTuple):
         session_id: 16 bytes.
         ttl: Seconds of its last renewal.
         heard: When that was.
+        incarnation: The page's own number.
+        seq: The highest of its incarnation; None when none was given.
     """
 
     session_id: bytes
     ttl: float
     heard: Observed
+    incarnation: int = 0
+    seq: int | None = None
+
+    def precedes(self, beat: Beat) -> bool:
+        """Whether the beat was made after those that were heard: an old one that comes again says nothing."""
+        if beat.incarnation != self.incarnation or beat.seq is None or self.seq is None:
+            return beat.incarnation >= self.incarnation
+        return beat.seq > self.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,17 +238,18 @@ def trips(change: Change, tripped_at: Observed, window_s: float) -> bool:
     return 0 <= tripped_at - change.silent_since <= window_s
 
 
-def heard(change: Change, session_id: bytes, gap_ms: float | None, now: Now, window_s: float) -> Change:
+def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
     """The change after a beat that renewed a lease of its agent; the same object when it says nothing about it.
 
     Args:
         change: Before.
-        session_id: Whose beat.
-        gap_ms: The longest time for which its page's timer did not run; None when it does not say.
+        beat: The beat; its `gap_ms` is the longest time for which its page's timer did not run, if it says so.
         now: When.
         window_s: RETURN_WINDOW.
     """
-    left = next((each for each in change.sessions if each.session_id == session_id), None)
+    left = next((each for each in change.sessions if each.session_id == beat.session_id), None)
+    if left is not None and not left.precedes(beat):
+        return change
     first = change.back_at is None
     ordered = change.ordered_until is not None and now.running <= change.ordered_until
     if change.undo is not None:
@@ -249,7 +260,7 @@ def heard(change: Change, session_id: bytes, gap_ms: float | None, now: Now, win
     sessions = tuple(each for each in change.sessions if each is not left)
     after = replace(change, sessions=sessions, back_at=now.epoch if first else change.back_at)
     timely = age_s(change, now.running, now.epoch) <= window_s
-    why = _mistake(change, left, gap_ms) if timely else None
+    why = _mistake(change, left, beat.gap_ms) if timely else None
     if why is None and ordered:
         why = Why.ORDER
     if why is None and timely and first:
@@ -257,7 +268,7 @@ def heard(change: Change, session_id: bytes, gap_ms: float | None, now: Now, win
     if why is None:
         return after
     silence_s = None if left is None else now.clock - left.heard
-    return replace(after, ordered_until=None, undo=Undo(why, now.epoch, gap_ms, silence_s))
+    return replace(after, ordered_until=None, undo=Undo(why, now.epoch, beat.gap_ms, silence_s))
 
 
 def _mistake(change: Change, left: Left | None, gap_ms: float | None) -> Why | None:

@@ -195,7 +195,8 @@ class SessionAccount:
             return None
         if sure[-1].bye:
             return sure[-1].at, sure[-2].ttl if len(sure) > 1 else 0.0
-        return (gone_at if self.ended_at is None else self.ended_at) + carried_s + sure[-1].ttl, sure[-1].ttl
+        ended_at = gone_at if self.ended_at is None else self.ended_at
+        return max(ended_at + carried_s, sure[-1].at) + sure[-1].ttl, sure[-1].ttl
 
     def end_heard(self, before: float) -> float | None:
         """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""

@@ -142,7 +142,9 @@ def sent(change: Change, at: Epoch) -> Change:
 
 def _left(agent: Agent) -> tuple[Left, ...]:
     return tuple(
-        Left(row.session_id, row.ttl, Observed(row.expires_at - row.ttl)) for row in agent.sessions if not row.closed
+        Left(row.session_id, row.ttl, Observed(row.expires_at - row.ttl), row.incarnation, row.seq)
+        for row in agent.sessions
+        if not row.closed
     )
 
 

@@ -94,7 +94,6 @@ class LeaseTable:
                 session.seq,
                 closed=session.closed,
                 same_agent=session.agent.id == beat.agent,
-                over=clock > session.expires_at,
             )
         if verdict is Verdict.OPENED or verdict is Verdict.RENEWED:
             session = self._renew(session, beat, clock, seen, opened=verdict is Verdict.OPENED)
@@ -140,7 +139,7 @@ class LeaseTable:
             self._file_earlier(agent, quiet_at(agent) or agent.ends_at)
         if agent.change is not None:
             now = Now(clock, self.running, seen)
-            change = undo.heard(agent.change, beat.session_id, beat.gap_ms, now, self._window_s)
+            change = undo.heard(agent.change, beat, now, self._window_s)
             if change is not agent.change:
                 self.put_change(agent, change)
         return session

@@ -330,7 +330,7 @@ def change_row(change: Change) -> tuple[Any, ...]:
         change.unanswered_at,
         change.settled,
         change.running,
-        orjson.dumps([(left.session_id.hex(), left.ttl, left.heard) for left in change.sessions]).decode(),
+        orjson.dumps([(each.session_id.hex(), *each[1:]) for each in change.sessions]).decode(),
         change.silent_since,
         change.tripped,
         change.ordered_until,
@@ -372,13 +372,17 @@ def _change(row: tuple[Any, ...]) -> Change:
         unanswered_at=unanswered_at,
         settled=Observed(settled),
         running=Running(running),
-        sessions=tuple(Left(bytes.fromhex(key), ttl, Observed(heard)) for key, ttl, heard in orjson.loads(sessions)),
+        sessions=tuple(_left(*each) for each in orjson.loads(sessions)),
         silent_since=silent_since,
         tripped=bool(tripped),
         ordered_until=ordered_until,
         back_at=back_at,
         undo=None if undo is None else _undo(orjson.loads(undo)),
     )
+
+
+def _left(key: str, ttl: float, heard: float, incarnation: int, seq: int | None) -> Left:
+    return Left(bytes.fromhex(key), float(ttl), Observed(float(heard)), incarnation, seq)
 
 
 def _undo(row: dict[str, Any]) -> Undo:
