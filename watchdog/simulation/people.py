@@ -270,7 +270,8 @@ class Person:
             page.asleep(asleep=False)
 
     async def _take_contact(self, seconds: float) -> None:
-        if self._contact is not None or not self.pages:
+        if self._contact is not None or not self.pages or self.shown() == "Offline":
+            # Whoever is Offline gets none, and can call nobody.
             return
         contact = self._place.model.add_contact(*self.agent, ContactState.CONNECTED)
         self._contact = contact.id
