@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Runs the tests in two halves: those that share the machine, side by side, then those that need it for themselves.
+# Runs the tests in three parts: those that share the machine, side by side; those that need it for themselves; and
+# the stories, which mostly wait, all at a time.
 #
 #   tests/run.sh PYTHON MARKS
 #
-# MARKS is a pytest expression for both halves, such as "not long". A half without tests (pytest's exit code 5) is all
-# right, both without are not. The first half that fails ends the run, so that its summary is the last line.
+# MARKS is a pytest expression for all parts, such as "not long". A part without tests (pytest's exit code 5) is all
+# right, none with tests is not. The first part that fails ends the run, so that its summary is the last line.
 set -euo pipefail
 python=$1
 marks=$2
 
-half() {
+part() {
     local code=0
     "$python" -m pytest "$@" || code=$?
     ((code == 0 || code == 5)) || exit "$code"
@@ -17,6 +18,7 @@ half() {
 }
 
 ran=0
-half -n 2 --dist loadgroup -m "($marks) and not serial"
-half -m "($marks) and serial"
+part -n 2 -m "($marks) and not serial and not story"
+part -m "($marks) and serial"
+part -m "($marks) and story"
 ((ran)) || exit 5

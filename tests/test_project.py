@@ -139,17 +139,19 @@ def test_continuous_integration_runs_make_test():
     [
         ({}, 5, "no tests ran"),
         ({"shared": "pass"}, 0, "1 deselected"),
-        ({"serial": "pass"}, 0, "1 passed"),
-        ({"shared": "pass", "serial": "pass"}, 0, "1 passed, 1 deselected"),
-        ({"shared": "assert 0", "serial": "pass"}, 1, "1 failed"),
-        ({"shared": "pass", "serial": "assert 0"}, 1, "1 failed, 1 deselected"),
+        ({"serial": "pass"}, 0, "1 deselected"),
+        ({"story": "pass"}, 0, "1 passed"),
+        ({"shared": "pass", "serial": "pass", "story": "pass"}, 0, "1 passed, 2 deselected"),
+        ({"shared": "assert 0", "serial": "pass", "story": "pass"}, 1, "1 failed"),
+        ({"shared": "pass", "serial": "assert 0", "story": "pass"}, 1, "1 failed, 2 deselected"),
+        ({"shared": "pass", "serial": "pass", "story": "assert 0"}, 1, "1 failed, 2 deselected"),
     ],
 )
-def test_a_half_without_tests_passes_and_a_failure_in_either_half_fails(tmp_path, tests, code, last):
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    serial\n    long\n")
+def test_a_part_without_tests_passes_and_a_failure_in_any_part_fails(tmp_path, tests, code, last):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    serial\n    story\n    long\n")
     lines = ["import pytest"]
     for name, body in tests.items():
-        lines += ["@pytest.mark.serial"] if name == "serial" else []
+        lines += [] if name == "shared" else [f"@pytest.mark.{name}"]
         lines += [f"def test_{name}(): {body}"]
     (tmp_path / "test_it.py").write_text("\n".join(lines))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -118,7 +118,7 @@ def story(
         test.__name__ = test.__qualname__ = tell.__name__
         test.__module__ = tell.__module__
         test.story = (tell, agents, seconds, model)  # type: ignore[attr-defined]
-        marked: Callable[..., None] = pytest.mark.scenario(pytest.mark.xdist_group("stories")(test))
+        marked: Callable[..., None] = pytest.mark.scenario(pytest.mark.story(test))
         return marked
 
     return made
