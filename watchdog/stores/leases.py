@@ -11,7 +11,7 @@ No I/O and no clock: every method is told the observed time. What has to reach t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,7 @@ from watchdog.core.model import (
     Verdict,
 )
 from watchdog.core.undo import Change, Now
+from watchdog.stores.due import DueLine
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.presence import Presence, quiet_at, ttl_of
 from watchdog.stores.turns import Turns
@@ -59,10 +60,13 @@ EVIDENCE_SESSIONS = 8
 class LeaseTable:
     """All sessions and agents, and when to look at them again."""
 
-    def __init__(self, timer_s: float, window_s: float = 900.0) -> None:
+    def __init__(
+        self, timer_s: float, window_s: float = 900.0, serves: Callable[[AgentId], bool] = lambda _: True
+    ) -> None:
         self.agents: dict[AgentId, Agent] = {}
         self.sessions: dict[bytes, Session] = {}
         self.due: dict[AgentId, Agent] = {}
+        self.line = DueLine(timer_s, serves)
         self.phases = dict.fromkeys(AgentState, 0)
         self.presence = Presence()
         self.held = Turns()
@@ -352,8 +356,9 @@ class LeaseTable:
             agent.phase = state
         if state is AgentState.DUE:
             self.due[agent.id] = agent
-        else:
-            self.due.pop(agent.id, None)
+            self.line.add(agent)
+        elif self.due.pop(agent.id, None) is not None:
+            self.line.drop(agent.id)
 
     def settle(self, agent: Agent, epoch: int, outcome: Outcome, clock: Observed) -> None:
         """The intent of `epoch` has an outcome. An agent that has returned since is not settled by it."""
@@ -430,7 +435,8 @@ class LeaseTable:
         self.presence.forget(agent)
         self.held.drop(agent.id)
         self.phases[agent.phase] -= 1
-        self.due.pop(agent.id, None)
+        if self.due.pop(agent.id, None) is not None:
+            self.line.drop(agent.id)
         self.dirty.agents.pop(agent.id, None)
         del self.agents[agent.id]
         self._order = None

@@ -68,7 +68,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
         self._rules = rules
-        self._table = LeaseTable(rules.timer_s, rules.return_window_s)
+        self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves)
         self._changes = Changes(self._table, rules.return_window_s)
         self._braking = Braking(self._table, rules.brake, self._changes)
         self._file = TableFile(path, self._table, disk)
@@ -206,19 +206,17 @@ class SqliteStore:
         orphans = self._orphans(owner)
         self._changes.forget_old(self._now(instant.epoch))
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
-        served = [agent for agent in self._table.due.values() if self._rules.serves(agent.id)]
-        foreign = len(served) != len(self._table.due)
         return Tick(
             clock=self._clock,
             stopped_s=max(0.0, elapsed - (now - before.observed)),
-            due=self._due(served, limit),
-            backlog=len(served),
+            due=self._table.line.first(self._clock.running, limit),
+            backlog=self._table.line.backlog,
             orphans=orphans,
             brake=brake,
             changes=changes,
             stopped=stopped,
             missed_s=missed_s,
-            foreign=self._foreign() if foreign else frozenset(),
+            foreign=self._table.line.foreign,
             undos=self._changes.to_undo(self._busy()),
         )
 
@@ -238,19 +236,6 @@ class SqliteStore:
         self._braking.tick(self._clock, instant.epoch, 0.0)
         await self._write_brakes()
         return self._braking.view
-
-    def _foreign(self) -> frozenset[str]:
-        return frozenset(agent.instance_id for agent in self._table.due if not self._rules.serves(agent))
-
-    def _due(self, served: Sequence[Agent], limit: int) -> tuple[Due, ...]:
-        running, timer_s = self._clock.running, self._rules.timer_s
-        found = [
-            Due(agent.id, agent.epoch, Observed(agent.ends_at + timer_s))
-            for agent in served
-            if agent.claim is None and agent.not_before <= running and not agent.restoring
-        ]
-        found.sort(key=lambda due: due.deadline)
-        return tuple(found[:limit])
 
     def _orphans(self, owner: str) -> tuple[Claim, ...]:
         """Claims that left an intent without an outcome, of agents that have come back since."""
