@@ -14,6 +14,9 @@ from typing import Protocol
 
 from watchdog.simulation.loop import spawn
 
+KILLED = 0
+"""Status of a request with which its process ended in hand: nobody knows whether it was applied."""
+
 
 @dataclass(slots=True)
 class Path:
