@@ -191,6 +191,23 @@ async def test_a_tombstone_holds_against_beats_in_flight(world: World) -> None:
     assert await world.due() == [ANNA]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_tombstone_holds_for_five_minutes_from_the_bye_however_long_the_lease_was_over(
+    world: World, restarted: bool
+) -> None:
+    await world.beat(seq=1)
+    await world.wait(TTL + TIMER + 1)
+    claim = await world.claimed()
+    await world.store.settle(claim, action_of(claim))
+    await world.restart()
+    await world.wait(200)
+    await world.bye()
+    if restarted:
+        await world.restart()
+    await world.wait(290)
+    assert (await world.beat(seq=2)).verdict is Verdict.TOMBSTONE
+
+
 async def test_the_next_incarnation_opens_a_session_that_said_bye(world: World) -> None:
     await world.beat()
     await world.bye()

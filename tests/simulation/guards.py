@@ -11,6 +11,7 @@ from typing import Any
 
 from watchdog.connect import dispatcher
 from watchdog.connect.readback import ReadBack
+from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence
 from watchdog.core.model import Outcome, Standing
@@ -85,6 +86,9 @@ GUARDS = {
     ),
     "re-check": Guard("Who comes back while the write is prepared is set.", SqliteStore, "still_gone", always),
     "read-back": Guard("A write that Connect accepted and lost is taken for done.", ReadBack, "confirm", at_once),
+    "undo": Guard(
+        "Who comes back while the status is being written stays Offline.", Restorer, "offer", lambda self, undos: None
+    ),
     "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
 }
 

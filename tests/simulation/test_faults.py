@@ -145,15 +145,17 @@ def test_a_crash_at_each_step_between_claim_and_settling_makes_exactly_one_chang
     assert result.writes == 1
 
 
-def test_who_comes_back_between_the_re_check_and_the_write_is_written_to_once_and_told_apart_from_a_ghost():
+def test_who_comes_back_between_the_re_check_and_the_write_is_written_to_once_and_is_given_the_status_back():
     async def script(world, told):
         people = await crash(world, told)
         world.host.at("put.before", people[0].come_back)
-        await asyncio.sleep(LATEST + 40.0)
+        await asyncio.sleep(LATEST)
+        told["shown"] = people[0].shown()
 
-    result, _ = told_by(script)
+    result, told = told_by(script)
     assert len(result.sent) == 1
-    assert [outcome for _, outcome in result.outcomes] == [Outcome.RETURNED]
+    assert [outcome for _, outcome in result.outcomes] == [Outcome.RETURNED, Outcome.CONFIRMED]
+    assert told.shown == "Available"
 
 
 # The network.

@@ -14,7 +14,7 @@ from watchdog.simulation.invariants import CALM_S, Invariants, Rate
 from watchdog.simulation.journal import Journal
 from watchdog.simulation.process import Timers
 
-OFFLINE = {"off": "Offline"}
+NAMES = {"off": "Offline", "on": "Available"}
 
 
 @dataclass
@@ -54,14 +54,26 @@ class Scene:
         if bye:
             account.bye_at = account.ended_at = at
 
+    def again(self, at):
+        """A proxy repeats the last beat, and the daemon answers as if the session went on."""
+        taken = Taken(at, self.hearing.at(at), 35.0, bye=False)
+        session = self.anna.account.session("s")
+        assert not session.accept(taken, 0, self.seq)
+        session.repeats(taken, 0, self.seq, self.hearing.began_at)
+
+    def restored(self, at):
+        self.now = at
+        self.rules.restoring("anna", at)
+        self.call(at + 0.1, status="on")
+
     def sent(self, at):
         self.now = at
         self.rules.sent("anna", at)
 
-    def call(self, at, *, effective=True, received_at=None):
+    def call(self, at, *, effective=True, received_at=None, status="off"):
         self.now = at
         self.seq += 1
-        params = {"AgentStatusId": "off"}
+        params = {"AgentStatusId": status}
         call = Call(
             self.seq,
             START + at,
@@ -75,7 +87,7 @@ class Scene:
             "ok",
             effective,
         )
-        self.rules.logged([call], OFFLINE)
+        self.rules.logged([call], NAMES)
 
     @property
     def broken(self):
@@ -87,9 +99,9 @@ def scene():
     return Scene()
 
 
-def action(outcome=Outcome.CONFIRMED):
+def action(outcome=Outcome.CONFIRMED, intent=IntentKind.SET_STATUS):
     agent = AgentId("i", "anna")
-    return Action("1", Epoch(START), agent, IntentKind.SET_STATUS, "Offline", outcome, "", {}, 1, 1.0)
+    return Action("1", Epoch(START), agent, intent, "Offline", outcome, "", {}, 1, 1.0)
 
 
 def test_a_write_after_ttl_and_timer_breaks_nothing(scene):
@@ -236,6 +248,96 @@ def test_a_write_that_takes_effect_late_has_the_action_of_its_absence(scene):
     scene.call(210.0, received_at=160.0)
     scene.rules.recorded([action()])
     assert scene.broken == set()
+
+
+def test_a_restore_of_whom_nothing_is_heard(scene):
+    scene.beat(100.0)
+    scene.restored(134.0)
+    assert scene.broken == set()
+    scene.restored(137.0)
+    assert scene.broken == {"restored"}
+
+
+def test_a_lease_lasts_through_the_grace_after_a_gap_and_no_longer(scene):
+    scene.beat(100.0)
+    scene.hearing.paused(110.0, paused=True)
+    scene.hearing.paused(115.0, paused=False)
+    # 2 s of the pause are heard; grace is an interval, and a tick more or less on both sides.
+    scene.restored(147.0)
+    assert scene.broken == set()
+    scene.restored(153.0)
+    assert scene.broken == {"restored"}
+
+
+def test_a_repeated_beat_is_heard_by_a_process_that_does_not_know_it_only(scene):
+    scene.beat(100.0)
+    scene.again(160.0)
+    scene.restored(161.0)
+    assert scene.broken == {"restored"}
+    other = Scene()
+    other.beat(100.0)
+    other.hearing.up(120.0, up=False)
+    other.hearing.up(125.0, up=True)
+    other.again(160.0)
+    other.restored(161.0)
+    assert other.broken == set()
+
+
+def test_a_beat_that_was_answered_with_an_error_is_heard_when_it_comes_again(scene):
+    scene.beat(100.0)
+    scene.seq += 1
+    scene.anna.account.session("s").seq = scene.seq
+    scene.again(160.0)
+    scene.restored(161.0)
+    assert scene.broken == set()
+
+
+def test_restores_between_which_a_late_write_struck_have_one_action(scene):
+    scene.beat(100.0)
+    scene.beat(110.0)
+    scene.restored(111.0)
+    scene.call(112.0, received_at=90.0)
+    scene.restored(113.0)
+    assert scene.anna.account.restores == 1
+    scene.rules.recorded([])
+    assert scene.broken == {"history"}
+
+
+def test_a_restore_after_the_action_of_another_has_its_own(scene):
+    scene.beat(100.0)
+    scene.restored(111.0)
+    scene.anna.account.restoring = False
+    scene.restored(113.0)
+    scene.rules.recorded([action(intent=IntentKind.RESTORE)])
+    assert scene.broken == {"history"}
+
+
+def test_who_was_let_go_and_is_not_let_through_is_as_good_as_gone(scene):
+    scene.hearing.deaf(0.0, deaf=True)
+    for at in range(0, 210, 10):
+        scene.anna.account.attempt("s", at, 60.0)
+    scene.anna.account.let_go = True
+    scene.sent(215.0)
+    assert scene.broken == {"present"}
+    scene.journal.violations.clear()
+    scene.sent(225.0)
+    assert scene.broken == set()
+    scene.anna.account.let_go = False
+    scene.sent(225.0)
+    assert scene.broken == {"present"}
+
+
+def test_who_chose_a_status_after_a_write_is_no_ghost_until_heard_again(scene):
+    account = scene.anna.account
+    scene.beat(100.0)
+    account.overruled = True
+    account.attempt("s", 150.0, 35.0)
+    scene.anna.gone_at = 160.0
+    scene.rules.look(1_000.0)
+    assert scene.broken == set()
+    scene.beat(1_000.0)
+    scene.rules.look(2_000.0)
+    assert scene.broken == {"ghost"}
 
 
 def test_giving_up_is_a_ghost(scene):

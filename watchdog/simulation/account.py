@@ -37,6 +37,7 @@ class Hearing:
 
     Attributes:
         steady_since: Real time of the last change, short ones included.
+        began_at: Real time at which the last process began.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,10 @@ class Hearing:
         self._stopped_at: float | None = None
         self._down_at: float | None = None
         self._gaps: list[tuple[float, float]] = []
+        self._halts: list[tuple[float, float]] = []
+        self._deaf_at = 0.0
         self.steady_since = 0.0
+        self.began_at = 0.0
 
     def at(self, now: float) -> float:
         """Heard seconds until `now`."""
@@ -62,8 +66,10 @@ class Hearing:
         self._change(now)
         if not up:
             self._down_at = now
-        elif self._down_at is not None:
-            self._gap(self._down_at, now)
+        else:
+            self.began_at = now
+            if self._down_at is not None:
+                self._gap(self._down_at, now)
         self._up = up
         self._paused_at = None
         self._since = now if self._hears() else None
@@ -80,6 +86,10 @@ class Hearing:
         """The store fails or recovers. Calls nest."""
         self._change(now)
         self._deaf += 1 if deaf else -1
+        if not deaf:
+            self._halts = [*self._halts[-60:], (self._deaf_at, now)]
+        elif self._deaf == 1:
+            self._deaf_at = now
         self._since = now if self._hears() else None
 
     def hasty(self, now: float, interval: float) -> bool:
@@ -98,7 +108,21 @@ class Hearing:
     def _hears(self) -> bool:
         return self._up and not self._deaf
 
+    def stood(self, since: float, now: float, *, grace: float, interval: float, tick: float) -> float:
+        """Real seconds since a moment for which the daemon's clock may have stood still, gaps apart: graces after them.
+
+        A gap begins with the tick before it.
+        """
+        total, reached = 0.0, since
+        for begin, end in sorted(self._halts, key=lambda halt: halt[1]):
+            gap = end - begin + 2 * tick
+            if gap > PAUSE_HEARD_S:
+                first, last = max(reached, end), min(now, end + min(grace, max(interval, gap)) + 2 * tick)
+                total, reached = total + max(0.0, last - first), max(reached, last)
+        return total
+
     def _gap(self, begin: float, end: float) -> None:
+        self._halts = [*self._halts[-60:], (begin, end)]
         if end - begin > PAUSE_HEARD_S + 0.5:
             self._gaps = [*self._gaps[-30:], (begin, end)]
 
@@ -148,17 +172,21 @@ class SessionAccount:
         let_through: Attempts that the network let through, and those of them that were accepted: real time and TTL.
         ended_at: Real time of the page's end, by bye or by silence; None while it beats.
         bye_at: Real time at which the bye was sent, if one was.
+        surely: The highest seq of that incarnation that was certainly applied; a higher one was answered with an error.
+        repeated: Heard time until which its lease may last if a repeated beat was taken for a new one.
         doubt: Heard time of the end of its lease if a beat is applied that was answered with an error, and that renews
             for less than the one before; None when there is none since the last that was accepted.
     """
 
     incarnation: int = -1
     seq: int = -1
+    surely: int = -1
     taken: list[Taken] = field(default_factory=list)
     let_through: list[tuple[float, float]] = field(default_factory=list)
     ended_at: float | None = None
     bye_at: float | None = None
     doubt: float | None = None
+    repeated: float = float("-inf")
 
     def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
         """Notes an accepted message. False: it was an old one, which counts for nothing."""
@@ -167,13 +195,26 @@ class SessionAccount:
         closed = bool(self.taken) and self.taken[-1].bye and self.taken[-1].sure
         if incarnation == self.incarnation and (closed or (seq <= self.seq and not taken.bye)):
             return False
-        self.seq = max(seq, self.seq) if incarnation == self.incarnation else seq
+        if incarnation > self.incarnation:
+            self.seq = self.surely = -1
+        self.seq = max(seq, self.seq)
+        if taken.sure:
+            self.surely = self.seq
         self.incarnation = incarnation
         if not taken.bye:
             self.let_through.append((taken.at, taken.ttl))
             self.doubt = None
         self.taken = [*self.taken[-7:], taken]
         return True
+
+    def repeats(self, taken: Taken, incarnation: int, seq: int, began_at: float) -> None:
+        """Notes a repeated beat that was answered as if its session went on, if the daemon may not know it.
+
+        It does not if it answered the first one with an error, or if its process began after the last new one: what
+        the file has of a session's seq is up to a minute old.
+        """
+        if incarnation == self.incarnation and (seq > self.surely or began_at > self.taken[-1].at):
+            self.repeated = max(self.repeated, taken.heard + taken.ttl)
 
     def spans(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
         """When the page was there, in real time, as far as it touches `begin` to `end`.
@@ -222,7 +263,7 @@ class AgentAccount:
         actions: How many actions these changes must have: one for each time that the daemon heard the agent before.
         heard_at: When the daemon first heard the agent after the last change, in real time; None when it has not.
         overruled: A person has changed the status of the absent agent after the watchdog was done.
-        written_to: A write was sent since the last attempt that the network let through.
+        written_to: A write was sent since the daemon last heard the agent.
         clicked_at: Real time of the last deed in Connect by an agent whose pages were not heard.
         spared_at: Real time at which such a deed was last taken as evidence.
         must_hold: Heard time at which the brake last had to hold the agent; None since it was heard.
@@ -232,7 +273,9 @@ class AgentAccount:
         mistaken_at: Real time of a beat that came while the status was being written, or before a late write took
             effect; None when there was none, or when it was made good.
         chosen_at: Real time at which a person last chose a status in Connect that is not Offline.
-        restores: Effective restores.
+        restores: Effective restores that must have an action.
+        restoring: One of them has none yet; another that follows belongs to the same action: a late write of ours took
+            effect in between, or a process was killed.
         let_go: The daemon has told that it holds the agent no longer; since it was heard.
     """
 
@@ -255,6 +298,7 @@ class AgentAccount:
         self.mistaken_at: float | None = None
         self.chosen_at = float("-inf")
         self.restores = 0
+        self.restoring = False
 
     def session(self, session_id: str) -> SessionAccount:
         """The account of a session; a new one when it is not known."""
@@ -265,16 +309,23 @@ class AgentAccount:
         account = self.session(session_id)
         account.let_through.append((now, ttl))
         self.changes = 0
-        self.overruled = self.written_to = False
 
     def heard(self, now: float) -> None:
         """The daemon has accepted a beat."""
         self.known = True
+        # Not before: to a daemon that has not heard it, whoever came and chose a status is still who was written to.
+        self.overruled = self.written_to = False
         self.must_hold, self.may_hold, self.let_go = None, False, False
         if self.sent_at < now and (self.set_at < self.sent_at or now <= self.set_at + CROSSED_S):
             self.mistaken_at = now
         if self.heard_at is None:
             self.heard_at = now
+
+    def restored(self) -> None:
+        """A restore has changed the status."""
+        self.changes, self.mistaken_at = 0, None
+        self.restores += not self.restoring
+        self.restoring = True
 
     def changed(self, received_at: float) -> None:
         """A write has changed the status, that Connect received at a real time.
@@ -291,6 +342,21 @@ class AgentAccount:
         """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
         ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
         return max(ends) + timer if ends else float("-inf")
+
+    def lease_heard(self, now: float) -> float:
+        """The latest heard time until which the daemon may believe that the agent is there, but for its grace."""
+        repeated = max((each.repeated for each in self.sessions.values()), default=float("-inf"))
+        # A bye may have been under way, and a beat may just have come.
+        return max(repeated, self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
+
+    def let_through_at(self) -> float:
+        """Real time of the last attempt that the network let through."""
+        attempts = (at for each in self.sessions.values() for at, _ in each.let_through[-1:])
+        return max(attempts, default=float("-inf"))
+
+    def last_at(self) -> float:
+        """Real time at which a message was last accepted."""
+        return max((each.taken[-1].at for each in self.sessions.values() if each.taken), default=float("-inf"))
 
     def silence(self) -> Silence | None:
         """The last beat of those sessions that said no bye; None when a bye came after it, or may have."""

@@ -47,6 +47,9 @@ EACH_S = 2.0
 CARRIED_S = 5.0
 """Longest that a request is under way after its page has ended."""
 
+PATIENCE_S = 20.0
+"""Two intervals: nobody who is let through is silent for longer, but for loss."""
+
 GRAIN_S = 2.5
 """Connect's dates have whole seconds: a deed so shortly before a write may be taken for one after it."""
 
@@ -175,7 +178,9 @@ class Invariants:
         missing = account.uncovered(now - WINDOW_S, now - RACE_S)
         # In a crash loop that has used up its grace, a reload that falls into a gap may be taken for the end.
         excused = 0.0 if self.hearing.many_gaps(now) else self.timers.session_end_timer - TOLERANCE_S
-        if missing <= excused:
+        # Held for as long as the brake may, after its alarm, and then an outage in front: as good as gone.
+        given_up = account.let_go and now - account.let_through_at() > PATIENCE_S
+        if missing <= excused and not given_up:
             self.journal.violate(
                 "present", f"in the last {WINDOW_S:.0f} s not there for {missing:.1f} s only, and written to", user_id
             )
@@ -183,10 +188,16 @@ class Invariants:
     def restoring(self, user_id: str, now: float) -> None:
         """A PutUserStatus of a former status leaves the machine now."""
         account = self.people[user_id].account
-        heard = self.hearing.at(now)
-        # A bye may have been under way, and a beat may just have come.
-        ends = max(account.deadline_heard(now - RACE_S, 0.0), account.deadline_heard(now, 0.0))
-        if heard > ends + TOLERANCE_S:
+        heard, ends = self.hearing.at(now), account.lease_heard(now)
+        # Time in which the clock stands for grace ends no lease.
+        stood = self.hearing.stood(
+            account.last_at(),
+            now,
+            grace=self.timers.resume_grace,
+            interval=self.timers.heartbeat_interval,
+            tick=self.timers.sweep,
+        )
+        if heard > ends + stood + TOLERANCE_S:
             self.journal.violate("restored", f"not heard for {heard - ends:.3f} s of heard time, and restored", user_id)
 
     def logged(self, calls: Sequence[Call], status_name: Mapping[str, str]) -> None:
@@ -201,8 +212,7 @@ class Invariants:
             self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
             account, at = self.people[call.user_id].account, call.at - START
             if call.effective and target != "Offline":
-                account.changes, account.mistaken_at = 0, None
-                account.restores += 1
+                account.restored()
                 if account.set_at < account.chosen_at < at - LOOKED_S:
                     self.journal.violate("overwrote", "restored over what a person chose", call.user_id)
             elif call.effective:

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from watchdog.simulation.loop import spawn
 
+KILLED = 0
+"""Status of a request with which its process ended in hand: nobody knows whether it was applied."""
+
 
 @dataclass(slots=True)
 class Path:
@@ -85,15 +88,14 @@ class Network:
         self._host = host
         self._rng = rng
 
-    async def request(self, route: Route, body: bytes, timeout_s: float) -> Answered | None:
-        """Sends a request. None: no answer in time, or no connection."""
-        answered: asyncio.Future[Answered | None] = asyncio.get_running_loop().create_future()
+    def ask(self, route: Route, body: bytes, timeout_s: float) -> asyncio.Future[Answered | None]:
+        """Sends a request. Its answer; None: no answer in time, or no connection."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Answered | None] = loop.create_future()
         self.post(route, body, answered)
-        timer = asyncio.get_running_loop().call_later(timeout_s, _resolve, answered, None)
-        try:
-            return await answered
-        finally:
-            timer.cancel()
+        timer = loop.call_later(timeout_s, _resolve, answered, None)
+        answered.add_done_callback(lambda _: timer.cancel())
+        return answered
 
     def post(self, route: Route, body: bytes, answered: asyncio.Future[Answered | None] | None = None) -> None:
         """Sends a request and does not wait for its answer."""

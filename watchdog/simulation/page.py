@@ -1,4 +1,4 @@
-"""One page, as the browser client behaves: hello, beats, retries, back-off, and a bye that is sent once."""
+"""One page, by the rules of docs/http.md, "How a client should behave": hellos, beats, retries, and a bye sent once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import orjson
 
 from watchdog.core.model import AgentId
 from watchdog.simulation.network import Answered, Network, Route
+from watchdog.simulation.retries import (
+    BACKOFF_S,
+    HELLO,
+    LEAST_BACKOFF_S,
+    ONE_HELLO,
+    POST_TIMEOUT_S,
+    RETRY_S,
+    THROTTLED_COPIES,
+    THROTTLED_S,
+    HelloRule,
+    backing_off,
+)
 
-POST_TIMEOUT_S = 4.0
-QUICK_RETRY_S = (1.0, 4.0)
-"""After a failure it is tried again within this, for `QUICK_FOR_S`."""
-
-QUICK_FOR_S = 20.0
-BACKOFF_S = 15.0
-"""Most of the full-jitter back-off after that."""
-
-THROTTLED_S = 60.0
-"""Between two timers of a hidden page whose main thread beats: browsers throttle it to once a minute."""
+THROTTLED = HelloRule(every_s=0.0, copies=THROTTLED_COPIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +114,64 @@ class Page:
 
     async def run(self) -> None:
         """Beats for ever."""
-        kind, failing_since, failures = "hello", None, 0
+        kind, loading, failing_since, failures = "hello", True, None, 0
         loop = asyncio.get_running_loop()
         while True:
-            await self.awake.wait()
-            reply = await self._network.request(self._route(self), self.message(kind), POST_TIMEOUT_S)
+            reply = await self._send(kind, self._rule(loading=loading))
+            loading = False
             if reply is not None and reply.status == 200:
-                failing_since, failures = None, 0
+                failing_since = None
                 self._gap_s = 0.0
                 told = orjson.loads(reply.body)
                 self._ticket = told.get("ticket", self._ticket)
-                if told["state"] == "unknown":
-                    kind = "hello"
-                    self.incarnation += 1
-                    self._ticket = None
-                    await self._nap(1.0)
+                if told["state"] != "unknown":
+                    kind, failures = "beat", 0
+                    await self._nap(told["next_ms"] / 1000)
                     continue
-                kind = "beat"
-                await self._nap(told["next_ms"] / 1000)
-                continue
+                self.incarnation += 1
+                self._ticket = None
+                if kind == "beat":
+                    kind, loading = "hello", True
+                    continue
             failing_since = loop.time() if failing_since is None else failing_since
             failures += 1
             await self._nap(self._retry_after(reply, loop.time() - failing_since, failures))
 
+    def _rule(self, *, loading: bool) -> HelloRule:
+        """How the next message is sent."""
+        if self.hidden and self._main_driver:
+            return THROTTLED
+        return HELLO if loading else ONE_HELLO
+
+    async def _send(self, kind: str, rule: HelloRule) -> Answered | None:
+        """Sends a message, in copies, until one is answered. Returns the first answer; None when none came in time."""
+        loop = asyncio.get_running_loop()
+        first: asyncio.Future[Answered | None] = loop.create_future()
+
+        def answered(copy: asyncio.Future[Answered | None]) -> None:
+            reply = copy.result()
+            if reply is not None and not first.done():
+                first.set_result(reply)
+
+        for number in range(1, rule.copies + 1):
+            await self.awake.wait()
+            copy = self._network.ask(self._route(self), self.message(kind), POST_TIMEOUT_S)
+            copy.add_done_callback(answered)
+            if number == rule.copies:
+                # The earlier ones are not waited for when this one fails; they are answered or time out before.
+                await asyncio.wait((first, copy), return_when=asyncio.FIRST_COMPLETED)
+            elif rule.every_s > 0:
+                await asyncio.wait([first], timeout=rule.every_s)
+            if first.done():
+                return first.result()
+        return None
+
     def _retry_after(self, reply: Answered | None, failing_for_s: float, failures: int) -> float:
         if reply is not None and reply.retry_after_s:
-            return reply.retry_after_s * self._rng.uniform(1.0, 1.5)
-        if failing_for_s < QUICK_FOR_S:
-            return self._rng.uniform(*QUICK_RETRY_S)
-        return max(0.5, self._rng.random() * min(BACKOFF_S, 2.0 ** min(failures, 10)))
+            return reply.retry_after_s
+        if backing_off(failing_for_s):
+            return max(LEAST_BACKOFF_S, self._rng.random() * min(BACKOFF_S, 2.0 ** min(failures, 10)))
+        return self._rng.uniform(*RETRY_S)
 
     async def _nap(self, seconds: float) -> None:
         """Waits; longer while timers are throttled, and until the machine wakes."""

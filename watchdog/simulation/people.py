@@ -323,6 +323,9 @@ class Person:
             self.account.changes = 0
             # Where a heartbeat that came after it is lost, this is the last sign of life.
             self.account.clicked_at = self.account.chosen_at = self._time()
+        elif not self._place.model.behaviour.lists_offline:
+            # Connect shows nobody who is Offline: who chose it, over which status and when, it does not tell.
+            self.account.chosen_at = float("-inf")
         self._place.model.agent_sets_status(*self.agent, status)
         self.log(f"chooses {status}")
 

@@ -33,7 +33,7 @@ from watchdog.settings import Settings
 from watchdog.simulation.client import VirtualConnect, Watcher
 from watchdog.simulation.disk import DiskWeather, VirtualDisk
 from watchdog.simulation.loop import Owner, spawn
-from watchdog.simulation.network import Answered
+from watchdog.simulation.network import KILLED, Answered
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.metrics import Metrics
@@ -113,7 +113,7 @@ class Process:
         self._ended = asyncio.Event()
         self._stopping = asyncio.Event()
         self._flushing, self._sweeping = asyncio.Event(), asyncio.Event()
-        self._requests: dict[asyncio.Task[None], asyncio.Future[Answered | None]] = {}
+        self._requests: dict[asyncio.Task[None], tuple[bytes, asyncio.Future[Answered | None]]] = {}
 
     def start(self) -> None:
         """Starts it; it listens when its store is open."""
@@ -131,7 +131,7 @@ class Process:
         """A request has arrived at the socket. None: the connection was torn by the process's end."""
         answered: asyncio.Future[Answered | None] = asyncio.get_running_loop().create_future()
         task = spawn(self._answer(body, answered), self.owner)
-        self._requests[task] = answered
+        self._requests[task] = body, answered
         task.add_done_callback(lambda done: self._requests.pop(done, None))
         return answered
 
@@ -155,9 +155,10 @@ class Process:
         self.listening = False
         if self._disk is not None:
             self._disk.dead = True
-        for answered in self._requests.values():
+        for body, answered in list(self._requests.values()):
             if not answered.done():
                 answered.set_result(None)
+                self._around.heard(body, Answered(KILLED, b""))
         self.owner.resume()
         while self.owner.tasks:
             tasks = list(self.owner.tasks)

@@ -29,7 +29,7 @@ from watchdog.simulation.invariants import Invariants, Rate
 from watchdog.simulation.journal import Journal, Violation
 from watchdog.simulation.logs import watched
 from watchdog.simulation.loop import run, spawn
-from watchdog.simulation.network import Answered, Network, Path
+from watchdog.simulation.network import KILLED, Answered, Network, Path
 from watchdog.simulation.page import Leases
 from watchdog.simulation.people import Person
 from watchdog.simulation.plan import Plan
@@ -139,6 +139,7 @@ class World:
         self._forgotten_at = 0.0
         self._outcomes: list[tuple[str, Outcome]] = []
         self.writes: list[tuple[float, str]] = []
+        self._restored_at = 0.0
         self._settled: dict[str, int] = {}
 
     async def run(self, script: Script | None = None) -> Result:
@@ -196,6 +197,7 @@ class World:
             self.writes.append((now, user_id))
             self.invariants.sent(user_id, now)
         else:
+            self._restored_at = now
             self.invariants.restoring(user_id, now)
 
     def took_effect(self) -> None:
@@ -206,7 +208,7 @@ class World:
             self.invariants.logged(calls, self._statuses)
 
     def _written_at(self) -> float:
-        return self.writes[-1][0] if self.writes else 0.0
+        return max(self._restored_at, self.writes[-1][0] if self.writes else 0.0)
 
     def ended(self) -> None:
         """A process has ended: what it was about to write, it may have written."""
@@ -224,6 +226,7 @@ class World:
         self._outcomes.append((action.agent.user_id, action.outcome))
         if action.intent is IntentKind.RESTORE:
             person.account.mistaken_at = None
+            person.account.restoring = False
             return
         if action.outcome is Outcome.HELD:
             return
@@ -253,8 +256,8 @@ class World:
         account = self.people[user_id].account
         session = account.session(said["session_id"])
         if not bye and not (answer.status == 200 and b'"live"' in answer.body):
-            if answer.status == 503 and session.taken:
-                # It waits for the store, and is applied later unless the process dies.
+            if answer.status in (503, KILLED) and session.taken:
+                # It waits for the store, and is applied later unless the process dies; or it died with it in hand.
                 session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
                 if said["incarnation"] == session.incarnation:
                     session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing
@@ -263,6 +266,8 @@ class World:
         if session.taken or not bye:
             taken = Taken(now, self.host.hearing.at(now), ttl, bye, sure)
             accepted = session.accept(taken, said["incarnation"], said["seq"])
+            if not accepted and not bye:
+                session.repeats(taken, said["incarnation"], said["seq"], self.host.hearing.began_at)
         if bye:
             account.must_hold = None
         elif accepted:

@@ -27,6 +27,7 @@ class Session:
         ttl: Seconds of the last renewal; after a restart no lease is longer.
         seen: Wall clock of the last beat that moved it.
         closed: It has said bye; the row is its tombstone.
+        closed_at: When that was, or the start of this process if it was before; its lease may have ended long before.
         hidden: The page was hidden at the last beat.
         main_driver: The page's main thread beats, not a worker.
     """
@@ -34,6 +35,7 @@ class Session:
     __slots__ = (
         "agent",
         "closed",
+        "closed_at",
         "expires_at",
         "hidden",
         "horizon",
@@ -55,6 +57,7 @@ class Session:
         self.ttl = 0.0
         self.seen = Epoch(0.0)
         self.closed = False
+        self.closed_at = NEVER
         self.hidden = False
         self.main_driver = False
 

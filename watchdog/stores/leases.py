@@ -188,6 +188,7 @@ class LeaseTable:
     def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
         """A bye ends the lease. One that comes after the lease has ended by itself lengthens nothing."""
         session.closed = True
+        session.closed_at = clock
         session.incarnation = beat.incarnation
         session.seen = session.agent.seen = seen
         if session.agent.floor > clock and session.agent.mark is not Mark.RELEASED:
@@ -334,7 +335,8 @@ class LeaseTable:
     def _forget_sessions(self, agent: Agent, clock: Observed) -> None:
         keep: list[Session] = []
         for session in agent.sessions:
-            if clock - session.expires_at <= (deadline.TOMBSTONE_S if session.closed else LINGER_S):
+            over_s = clock - session.closed_at if session.closed else clock - session.expires_at
+            if over_s <= (deadline.TOMBSTONE_S if session.closed else LINGER_S):
                 keep.append(session)
                 continue
             agent.floor = max(agent.floor, session.expires_at)

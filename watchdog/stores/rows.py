@@ -242,6 +242,7 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
     session.expires_at = Observed(min(session.horizon, clock + session.ttl))
     session.seen = Epoch(_real(seen))
     session.closed = bool(_whole(closed))
+    session.closed_at = clock
     session.hidden = bool(_whole(hidden))
     session.main_driver = bool(_whole(main_driver))
     return session
