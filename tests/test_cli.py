@@ -97,7 +97,10 @@ def daemon():
             refused = self.headers["authorization"] != "Bearer admin"
             hold = {"group": "all", "state": "ordered", "agents": 3, "why": "An operator holds.", "next_step": "Over."}
             answer = {"detail": "Send an admin token."} if refused else {"state": "ordered", "held": 3, "holds": [hold]}
-            self.send_response(401 if refused else 200)
+            wrong = body.get("instance_id") == ""
+            if wrong:
+                answer = {"detail": "instance_id: too short"}
+            self.send_response(422 if wrong else 401 if refused else 200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
@@ -137,6 +140,37 @@ def test_hold_and_release_ask_a_running_daemon(daemon, tmp_path):
         ("/v1/brake", "Bearer admin", {"state": "hold", "for_s": 5400.0, "reason": "new proxy"}),
         ("/v1/brake", "Bearer admin", {"state": "released", "for_s": 600.0, "reason": "", "instance_id": "i-1"}),
     ]
+
+
+def test_an_empty_instance_is_no_order_for_all(daemon):
+    url, asked = daemon
+    done = watchdog("release", "--instance", "", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "too short" in done.stderr
+    assert asked[0][2]["instance_id"] == ""
+
+
+def test_a_daemon_that_is_not_there_and_a_wrong_token_end_with_1(daemon):
+    url, _ = daemon
+    assert watchdog("hold", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "wrong"}).returncode == 1
+    done = watchdog("hold", "--url", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert ".." not in done.stderr.replace("127.0.0.1", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--seed", "1", "--seeds", "3"), "--seed"),
+        (("--session-ttl", "20"), "3 times"),
+        (("--session-ttl", "inf"), "session-ttl"),
+        (("--session-end-timer", "1e308"), "session-end-timer"),
+    ],
+)
+def test_what_cannot_be_simulated_is_bad_usage(arguments, said):
+    done = watchdog("simulate", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 def test_restore_asks_a_running_daemon(daemon):

@@ -382,7 +382,7 @@ async def test_while_connections_are_turned_away_the_clock_stands_and_it_is_told
 @pytest.mark.looptime
 async def test_a_hold_says_that_live_sessions_are_refused(parts: Parts) -> None:
     await parts.store.open(instant())
-    parts.health.refusals = Refusals(lambda: instant().epoch)
+    parts.health.refusals = Refusals(lambda: instant().epoch, lambda: 0.0)
     for number in range(40):
         parts.buffer.submit(Beat(AgentId(INSTANCE, f"agent-{number}"), session(number), ttl=TTL))
     await sweeps(parts, TTL - 1)

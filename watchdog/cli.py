@@ -18,10 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from watchdog import __version__
-from watchdog.errors import RecordingError, SettingsError, WatchdogError
+from watchdog.errors import DaemonError, RecordingError, SettingsError, WatchdogError
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
+MAX_S = 86_400.0
+"""Longest timers that can be tried: the longest that the daemon takes."""
+
+LEAST_INTERVALS = 3
+"""A TTL has at least so many intervals."""
 
 DAEMON_URL = "http://127.0.0.1:8080"
 """Where the daemon listens by default."""
@@ -44,7 +49,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_USAGE)
     except WatchdogError as error:
         _complain(error)
-        sys.exit(EXIT_FAULT)
+        sys.exit(EXIT_USAGE if isinstance(error, DaemonError) and error.usage else EXIT_FAULT)
     sys.exit(0)
 
 
@@ -131,21 +136,30 @@ def simulate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
     first: Annotated[int, typer.Option("--from", min=0, help="The first seed.")] = 0,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="With --check: replay one world, with its transcript.")
+        int | None,
+        typer.Option(min=0, help="With --check: replay one world, with its transcript. Compare: another day."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the invariants.")] = False,  # noqa: FBT002
     jobs: Annotated[int | None, typer.Option(min=1, help="Check: processes side by side; one on each core.")] = None,
     agents: Annotated[int, typer.Option(min=1, max=100_000, help="Compare: how many agents.")] = 1_000,
     hours: Annotated[float, typer.Option(min=0.1, max=100, help="Compare: how long they work.")] = 8.0,
     loss: Annotated[float, typer.Option(min=0, max=0.9, help="Compare: part of the requests that is lost.")] = 0.01,
-    session_end_timer: Annotated[float, typer.Option(min=0, help="Compare: this SESSION_END_TIMER and others.")] = 5.0,
-    session_ttl: Annotated[float, typer.Option(min=1, help="Compare: this SESSION_TTL and others.")] = 35.0,
-    heartbeat_interval: Annotated[float, typer.Option(min=1, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
-    connect_rate: Annotated[float, typer.Option(min=0.1, help="Compare: CONNECT_RATE.")] = 2.0,
+    session_end_timer: Annotated[
+        float, typer.Option(min=0, max=MAX_S, help="Compare: this SESSION_END_TIMER and others.")
+    ] = 5.0,
+    session_ttl: Annotated[float, typer.Option(min=1, max=MAX_S, help="Compare: this SESSION_TTL and others.")] = 35.0,
+    heartbeat_interval: Annotated[float, typer.Option(min=1, max=3_600, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
+    connect_rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Compare: CONNECT_RATE.")] = 2.0,
     html: _Html = None,
     explain: Annotated[bool, typer.Option("--explain", help="Only what lost requests cost, computed.")] = False,  # noqa: FBT002
 ) -> None:
     """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
+    if seed is not None and seeds is not None:
+        raise typer.BadParameter("names one world, and --seeds many: leave one of them out", param_hint="--seed")
+    if session_ttl < LEAST_INTERVALS * heartbeat_interval:
+        raise typer.BadParameter(
+            f"takes at least {LEAST_INTERVALS} times --heartbeat-interval, like the daemon", param_hint="--session-ttl"
+        )
     if seed is not None and check:
         from watchdog.simulation.check import replay
 
@@ -233,13 +247,14 @@ def record(
 def replay(
     file: Annotated[Path, typer.Argument(help="What `watchdog record` wrote.")],
     session_end_timer: Annotated[
-        float | None, typer.Option(min=0, help="This SESSION_END_TIMER and others; by default the recorded one.")
+        float | None,
+        typer.Option(min=0, max=MAX_S, help="This SESSION_END_TIMER and others; by default the recorded one."),
     ] = None,
     session_ttl: Annotated[
-        float | None, typer.Option(min=1, help="This SESSION_TTL and others; by default the recorded one.")
+        float | None, typer.Option(min=1, max=MAX_S, help="This SESSION_TTL and others; by default the recorded one.")
     ] = None,
     connect_rate: Annotated[
-        float | None, typer.Option(min=0.1, help="CONNECT_RATE; by default the recorded one.")
+        float | None, typer.Option(min=0.1, max=10_000, help="CONNECT_RATE; by default the recorded one.")
     ] = None,
     html: _Html = None,
 ) -> None:
@@ -261,7 +276,7 @@ def _order(
         for_s = seconds(for_)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
-    body = {"state": state, "for_s": for_s, "reason": reason, **({"instance_id": instance} if instance else {})}
+    body = {"state": state, "for_s": for_s, "reason": reason, **({} if instance is None else {"instance_id": instance})}
     answer = ask("PUT", url, "/v1/brake", admin_token(token_file), body)
     if as_json:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -285,7 +300,7 @@ def restore(
     from watchdog.settings import admin_token
     from watchdog.values import ago
 
-    body = {"since": ago(since), "silent": silent, **({"instance_id": instance} if instance else {})}
+    body = {"since": ago(since), "silent": silent, **({} if instance is None else {"instance_id": instance})}
     answer = ask("POST", url, "/v1/restore", admin_token(token_file), body)
     if as_json:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))

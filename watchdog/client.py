@@ -8,6 +8,9 @@ import httpx
 
 from watchdog.errors import DaemonError
 
+USAGE = frozenset({400, 404, 422})
+"""Statuses of an answer that says that the request is wrong."""
+
 TIMEOUT_S = 10.0
 """The daemon answers within its flush, which is 1 s late at most before it says so."""
 
@@ -32,7 +35,8 @@ def ask(method: str, url: str, path: str, token: str | None, body: dict[str, Any
     try:
         answer = httpx.request(method, url.rstrip("/") + path, json=body, headers=headers, timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DaemonError(f"No daemon answers at {url}: {error}. Name another address with --url.") from None
+        reason = str(error).rstrip(".")
+        raise DaemonError(f"No daemon answers at {url}: {reason}. Name another address with --url.") from None
     try:
         found = answer.json()
     except ValueError:
@@ -40,4 +44,5 @@ def ask(method: str, url: str, path: str, token: str | None, body: dict[str, Any
     if answer.is_success:
         return found
     detail = found.get("detail") if isinstance(found, dict) else None
-    raise DaemonError(f"{url} refused ({answer.status_code}): {detail or 'it is no watchdog that answers there.'}")
+    text = f"{url} refused ({answer.status_code}): {detail or 'it is no watchdog that answers there.'}"
+    raise DaemonError(text, usage=detail is not None and answer.status_code in USAGE)

@@ -188,7 +188,15 @@ class DaemonError(WatchdogError):
 
     Raised by commands that talk to a daemon; nothing is known of its effect when there was no answer. The text says
     what to look at: the address, the token, or what the daemon said.
+
+    Attributes:
+        usage: What was asked for makes no sense (400, 404, 422): asking again helps nobody.
     """
+
+    def __init__(self, text: str, *, usage: bool = False) -> None:
+        """Keeps the text for people."""
+        super().__init__(text)
+        self.usage = usage
 
 
 class CallAborted(WatchdogError):

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import httpx
 
+from watchdog.client import USAGE
 from watchdog.errors import DaemonError, WatchdogError
 
 SILENCE_S = 30.0
@@ -37,7 +38,8 @@ def record(url: str, token: str | None, for_s: float, path: Path) -> int:
             "GET", url.rstrip("/") + "/v1/record", params={"for_s": for_s}, headers=headers, timeout=timeout
         ) as answer:
             if not answer.is_success:
-                raise DaemonError(f"{url} refused ({answer.status_code}): {_detail(answer.read())}")
+                text = f"{url} refused ({answer.status_code}): {_detail(answer.read())}"
+                raise DaemonError(text, usage=answer.status_code in USAGE)
             with path.open("xb") as file:
                 return _Copy(file).run(answer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

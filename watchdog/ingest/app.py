@@ -209,6 +209,10 @@ def _operators(
         since = read_since(str(order.since))
         if since is None:
             raise MessageError(400, "Bad Request", "`since` is empty. Say from when on changes are to be undone.")
+        if since > now().epoch:
+            raise MessageError(
+                400, "Bad Request", "`since` is in the future. Say from when on changes are to be undone."
+            )
         found = await store.restore(since, order.instance_id, silent=order.silent, instant=now())
         return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 

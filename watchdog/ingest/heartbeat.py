@@ -116,7 +116,7 @@ class FastLane:
             random: Numbers from 0 to 1, for jitter.
             recordings: Told what was taken, while one runs; None where nobody can record.
         """
-        self.refusals = Refusals(epoch)
+        self.refusals = Refusals(epoch, buffer.time)
         self._store = store
         self._buffer = buffer
         self._gate = gate

@@ -40,6 +40,10 @@ def read_agent(text: str) -> AgentId | None:
         raise _bad("`agent` takes an agent's ARN, or INSTANCE-ID/USER-ID.") from None
 
 
+LAST = 253_402_300_799.0
+"""The end of the year 9999, after which there are no dates."""
+
+
 def read_since(text: str) -> Epoch | None:
     """An instant, as RFC 3339 with an offset or as seconds since 1970.
 
@@ -52,7 +56,7 @@ def read_since(text: str) -> Epoch | None:
         seconds = float(text)
     except ValueError:
         seconds = _of_rfc3339(_LOST_PLUS.sub("+", text))
-    if not math.isfinite(seconds):
+    if not 0 <= seconds <= LAST:
         raise _bad("`since` takes RFC 3339 with an offset, like 2026-01-31T12:00:00Z, or seconds since 1970.")
     return Epoch(seconds)
 

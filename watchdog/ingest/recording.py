@@ -180,6 +180,9 @@ class Recordings:
             each.end("the daemon stopped")
 
     async def _run(self, recording: Recording) -> AsyncIterator[bytes]:
+        if len(self.running) >= MAX_AT_ONCE:
+            # Others were asked for at the same moment.
+            recording.end(f"{MAX_AT_ONCE} recordings run already")
         self.running.append(recording)
         try:
             async for lines in recording.lines():

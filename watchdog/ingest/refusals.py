@@ -14,15 +14,17 @@ class Refusals:
     """Refusals that began with a live session's, for as long as any go on.
 
     Attributes:
-        epoch: The wall clock.
+        epoch: The wall clock, for people.
+        time: Seconds that no wall clock moves.
         since: When they began; None before.
         count: How many there were since.
     """
 
     epoch: Callable[[], Epoch]
+    time: Callable[[], float]
     since: Epoch | None = None
     count: int = 0
-    _last: Epoch = Epoch(0.0)
+    _last: float = 0.0
 
     def note(self, *, live: bool) -> None:
         """Counts a refusal. Later ones are of sessions that have run out because of the first: they count, too."""
@@ -31,9 +33,9 @@ class Refusals:
         if not self.going_on:
             self.since, self.count = self.epoch(), 0
         self.count += 1
-        self._last = self.epoch()
+        self._last = self.time()
 
     @property
     def going_on(self) -> bool:
         """Whether there were any in the last `OVER_S`."""
-        return self.since is not None and self.epoch() - self._last < OVER_S
+        return self.since is not None and self.time() - self._last < OVER_S

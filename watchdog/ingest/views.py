@@ -5,7 +5,7 @@ Names and meanings are the public interface: adding is free, changing is a relea
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -111,7 +111,7 @@ class BrakeIn(BaseModel):
     state: Literal["hold", "released"]
     for_s: float = Field(ge=0, le=MAX_ORDER_S, allow_inf_nan=False)
     instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
-    reason: str = Field(default="", max_length=500)
+    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
 
 
 class RestoreIn(BaseModel):
@@ -119,7 +119,7 @@ class RestoreIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: str | float
+    since: str | Annotated[float, Field(strict=True)]
     instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
     silent: bool = False
 
