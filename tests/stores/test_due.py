@@ -100,6 +100,19 @@ def test_agents_of_others_are_counted_by_instance_and_offered_to_nobody():
     assert due_line.foreign == frozenset()
 
 
+class Restored(Agent):
+    """Its former status is being set again."""
+
+    restoring = True
+
+
+def test_whoever_is_being_restored_is_not_offered() -> None:
+    due_line, anna = line(), Restored(AgentId("main", "anna"))
+    anna.ends_at = Observed(10.0)
+    due_line.add(anna)
+    assert (first(due_line), due_line.backlog) == ([], 1)
+
+
 class Watched(Agent):
     """Counts how often it is looked at."""
 
