@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from watchdog.connect.answers import Seen, Status, StatusType, answered_at, classify, parse_status, parse_user
 from watchdog.connect.api import Instance
 from watchdog.connect.directory import resolve
-from watchdog.connect.queue import Level, Rank, Turns, choose, level, rooms
+from watchdog.connect.queue import Level, Rank, Turns, level, rooms
 from watchdog.connect.verdict import Finding, Settle, Step, after_write, before_write, find
-from watchdog.core.model import AgentId, Due, Epoch, Intent, IntentKind, Observed, Outcome
+from watchdog.core.model import Epoch, Intent, IntentKind, Observed, Outcome
 from watchdog.errors import (
     ConnectCredentials,
     ConnectDenied,
@@ -125,33 +125,26 @@ def test_room_is_for_all_who_fit_and_else_an_equal_part(due, busy, capacity):
 
 
 @given(
-    levels=st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(list(Level)[1:]), max_size=12), max_size=3),
-    room=st.integers(0, 8),
+    levels=st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(list(Level)), max_size=12), max_size=3),
 )
-def test_instances_take_turns_and_the_unseen_come_after_all_others(levels, room):
-    ranked = {
-        name: sorted(
-            (
-                (Rank(each, Observed(float(at))), Due(AgentId(name, str(at)), 1, Observed(float(at))))
-                for at, each in enumerate(found)
-            ),
-            key=lambda item: item[0],
-        )
-        for name, found in levels.items()
-    }
-    chosen = choose(ranked, dict.fromkeys(ranked, room), Turns())
-    rank_of = {due.agent: rank for each in ranked.values() for rank, due in each}
-    assert len(chosen) == sum(min(room, len(each)) for each in ranked.values())
-    last = [rank_of[due.agent].level is Level.LAST for due in chosen]
-    assert last == sorted(last)
-    for name in ranked:
-        mine = [rank_of[due.agent] for due in chosen if due.agent.instance_id == name]
-        assert mine == sorted(mine)
-    # while each of two instances has somebody of the same class left, neither is served twice in a row
-    first = [due.agent.instance_id for due, unseen in zip(chosen, last, strict=True) if not unseen]
-    for at in range(len(first) - 1):
-        if first[at] == first[at + 1]:
-            assert set(first[at + 2 :]) <= {first[at]}
+def test_undos_are_first_then_instances_take_turns_and_the_unseen_come_after_all_others(levels):
+    waiting = [(name, Rank(each, Observed(float(at)))) for name, of in levels.items() for at, each in enumerate(of)]
+    turns, served = Turns(), []
+    while waiting:
+        waiting.sort(key=lambda item: turns.key(*item))
+        served.append(waiting.pop(0))
+        turns.serve(served[-1][0])
+    apart = [(rank.level is Level.LAST) - (rank.level is Level.UNDO) for _, rank in served]
+    assert apart == sorted(apart)
+    for each in (-1, 0, 1):
+        names = [name for (name, _), of in zip(served, apart, strict=True) if of == each]
+        # while each of two instances has somebody of the same class left, neither is served twice in a row
+        for at in range(len(names) - 1):
+            if names[at] == names[at + 1]:
+                assert set(names[at + 2 :]) <= {names[at]}
+        for name in set(names):
+            mine = [rank for (other, rank), of in zip(served, apart, strict=True) if (other, of) == (name, each)]
+            assert mine == sorted(mine)
 
 
 # Which status is meant.

@@ -70,8 +70,9 @@ def test_any_call_about_a_present_agent_counts_even_one_that_was_refused(write: 
     assert verdict.happened == "written to"
 
 
-def test_a_history_that_tells_of_a_change_to_a_present_agent_is_reported():
-    assert not judge(UNTOUCHED, replace(PRESENT, outcomes=("confirmed",)), TIMING).ok
+@pytest.mark.parametrize("outcome", ["confirmed", "next_status"])
+def test_a_history_that_tells_of_a_change_to_a_present_agent_is_reported(outcome: str):
+    assert not judge(UNTOUCHED, replace(PRESENT, outcomes=(outcome,)), TIMING).ok
 
 
 def test_an_intent_that_was_dropped_because_the_agent_returned_is_no_touch():
@@ -184,6 +185,11 @@ def test_a_pause_before_or_after_excuses_nothing(at: float):
 
 def test_a_pause_does_not_allow_to_be_early():
     assert not judge(AFTER_BYE, ghost(Ending.BYE, 2.5), TIMING, [Pause(T + 1, 1.0)]).ok
+
+
+def test_nobody_was_set_too_early_who_was_gone_for_long_enough_though_the_clock_is_said_to_have_stood():
+    """A pause is told when it is over, and may have begun before the agent left."""
+    assert judge(AFTER_BYE, ghost(Ending.BYE, 3.4), TIMING, [Pause(T + 1, 1.0)]).ok
 
 
 def test_a_restart_gives_a_silent_agent_the_whole_time_again_but_not_one_who_said_bye():

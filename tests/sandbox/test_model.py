@@ -115,6 +115,13 @@ def test_a_hiding_fault_acts_or_not_and_answers_or_not(model, instance, agents, 
     assert (model.calls()[-1].outcome, model.calls()[-1].effective) == (outcome, status == "Offline")
 
 
+def test_a_fault_whose_kind_is_told_by_its_name_is_the_same_fault():
+    assert Fault("delay", delay_s=3.0) == Fault(FaultKind.DELAY, delay_s=3.0)
+    assert Fault("delay").kind is FaultKind.DELAY
+    with pytest.raises(ValueError, match="'late' is not a valid FaultKind"):
+        Fault("late")
+
+
 def test_a_delayed_call_takes_effect_when_it_is_performed(model, clock, instance, agents):
     model.add_fault(Fault(FaultKind.DELAY, delay_s=3.0))
     params = {

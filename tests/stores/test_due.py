@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from watchdog.core.model import AgentId, Observed, Running
+from tests.contract.world import TIMER, TTL, session
+from watchdog.core.model import AgentId, Beat, Epoch, Observed, Running
 from watchdog.stores.due import FEW, DueLine
 from watchdog.stores.facts import Agent
-
-TIMER = 5.0
+from watchdog.stores.leases import LeaseTable
 
 
 def agent(number: int, ends_at: float, instance_id: str = "main") -> Agent:
@@ -100,6 +100,19 @@ def test_agents_of_others_are_counted_by_instance_and_offered_to_nobody():
     assert due_line.foreign == frozenset()
 
 
+class Restored(Agent):
+    """Its former status is being set again."""
+
+    restoring = True
+
+
+def test_whoever_is_being_restored_is_not_offered() -> None:
+    due_line, anna = line(), Restored(AgentId("main", "anna"))
+    anna.ends_at = Observed(10.0)
+    due_line.add(anna)
+    assert (first(due_line), due_line.backlog) == ([], 1)
+
+
 class Watched(Agent):
     """Counts how often it is looked at."""
 
@@ -128,3 +141,17 @@ def test_of_many_only_the_first_are_looked_at_though_as_many_have_gone():
     assert len(first(due_line, 100)) == 100
     # Those who have gone are taken out when they are as many as the others.
     assert Watched.looks <= 100 + 5_000 + FEW
+
+
+def test_whoever_returns_or_is_forgotten_is_not_in_the_line_of_the_table() -> None:
+    table = LeaseTable(TIMER, serves=lambda agent_id: agent_id.instance_id == "main")
+    anna, bert, former = AgentId("main", "anna"), AgentId("main", "bert"), AgentId("former", "carl")
+    for number, who in enumerate((anna, bert, former)):
+        table.apply(Beat(who, session(number), ttl=TTL), Observed(0.0), Epoch(0.0))
+    table.expire(Observed(TTL + TIMER + 1.0))
+    assert (first(table.line), table.line.foreign) == ([anna, bert], {"former"})
+    table.apply(Beat(anna, session(0), ttl=TTL), Observed(TTL + TIMER + 2.0), Epoch(0.0))
+    assert (first(table.line), table.line.backlog) == ([bert], 1)
+    table.forget(table.agents[bert])
+    table.forget(table.agents[former])
+    assert (first(table.line), table.line.backlog, table.line.foreign) == ([], 0, frozenset())

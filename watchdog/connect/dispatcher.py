@@ -70,7 +70,6 @@ class DispatcherConfig:
         reconcile: What is done about agents whom nobody has seen (RECONCILE); None looks for none.
         return_window_s: Longest time from a change to its undo (RETURN_WINDOW).
         lease_s: Seconds of the lease of an agent who is restored without being heard (SESSION_TTL).
-        max_agents: Most agents in hand at a time, those that are read back included.
     """
 
     owner: str
@@ -82,7 +81,6 @@ class DispatcherConfig:
     reconcile: ReconcileRules | None = None
     return_window_s: float = 900.0
     lease_s: float = 35.0
-    max_agents: int = 2_000
 
 
 @dataclass(slots=True)
@@ -233,9 +231,7 @@ class Dispatcher:
             agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
         )
         for chosen in self._selection.choose(waiting, unserved):
-            # A probe is not turned away: the gate is shut to all others until it is done.
-            if chosen.probe or len(self._running) < self._config.max_agents:
-                self._start(chosen)
+            self._start(chosen)
 
     async def drain(self, timeout_s: float) -> None:
         """Stops claiming, lets what is past its intent end as far as the time allows, and releases the rest.

@@ -6,12 +6,12 @@ Pure, but for the turns of the instances, which count. Nothing is awaited here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
 from watchdog.connect.answers import Seen, StatusType
-from watchdog.core.model import Due, Observed
+from watchdog.core.model import Observed
 
 
 class Level(IntEnum):
@@ -92,25 +92,3 @@ def rooms(due: Mapping[str, int], busy: Mapping[str, int], capacity: int) -> dic
     sharing = sum(1 for instance_id in due.keys() | busy.keys() if due.get(instance_id, 0) + busy.get(instance_id, 0))
     part = max(1, math.ceil(capacity / max(1, sharing)))
     return {instance_id: max(0, part - busy.get(instance_id, 0)) for instance_id in due}
-
-
-def choose(ranked: Mapping[str, Sequence[tuple[Rank, Due]]], room: Mapping[str, int], turns: Turns) -> list[Due]:
-    """The agents to claim now, in order; `turns` has served their instances then.
-
-    Args:
-        ranked: By instance, in the order of their ranks.
-        room: How many of each instance at most.
-        turns: Of the instances that share the quota.
-    """
-    left = dict(room)
-    at = dict.fromkeys(ranked, 0)
-    chosen: list[Due] = []
-    while True:
-        open_ = [each for each in ranked if left.get(each, 0) > 0 and at[each] < len(ranked[each])]
-        if not open_:
-            return chosen
-        best = min(open_, key=lambda each: turns.key(each, ranked[each][at[each]][0]))
-        chosen.append(ranked[best][at[best]][1])
-        at[best] += 1
-        left[best] -= 1
-        turns.serve(best)

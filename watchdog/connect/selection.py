@@ -16,7 +16,7 @@ import structlog
 from watchdog.connect.answers import Status
 from watchdog.connect.circuit import Circuits, Gate
 from watchdog.connect.directory import Directory, Unresolved
-from watchdog.connect.queue import Level, Rank, Turns, choose, level, rooms
+from watchdog.connect.queue import Level, Rank, level, rooms
 from watchdog.connect.scopes import Scopes
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.core.model import Boot, Due, Instant
@@ -44,17 +44,15 @@ class Chosen:
         due: Who.
         target: The status to set.
         rank: The place in the queues for tokens.
-        probe: Its calls probe an open circuit.
     """
 
     due: Due
     target: Status
     rank: Rank
-    probe: bool = False
 
 
 class Selection:
-    """Chooses, tick by tick. Keeps nothing of a tick but whose turn it is."""
+    """Chooses, tick by tick. Keeps nothing of a tick."""
 
     def __init__(
         self,
@@ -85,13 +83,12 @@ class Selection:
         self._rate = rate
         self._random = random
         self._now = now
-        self._turns: dict[str, Turns] = {}
         # None while a survey runs, else when the next one may begin.
         self._surveys: dict[str, Boot | None] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     def choose(self, waiting: Sequence[Due], unserved: Mapping[str, int]) -> list[Chosen]:
-        """The agents to claim now, in order.
+        """The agents to claim now, those of each instance in order.
 
         Args:
             waiting: Due agents of the instances that are served who are not in hand, oldest deadline first.
@@ -126,16 +123,17 @@ class Selection:
                     # Any of them: the one that waits longest may be the one that is refused.
                     first = waiting[int(self._random() * len(waiting)) % len(waiting)]
                     self._circuits.probe(first.agent, places, target.id)
-                    chosen.append(Chosen(first, target, Rank(Level.SOON, first.deadline), probe=True))
+                    chosen.append(Chosen(first, target, Rank(Level.SOON, first.deadline)))
                 case Gate.SHUT:
                     pass
         busy = {each: count for each, count in unserved.items() if self._scopes.get(each) == scope}
         capacity = max(1, int(self._rate(scope) * CLAIM_AHEAD_S))
         room = rooms({instance_id: len(waiting) for instance_id, waiting in ready.items()}, busy, capacity)
-        ranked = {each: self._ranked(each, waiting, room[each]) for each, waiting in ready.items()}
-        ranks = {due_.agent: rank for ranks_ in ranked.values() for rank, due_ in ranks_}
-        next_ = choose(ranked, room, self._turns.setdefault(scope, Turns()))
-        return [*chosen, *(Chosen(each, targets[each.agent.instance_id], ranks[each.agent]) for each in next_)]
+        for instance_id, waiting in ready.items():
+            # Whose turn it is among the instances is told when a token comes.
+            ranked = self._ranked(instance_id, waiting, room[instance_id])
+            chosen += [Chosen(each, targets[instance_id], rank) for rank, each in ranked]
+        return chosen
 
     def _target(self, instance_id: str, places: Sequence[str]) -> Status | None:
         """The target, or None while there is none. What could not be listed is listed again from time to time."""

@@ -156,6 +156,10 @@ class Fault:
     times: int | None = None
     delay_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Make a kind of a kind's name, as a plain string would match nothing; ValueError if there is no such kind."""
+        object.__setattr__(self, "kind", FaultKind(self.kind))
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
