@@ -226,6 +226,9 @@ class SessionAccount:
             until = min(at + ttl, then)
             if self.bye_at is not None:
                 until = min(until, self.bye_at)
+            if self.ended_at is not None and not self.taken:
+                # Opened and gone while no process was there: nobody can know of it.
+                until = min(until, self.ended_at)
             if until > begin and at < end:
                 yield at, until
 
