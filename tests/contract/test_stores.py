@@ -193,8 +193,7 @@ async def test_a_tombstone_holds_against_beats_in_flight(world: World) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_tombstone_holds_for_five_minutes_from_the_bye_however_long_the_lease_was_over(
-    world: World,
-    restarted: bool,  # noqa: FBT001 - a column of the table
+    world: World, *, restarted: bool
 ) -> None:
     await world.beat(seq=1)
     await world.wait(TTL + TIMER + 1)

@@ -91,6 +91,24 @@ async def test_a_long_time_without_a_process_counts_for_the_window(world):
     assert await undos(world) == []
 
 
+async def test_a_beat_that_comes_after_the_bye_of_a_forgotten_session_shows_nothing(world):
+    await set_away(world)
+    await world.wait(700)
+    await world.bye()
+    await world.beat(gap_ms=0)
+    assert await undos(world) == []
+
+
+async def test_a_return_while_the_wall_clock_is_ahead_is_no_mistake_after_it_is_set_right(world):
+    await set_away(world)
+    world.wall += 3_600.0
+    await world.wait(60)
+    await world.beat(number=7)
+    world.wall -= 3_600.0
+    await world.restart()
+    assert await undos(world) == []
+
+
 async def test_a_return_before_the_outcome_is_a_mistake_at_once(world):
     await world.beat()
     await world.bye()

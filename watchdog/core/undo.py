@@ -271,6 +271,12 @@ def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
     return replace(after, ordered_until=None, undo=Undo(why, now.epoch, beat.gap_ms, silence_s))
 
 
+def left(change: Change, session_id: bytes) -> Change:
+    """The change after a bye of a session that the store has forgotten: what of it comes later was made before."""
+    sessions = tuple(each for each in change.sessions if each.session_id != session_id)
+    return change if len(sessions) == len(change.sessions) else replace(change, sessions=sessions)
+
+
 def _mistake(change: Change, left: Left | None, gap_ms: float | None) -> Why | None:
     """What the first beat of a session says that the agent had before."""
     if left is None or change.former is None:

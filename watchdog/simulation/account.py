@@ -173,7 +173,7 @@ class SessionAccount:
         ended_at: Real time of the page's end, by bye or by silence; None while it beats.
         bye_at: Real time at which the bye was sent, if one was.
         surely: The highest seq of that incarnation that was certainly applied; a higher one was answered with an error.
-        repeated: Heard time until which its lease may last if a repeated beat was taken for a new one.
+        perhaps: Heard time until which its lease may last if a beat was applied of which nobody knows whether it was.
         doubt: Heard time of the end of its lease if a beat is applied that was answered with an error, and that renews
             for less than the one before; None when there is none since the last that was accepted.
     """
@@ -186,7 +186,7 @@ class SessionAccount:
     ended_at: float | None = None
     bye_at: float | None = None
     doubt: float | None = None
-    repeated: float = float("-inf")
+    perhaps: float = float("-inf")
 
     def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
         """Notes an accepted message. False: it was an old one, which counts for nothing."""
@@ -214,7 +214,7 @@ class SessionAccount:
         the file has of a session's seq is up to a minute old.
         """
         if incarnation == self.incarnation and (seq > self.surely or began_at > self.taken[-1].at):
-            self.repeated = max(self.repeated, taken.heard + taken.ttl)
+            self.perhaps = max(self.perhaps, taken.heard + taken.ttl)
 
     def spans(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
         """When the page was there, in real time, as far as it touches `begin` to `end`.
@@ -226,6 +226,9 @@ class SessionAccount:
             until = min(at + ttl, then)
             if self.bye_at is not None:
                 until = min(until, self.bye_at)
+            if self.ended_at is not None and not self.taken:
+                # Opened and gone while no process was there: nobody can know of it.
+                until = min(until, self.ended_at)
             if until > begin and at < end:
                 yield at, until
 
@@ -345,9 +348,9 @@ class AgentAccount:
 
     def lease_heard(self, now: float) -> float:
         """The latest heard time until which the daemon may believe that the agent is there, but for its grace."""
-        repeated = max((each.repeated for each in self.sessions.values()), default=float("-inf"))
+        perhaps = max((each.perhaps for each in self.sessions.values()), default=float("-inf"))
         # A bye may have been under way, and a beat may just have come.
-        return max(repeated, self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
+        return max(perhaps, self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
 
     def let_through_at(self) -> float:
         """Real time of the last attempt that the network let through."""

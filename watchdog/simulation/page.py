@@ -43,6 +43,8 @@ class Page:
         session_id: A UUID.
         hidden: The browser throttles it, if its main thread beats.
         awake: Its machine is not asleep.
+        sent: How many requests were sent.
+        passed: The number of the latest of them that the network let through.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Page:
         self.awake = asyncio.Event()
         self.awake.set()
         self.incarnation = 0
+        self.sent = self.passed = 0
         self._network = network
         self._route = route
         self._leases = leases

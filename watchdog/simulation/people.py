@@ -151,9 +151,13 @@ class Person:
         # Whether a longer TTL was granted, only the answer tells.
         ttl_s = min(page.ttl_s, self._place.leases.ttl_s)
 
+        page.sent += 1
+        number = page.sent
+
         def passed() -> None:
-            # A beat that was under way when its page said bye proves nothing.
-            if page in self.pages:
+            # One that was under way when its page said bye proves nothing, nor one that a later one has overtaken.
+            if page in self.pages and number > page.passed:
+                page.passed = number
                 self.account.attempt(page.session_id, self._time(), ttl_s)
 
         late_s = self._rng.uniform(0.5, LATE_S) if self._habits.late and self._rng.random() < 0.3 else 0.0
@@ -323,10 +327,11 @@ class Person:
             self.account.changes = 0
             # Where a heartbeat that came after it is lost, this is the last sign of life.
             self.account.clicked_at = self.account.chosen_at = self._time()
-        elif not self._place.model.behaviour.lists_offline:
-            # Connect shows nobody who is Offline: who chose it, over which status and when, it does not tell.
-            self.account.chosen_at = float("-inf")
         self._place.model.agent_sets_status(*self.agent, status)
+        hidden = not self._place.model.behaviour.lists_offline or self._place.model.next_status_name(*self.agent)
+        if status == "Offline" and hidden:
+            # Connect shows nobody who is Offline, and of a next status not since when: nobody can tell who chose it.
+            self.account.chosen_at = float("-inf")
         self.log(f"chooses {status}")
 
     def log(self, what: str) -> None:

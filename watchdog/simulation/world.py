@@ -256,8 +256,10 @@ class World:
         account = self.people[user_id].account
         session = account.session(said["session_id"])
         if not bye and not (answer.status == 200 and b'"live"' in answer.body):
-            if answer.status in (503, KILLED) and session.taken:
+            if answer.status in (503, KILLED):
                 # It waits for the store, and is applied later unless the process dies; or it died with it in hand.
+                session.perhaps = max(session.perhaps, self.host.hearing.at(now) + ttl)
+            if answer.status in (503, KILLED) and session.taken:
                 session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
                 if said["incarnation"] == session.incarnation:
                     session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing

@@ -53,21 +53,24 @@ class Changes:
         """Goes on with what an earlier process had written."""
         for change in found:
             agent = self._table.agents.get(change.agent)
-            if agent is None:
+            if agent is None or not self._matters(change, now):
                 continue
             if change.undo is None and change.back_at is None and agent.epoch != change.epoch:
                 # Every later return writes `back_at` together with the epoch: this one came while it was settled.
                 self._table.put_change(agent, rules.crossed(change, now.epoch))
-            elif self._matters(change, now):
+            else:
                 self._table.keep_change(agent, change)
 
     def forget_old(self, now: Now) -> None:
-        """Forgets, in memory, what no beat can change any more."""
+        """Forgets, in memory, what no beat can change any more, whatever becomes of the wall clock."""
         if now.running - self._looked_at < FORGET_S:
             return
         self._looked_at = now.running
         for agent in list(self._table.changed.values()):
-            if agent.change is not None and not self._matters(agent.change, now):
+            change = agent.change
+            if change is None or self._matters(change, now):
+                continue
+            if now.running - change.running > self._window_s:
                 self._table.keep_change(agent, None)
 
     def _matters(self, change: Change, now: Now) -> bool:

@@ -103,6 +103,8 @@ class LeaseTable:
             session = self._renew(session, beat, clock, seen, opened=verdict is Verdict.OPENED)
         elif verdict is Verdict.CLOSED and session is not None:
             self._close(session, beat, clock, seen)
+        elif verdict is Verdict.CLOSED:
+            self._left(beat)
         if session is None or session.closed or verdict is Verdict.FOREIGN:
             return Reply(verdict, live=False, left_s=0.0)
         left = max(0.0, session.expires_at - clock)
@@ -147,6 +149,14 @@ class LeaseTable:
             if change is not agent.change:
                 self.put_change(agent, change)
         return session
+
+    def _left(self, beat: Beat) -> None:
+        """A bye of a session that is not known any more. It leaves no tombstone, and undoes nothing either."""
+        agent = self.agents.get(beat.agent)
+        if agent is not None and agent.change is not None:
+            change = undo.left(agent.change, beat.session_id)
+            if change is not agent.change:
+                self.put_change(agent, change)
 
     def put_change(self, agent: Agent, change: Change | None) -> None:
         """The agent's change is this one from now on, here and with the next write on the disk."""
