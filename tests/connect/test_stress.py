@@ -157,37 +157,6 @@ async def test_an_agent_who_cannot_be_written_delays_nobody_else(tmp_path, kind)
         assert w.shown(ill) == "Available"
 
 
-@pytest.mark.parametrize(("number", "limit_s"), [(6, 60), (31, 240), (150, 500)])
-async def test_an_agent_who_cannot_be_read_keeps_nobody_else_from_it_for_long(tmp_path, number, limit_s):
-    """A read of many fails for the one whom it names first; in smaller ones, the others are read."""
-    async with world(tmp_path) as w:
-        ill, *others = w.centre(agents=number)
-        await w.start()
-        w.fault(FaultKind.INTERNAL, "GetCurrentUserData", user_id=ill.user_id)
-        await w.leave(ill)
-        await w.leave(*others)
-        await asyncio.sleep(TIMER + limit_s)
-        assert {w.shown(agent) for agent in others} == {"Offline"}
-        assert w.shown(ill) == "Available"
-
-
-async def test_while_nobody_can_be_read_a_backlog_is_not_read_one_by_one(tmp_path):
-    async with world(tmp_path) as w:
-        agents = w.centre(agents=400)
-        await w.start()
-        w.fault(FaultKind.INTERNAL, "GetCurrentUserData")
-        await w.leave(*agents)
-        await asyncio.sleep(TIMER + 600)
-        # About one for each pause of half a minute.
-        assert len(w.reads()) <= 40
-        w.model.clear_faults()
-        since = len(w.reads())
-        await asyncio.sleep(120)
-        assert len(w.puts()) >= 150
-        # And many are read at a time again.
-        assert max(len(call.params["Filters"]["Agents"]) for call in w.reads()[since:]) >= 50
-
-
 # Circuits.
 
 

@@ -23,7 +23,6 @@ from watchdog.errors import (
     ConnectInvalid,
     ConnectNotFound,
     ConnectThrottled,
-    ConnectUnavailable,
     StoreUnavailable,
 )
 
@@ -36,10 +35,6 @@ FRESH_LOOK_S = 10.0
 PACE_S = 2.0
 """Least time between two reads of an instance when nobody asks who is in a hurry: read-backs of a long backlog are
 joined, and most of the quota is left to others."""
-
-FAILURES_IN_A_ROW = 8
-"""From so many failed reads on, whoever waits is told so after each one: it is no single agent's fault. Halving gets
-from a hundred agents to one in as many."""
 
 MAX_PAGES = 10
 """Pages after which an answer about 100 agents is taken as endless, and as incomplete."""
@@ -88,15 +83,9 @@ class _Question:
 
 @dataclass(slots=True)
 class _Desk:
-    """Where the questions about one instance wait, by user id, and who reads for them.
-
-    `most` is the size of the next batch, for all of them: half of one that failed, and twice as many with each that did
-    not, so that an agent who cannot be read keeps only a few others from it.
-    """
+    """Where the questions about one instance wait, by user id, and who reads for them."""
 
     questions: dict[str, _Question] = field(default_factory=dict)
-    most: int = AGENTS_A_CALL
-    failures: int = 0
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     read_at: Boot = Boot(-PACE_S)
     reader: asyncio.Task[None] | None = None
@@ -210,9 +199,9 @@ class Witness:
                 except StoreUnavailable as error:
                     _resolve(questions, error)
                     continue
-                batch = _batch(questions, desk.most)
+                batch = _batch(questions)
                 desk.read_at = self._now().boot
-                await self._read(instance_id, batch, desk)
+                await self._read(instance_id, batch, questions)
                 batch = {}
         except Exception as error:  # noqa: BLE001  # whoever asked must learn of any fault, or would wait for ever
             _resolve(batch, error)
@@ -260,10 +249,9 @@ class Witness:
             del questions[user_id]
         return bool(questions)
 
-    async def _read(self, instance_id: str, batch: dict[str, _Question], desk: _Desk) -> None:
+    async def _read(self, instance_id: str, batch: dict[str, _Question], questions: dict[str, _Question]) -> None:
         if not batch:
             return
-        questions = desk.questions
         asked_at = self._now().boot
         try:
             data = await self._all_pages(instance_id, batch)
@@ -275,15 +263,9 @@ class Witness:
                 _put_back(questions, batch, (len(batch) + 1) // 2)
             else:
                 _resolve(batch, error)
-        except ConnectUnavailable as error:
-            desk.most, desk.failures = (len(batch) + 1) // 2, desk.failures + 1
-            _resolve(batch, error)
-            if desk.failures >= FAILURES_IN_A_ROW:
-                _resolve(questions, error)
         except (ConnectError, StoreUnavailable) as error:
             _resolve(batch, error)
         else:
-            desk.most, desk.failures = min(AGENTS_A_CALL, 2 * desk.most), 0
             self._answer(instance_id, batch, data, asked_at)
 
     async def _all_pages(self, instance_id: str, batch: Mapping[str, _Question]) -> UserData:
@@ -309,9 +291,10 @@ class Witness:
             self._seen = {agent: each for agent, each in self._seen.items() if each.asked_at >= asked_at - KEPT_S}
 
 
-def _batch(questions: dict[str, _Question], most: int) -> dict[str, _Question]:
-    """Takes the next questions out, in the order of their ranks, `most` and as many as each of them allows."""
+def _batch(questions: dict[str, _Question]) -> dict[str, _Question]:
+    """Takes the next questions out, in the order of their ranks, as many as each of them allows."""
     batch: dict[str, _Question] = {}
+    most = AGENTS_A_CALL
     for user_id, question in sorted(questions.items(), key=lambda item: item[1].rank):
         if all(future.done() for future in question.asked):
             continue
