@@ -93,16 +93,17 @@ GUARDS = {
 }
 
 SEEDS: dict[str, tuple[int, str]] = {
-    "clock cap": (54, "twice"),
-    "resume grace": (54, "returned"),
-    "wait for the grace": (54, "returned"),
-    "tombstone": (45, "ghost"),
-    "seq": (8, "held"),
-    "horizon": (5, "early"),
+    "clock cap": (74, "early"),
+    "resume grace": (150, "early"),
+    "wait for the grace": (239, "returned"),
+    "tombstone": (0, "ghost"),
+    "seq": (0, "ghost"),
+    "horizon": (27, "early"),
     "brake": (8, "held"),
-    "witness's date": (2, "ghost"),
+    "witness's date": (0, "ghost"),
     "re-check": (38, "held"),
-    "read-back": (83, "ghost"),
+    "read-back": (0, "undone"),
+    "undo": (49, "undone"),
     "limiter": (8, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
