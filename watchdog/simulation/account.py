@@ -21,6 +21,9 @@ RACE_S = 0.35
 """A beat that arrives in the last moments before a write may come too late: 250 ms that the product allows between its
 re-check and the sending, and the time of a flush."""
 
+QUIET_SHARE = 0.6
+"""Share of a TTL after which silence is told by the brake's promise."""
+
 BYE_DOUBT_S = 5.0
 """A bye that came so shortly before the end of another session's lease may have come after it."""
 
@@ -371,9 +374,11 @@ class AgentAccount:
             taken = session.taken[-1]
             if taken.bye:
                 bye = max(bye, taken.heard)
-            elif taken.heard + taken.ttl > lease:
-                lease = taken.heard + taken.ttl
-                last = Silence(taken.at, taken.heard, taken.ttl)
+            else:
+                lease = max(lease, taken.heard + taken.ttl)
+                # One that may be silent for long is none while another is heard.
+                if last is None or taken.heard + QUIET_SHARE * taken.ttl > last.heard + QUIET_SHARE * last.ttl:
+                    last = Silence(taken.at, taken.heard, taken.ttl)
         return None if bye > lease - BYE_DOUBT_S else last
 
     def there(self, now: float) -> bool:

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from watchdog.simulation.account import AgentAccount, Hearing, Silence
+from watchdog.simulation.account import QUIET_SHARE, AgentAccount, Hearing, Silence
 from watchdog.simulation.process import Timers
 
-QUIET_SHARE = 0.6
 WINDOW_S, LONG_WINDOW_S = 60.0, 600.0
 UNPROVEN = 4
 """What is promised of the brake: silence of 60 % of a TTL is quiet, counted over a minute and over ten; without proof a
@@ -65,6 +64,7 @@ class Holding:
     order: Order | None = None
     heard_at: float = 0.0
     _margin_s: float = field(init=False)
+    _possible_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self._margin_s = 2 * self.timers.sweep + self.timers.flush + 1.0
@@ -141,7 +141,11 @@ class Holding:
         brake = self.timers.brake
         lately = [account for account, each in silent if each.heard + each.ttl > heard - LONG_WINDOW_S - self._margin_s]
         nobody = self.heard_at < heard - QUIET_SHARE * self.timers.session_ttl + self._margin_s
-        if self.order is not None or (brake is not None and (len(lately) >= brake.min_agents or nobody)):
+        if brake is not None and (len(lately) >= brake.min_agents or nobody):
+            self._possible_at = heard
+        # A hold that has begun goes on, and takes in whoever falls silent later.
+        goes_on = brake is not None and heard - self._possible_at <= UNPROVEN * brake.max_hold_s
+        if self.order is not None or goes_on:
             for account in lately:
                 account.may_hold = True
 
