@@ -136,3 +136,26 @@ def test_an_operators_release_ends_what_had_to_be_held():
     scene.count.look(SURE_AT)
     scene.count.ordered(SURE_AT, hold=False, for_s=60.0)
     assert scene.count.sent("0", SURE_AT + 1.0) is None
+
+
+def test_a_page_that_may_be_silent_for_long_is_no_silence_while_another_is_heard():
+    account = AgentAccount()
+    account.session("throttled").accept(Taken(100.0, 100.0, 150.0, bye=False), 0, 1)
+    account.session("visible").accept(Taken(180.0, 180.0, 35.0, bye=False), 0, 1)
+    silence = account.silence()
+    assert silence is not None
+    assert silence.at == 180.0
+
+
+def test_a_hold_that_has_begun_may_take_in_who_falls_silent_later():
+    scene = Scene(silent=3)
+    scene.others_beat_until(SURE_AT)
+    scene.count.look(SURE_AT)
+    for number in range(3):
+        scene.beat(number, SURE_AT + 1.0)
+    assert not scene.people["0"].account.may_hold
+    at = SURE_AT + 30.0
+    for number in range(1, 6):
+        scene.beat(number, at)
+    scene.count.look(at)
+    assert scene.people["0"].account.may_hold
