@@ -278,6 +278,7 @@ class AgentAccount:
         set_at: Real time at which the last one that was effective took effect.
         mistaken_at: Real time of a beat that came while the status was being written, or before a late write took
             effect; None when there was none, or when it was made good.
+        lied: Writes that Connect accepted and that had no effect.
         chosen_at: Real time at which a person last chose a status in Connect that is not Offline.
         restores: Effective restores that must have an action.
         restoring: One of them has none yet; another that follows belongs to the same action: a late write of ours took
@@ -303,6 +304,7 @@ class AgentAccount:
         self.set_at = float("-inf")
         self.mistaken_at: float | None = None
         self.chosen_at = float("-inf")
+        self.lied = 0
         self.restores = 0
         self.restoring = False
 

@@ -70,6 +70,9 @@ UNDO_FOR_S = 600.0
 
 ROUNDING = 1e-6
 
+REWRITES = 3
+"""So often a write that Connect accepted and that does not show is promised to be repeated."""
+
 WRITES = ("writes", "left_intent")
 """Where evidence tells of writes: of this process, and of an earlier one."""
 
@@ -211,6 +214,7 @@ class Invariants:
             target = status_name.get(call.params["AgentStatusId"], "?")
             self.journal.add(f"Connect: {target}, {call.outcome}{', effective' * call.effective}", call.user_id)
             account, at = self.people[call.user_id].account, call.at - START
+            account.lied += call.outcome == "no_effect"
             if call.effective and target != "Offline":
                 account.restored()
                 if account.set_at < account.chosen_at < at - LOOKED_S:
@@ -290,7 +294,8 @@ class Invariants:
             spared = action.outcome is Outcome.WITNESSED and not action.evidence.keys().isdisjoint(WRITES)
             if spared or action.outcome in WRITTEN:
                 found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
-            if action.outcome is Outcome.FAILED:
+            lied = self.people[action.agent.user_id].account.lied
+            if action.outcome is Outcome.FAILED and lied < REWRITES + 1:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)
         for user_id, each in self.people.items():
             wanted = each.account.actions

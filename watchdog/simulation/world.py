@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -25,7 +26,7 @@ from watchdog.simulation.clocks import START
 from watchdog.simulation.faults import QUIET, Story
 from watchdog.simulation.holding import UNPROVEN
 from watchdog.simulation.host import Host
-from watchdog.simulation.invariants import Invariants, Rate
+from watchdog.simulation.invariants import REWRITES, WRITES, WRITTEN, Invariants, Rate
 from watchdog.simulation.journal import Journal, Violation
 from watchdog.simulation.logs import watched
 from watchdog.simulation.loop import run, spawn
@@ -141,6 +142,7 @@ class World:
         self.writes: list[tuple[float, str]] = []
         self._restored_at = 0.0
         self._settled: dict[str, int] = {}
+        self._acted: Counter[str] = Counter()
 
     async def run(self, script: Script | None = None) -> Result:
         """Plays it to its end: the plan's time, then until every ghost is set or has waited for too long.
@@ -160,7 +162,7 @@ class World:
         self.network.all.loss = 0.0
         since, brake = self._time(), self._plan.timers.brake
         longest_s = LONGEST_S + (UNPROVEN * brake.max_hold_s if brake is not None else 0.0)
-        while await self._look() or self._time() < max(since + 60.0, self._written_at() + SETTLE_S):
+        while await self._look() or self._owed() or self._time() < max(since + 60.0, self._written_at() + SETTLE_S):
             if self._time() > since + longest_s or self.journal.violations:
                 break
         for task in (*people, *stories):
@@ -181,6 +183,10 @@ class World:
             sent=tuple(self.writes),
             outcomes=tuple(self._outcomes),
         )
+
+    def _owed(self) -> bool:
+        """Whether an effective change of somebody has no action yet: a hold may have come in between."""
+        return any(each.account.actions > self._acted[user_id] for user_id, each in self.people.items())
 
     def settled(self, someone: Person) -> bool:
         """Whether the watchdog has set the absent person and is done with it."""
@@ -237,10 +243,15 @@ class World:
             return
         if action.outcome is Outcome.WITNESSED:
             person.account.spared_at = self._time()
+            self._acted[action.agent.user_id] += not action.evidence.keys().isdisjoint(WRITES)
             return
         if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
             # Whoever comes and goes unheard after this is not the daemon's ghost.
             person.account.known = False
+        if action.outcome is Outcome.FAILED and person.account.lied > REWRITES:
+            # Connect has not done what it accepted, again and again.
+            person.account.known = False
+        self._acted[action.agent.user_id] += action.outcome in WRITTEN
         self._settled[action.agent.user_id] = self.people[action.agent.user_id].account.changes
 
     def _heard(self, body: bytes, answer: Answered) -> None:
