@@ -244,7 +244,7 @@ class DictStore:
         return Tick(
             clock=now,
             stopped_s=max(0.0, elapsed - (now.observed - before.observed)),
-            due=tuple(sorted(free, key=lambda due: due.deadline)[:limit]),
+            due=shared(free, limit),
             backlog=len(late),
             orphans=tuple(orphans),
             brake=self.facts.brakes.view,
@@ -619,3 +619,15 @@ class DictStore:
         old = [action for action in self.facts.actions if action.at < before]
         self.facts.actions = [action for action in self.facts.actions if action.at >= before]
         return len(old)
+
+
+def shared(free: Sequence[Due], limit: int) -> tuple[Due, ...]:
+    """The first of each instance in turn, as long as there is room; whose first waits longest has the first turn."""
+    lines: dict[str, list[Due]] = {}
+    for due in sorted(free, key=lambda due: due.deadline):
+        lines.setdefault(due.agent.instance_id, []).append(due)
+    turns = sorted(lines, key=lambda instance: (lines[instance][0].deadline, instance))
+    taken: list[Due] = []
+    while any(lines.values()):
+        taken += [lines[instance].pop(0) for instance in turns if lines[instance]]
+    return tuple(sorted(taken[:limit], key=lambda due: due.deadline))

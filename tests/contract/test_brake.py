@@ -520,3 +520,27 @@ async def test_an_outage_in_the_first_minute_of_a_shift_is_noticed(braked: World
     await braked.wait(300)
     assert await braked.due() == []
     assert held(braked) == 40
+
+
+async def test_one_instance_with_many_due_agents_does_not_hide_those_of_another(braked: World) -> None:
+    many, few, one = team(30, "many"), team(3, "few"), team(1, "one")
+    await beats(braked, many)
+    await beats(braked, many, BeatType.BYE)
+    await braked.wait(5)
+    await beats(braked, [*few, *one])
+    await beats(braked, [*few, *one], BeatType.BYE)
+    await braked.wait(TIMER + 1)
+
+    async def offered(limit: int) -> list[AgentId]:
+        tick = await braked.store.tick("me", braked.instant, limit=limit)
+        assert tick.backlog == 34
+        assert [due.deadline for due in tick.due] == sorted(due.deadline for due in tick.due)
+        return [due.agent for due in tick.due]
+
+    found = await offered(10)
+    assert {*few, *one} < set(found)
+    assert (len(found), len(set(found))) == (10, 10)
+    assert sorted({each.instance_id for each in await offered(3)}) == ["few", "many", "one"]
+    # What cannot be shared is for the instance that waits longest.
+    assert (await offered(1))[0] in many
+    assert len(await offered(100)) == 34

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
+from tests.contract.oracle import shared
 from tests.contract.world import TIMER, TTL, session
-from watchdog.core.model import AgentId, Beat, Epoch, Observed, Running
+from watchdog.core.model import AgentId, Beat, Due, Epoch, Observed, Running
 from watchdog.stores.due import FEW, DueLine
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
@@ -155,3 +156,28 @@ def test_whoever_returns_or_is_forgotten_is_not_in_the_line_of_the_table() -> No
     table.forget(table.agents[bert])
     table.forget(table.agents[former])
     assert (first(table.line), table.line.backlog, table.line.foreign) == ([], 0, frozenset())
+
+
+def test_instances_share_the_limit_as_if_each_had_one_in_turn():
+    rng = random.Random(11)
+    for _ in range(300):
+        due_line, made = DueLine(TIMER, lambda _: True), []
+        for name in "abcde"[: rng.randint(1, 5)]:
+            for _ in range(rng.choice((0, 1, 3, 30))):
+                made.append(agent(len(made), rng.uniform(0.0, 100.0), name))
+                made[-1].not_before = Running(rng.choice((0.0, 0.0, 50.0)))
+                due_line.add(made[-1])
+        free = [Due(each.id, 0, Observed(each.ends_at + TIMER)) for each in made if not each.not_before]
+        limit = rng.randint(1, 50)
+        assert due_line.first(Running(0.0), limit) == shared(free, limit)
+
+
+def test_of_many_of_two_instances_only_the_first_are_looked_at():
+    due_line = DueLine(TIMER, lambda _: True)
+    for number in range(20_000):
+        made = Watched(AgentId(f"i{number % 2}", f"user-{number}"))
+        made.ends_at = Observed(float(number))
+        due_line.add(made)
+    Watched.looks = 0
+    assert len(first(due_line, 100)) == 100
+    assert Watched.looks == 100

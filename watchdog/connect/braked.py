@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.core.holds import Stopped
@@ -13,6 +16,16 @@ from watchdog.stores.base import Store
 
 MOST_WAITING = 100_000
 """Most actions that wait for a store that is away; the oldest are lost first."""
+
+PORTION = 500
+"""Actions that are written and told at a time, so that a hold of everybody does not stop the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    number: int
+    instant: Instant
+    stopped: Stopped
 
 
 class Braked:
@@ -41,7 +54,7 @@ class Braked:
         self._instances = instances
         self._now = now
         self._record = record
-        self._waiting: deque[Action] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[_Waiting] = deque(maxlen=MOST_WAITING)
         self._number = 0
         self._writing = False
 
@@ -52,31 +65,38 @@ class Braked:
 
     def take(self, stopped: Sequence[Stopped]) -> None:
         """Takes what a tick told."""
-        self._waiting.extend(self._action(each) for each in stopped)
+        instant = self._now()
+        self._waiting.extend(_Waiting(number, instant, each) for number, each in enumerate(stopped, self._number + 1))
+        self._number += len(stopped)
 
     async def write(self) -> None:
-        """Writes what waits, in one transaction."""
+        """Writes what waits, in order, each portion in one transaction. What the store refuses goes on waiting."""
         self._writing = True
-        actions = list(self._waiting)
         try:
-            await self._store.record(actions)
+            while self._waiting:
+                await self._write(list(islice(self._waiting, PORTION)))
+                await asyncio.sleep(0)
         except StoreUnavailable:
             return
         finally:
             self._writing = False
-        for action in actions:
-            if self._waiting and self._waiting[0] is action:
+
+    async def _write(self, portion: Sequence[_Waiting]) -> None:
+        actions = [self._action(each) for each in portion]
+        await self._store.record(actions)
+        for each, action in zip(portion, actions, strict=True):
+            # More may have been taken meanwhile than can wait, and have pushed it out.
+            if self._waiting and self._waiting[0] is each:
                 self._waiting.popleft()
             self._record(action)
 
-    def _action(self, stopped: Stopped) -> Action:
-        instant = self._now()
+    def _action(self, waiting: _Waiting) -> Action:
+        stopped, instant = waiting.stopped, waiting.instant
         instance_id = stopped.agent.instance_id
         target = self._directory.target(instance_id) if instance_id in self._instances else None
-        self._number += 1
         return Action(
             # Sorts by time like those of claims, and is none of theirs.
-            id=f"{int(instant.epoch * 1000):013d}-b{self._number:07d}",
+            id=f"{int(instant.epoch * 1000):013d}-b{waiting.number:07d}",
             at=instant.epoch,
             agent=stopped.agent,
             intent=IntentKind.SET_STATUS,

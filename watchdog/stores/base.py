@@ -164,7 +164,7 @@ class Store(Protocol):
             owner: The process that asks.
             instant: Now.
             blind: Why no heartbeat could be heard since the last tick, or None.
-            limit: Most agents to return as due.
+            limit: Most agents to return as due. The instances share it: what one does not use goes to the others.
         """
 
     async def claim(self, due: Due, owner: str) -> Claim | None:
@@ -246,7 +246,7 @@ class Store(Protocol):
 
         Each agent's last change counts, if it was written at `since` or later. Whoever has a session with a lease is
         queued; with `silent`, everybody. Others are as soon as they are heard within `return_window_s` running seconds
-        from now. Repetitions do no harm.
+        from now. Repetitions do no harm. With StoreUnavailable nothing is to be undone by it.
         """
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
@@ -271,6 +271,8 @@ class Store(Protocol):
 
     async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
         """An operator holds or releases agents; it takes effect before this returns, and survives the process.
+
+        With StoreUnavailable nothing is changed.
 
         It replaces what was ordered for the same group; an order for an instance goes before one for all. Those who
         said bye are never held.

@@ -53,14 +53,12 @@ class Braking:
     Attributes:
         brakes: By group, those that are not clear.
         orders: Of operators, by group.
-        news: Brakes, orders or marks differ from what was last kept.
         view: How everything stands, as of the last tick.
     """
 
     def __init__(self, table: LeaseTable, rules: BrakeRules | None, changes: Changes) -> None:
         self.brakes: dict[str, Brake] = {}
         self.orders: dict[str, Order] = {}
-        self.news = False
         self._table = table
         self._written = changes
         self._trips: dict[str, tuple[Observed, float]] = {}
@@ -71,7 +69,18 @@ class Braking:
         self._unstepped_s = 0.0
         self._changes: list[BrakeChange] = []
         self._stopped: list[Stopped] = []
+        # By group and time, of those who are let go in this tick.
+        self._told: dict[tuple[str, float], dict[str, Any]] = {}
         self.view = BrakeView()
+
+    @property
+    def news(self) -> bool:
+        """Whether brakes, orders or marks differ from what was last kept."""
+        return self._table.dirty.brakes
+
+    @news.setter
+    def news(self, value: bool) -> None:
+        self._table.dirty.brakes = value
 
     def load(self, found: dict[str, Brake], orders: dict[str, Order]) -> None:
         """Goes on with what an earlier process had."""
@@ -133,6 +142,7 @@ class Braking:
             self.news = True
         beats, self._beats = self._beats, Counter()
         if not self.brakes and not self.orders and not (self._presence.quiet and self._automatic):
+            self._free_orphans({}, clock)
             return
         counted = self._count(now, running)
         before, readings, leaving = dict(self.brakes), dict[str, Reading](), dict[str, Exit]()
@@ -147,6 +157,7 @@ class Braking:
             else:
                 self.brakes[group] = brake
         self._note_trips(before, now)
+        self._free_orphans(before, clock)
         if self.brakes or before:
             held = self._carry_out(before, leaving, clock)
             self._tell(before, readings, held, running)
@@ -236,6 +247,7 @@ class Braking:
         """Holds and lets go whom the brakes say. Returns how many are held now, by group."""
         now, running = clock.observed, clock.running
         held: Counter[str] = Counter()
+        self._told.clear()
         for agent in list(self._presence.quiet.values()):
             was, group = _group(agent, before), _group(agent, self.brakes)
             brake = self.brakes.get(group, CLEAR)
@@ -255,12 +267,28 @@ class Braking:
                 self._let_go(agent, brake, group, Exit.DUE, clock)
             held[group] += agent.mark is Mark.HELD
         stopped, self._table.stopped = self._table.stopped, []
+        told = {group: (why(brake), {"brake": evidence(group, brake)}) for group, brake in self.brakes.items()}
         for agent in stopped:
             group = _group(agent, self.brakes)
             if agent.mark is Mark.HELD and group in self.brakes:
-                brake = self.brakes[group]
-                self._stopped.append(Stopped(agent.id, Outcome.HELD, why(brake), {"brake": evidence(group, brake)}))
+                self._stopped.append(Stopped(agent.id, Outcome.HELD, *told[group]))
         return held
+
+    def _free_orphans(self, before: dict[str, Brake], clock: Clock) -> None:
+        """Lets go whom nothing held before this tick nor holds now, as after a crash that lost the brake.
+
+        Nobody else would ever do it: a brake lets go its own.
+        """
+        for instance_id in self._table.held.instances():
+            if any(of.get(instance_id, of.get(ALL, CLEAR)).state in HOLDS for of in (before, self.brakes)):
+                continue
+            group = instance_id if instance_id in self.brakes else ALL
+            for agent_id in self._table.held.of(instance_id):
+                agent = self._table.agents[agent_id]
+                found = {"brake": {"group": group, "held_s": round(_held_s(agent, clock.running), 3)}}
+                self._table.let_go(agent, clock.running, clock.observed, fresh=True)
+                self._stopped.append(Stopped(agent_id, Outcome.RELEASED, released(Exit.FRESH), found))
+                self.news = True
 
     def _leave(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
         """What becomes of a quiet agent whose group does not hold (any more)."""
@@ -277,7 +305,11 @@ class Braking:
             self._let_go(agent, brake, group, leaving, clock)
 
     def _let_go(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
-        found = _evidence(agent, group, brake, clock.running)
+        # Agents who were held together share what is told: 50,000 of them are let go in one tick.
+        held_s = round(_held_s(agent, clock.running), 3)
+        found = self._told.get((group, held_s))
+        if found is None:
+            found = self._told[group, held_s] = {"brake": {**evidence(group, brake), "held_s": held_s}}
         fresh = leaving is Exit.FRESH
         self._table.let_go(agent, clock.running, clock.observed, fresh=fresh)
         self._stopped.append(Stopped(agent.id, Outcome.RELEASED, released(leaving), found))

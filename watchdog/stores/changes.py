@@ -7,7 +7,7 @@ operator may have it undone at any time; in memory only while a beat may matter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from watchdog.core import undo as rules
 from watchdog.core.model import Action, AgentState, Claim, Epoch, Intent, Observed, Running
@@ -114,9 +114,12 @@ class Changes:
             return replace(change, undo=None)
         return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent))
 
-    def order(self, found: Sequence[Change], now: Now, *, silent: bool, busy: Iterable[Agent]) -> Ordered:
-        """An operator wants these undone. See `Store.restore`."""
+    def order(
+        self, found: Sequence[Change], now: Now, *, silent: bool, busy: Iterable[Agent]
+    ) -> tuple[Ordered, list[Plan]]:
+        """An operator wants these undone; see `Store.restore`. Nothing is changed by it: `carry_out` does that."""
         queued = left = other = 0
+        planned: list[Plan] = []
         acted_on = {agent.id for agent in busy}
         for row in found:
             agent = self._table.agents.get(row.agent)
@@ -130,12 +133,41 @@ class Changes:
                 sent_at = None if change.undo is None else change.undo.sent_at
                 undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
                 back_at = now.epoch if change.back_at is None and _here(agent, now.clock) else change.back_at
-                self._table.put_change(agent, replace(change, undo=undo, ordered_until=None, back_at=back_at))
+                after = replace(change, undo=undo, ordered_until=None, back_at=back_at)
+                planned.append(Plan(agent, agent.change, after))
             else:
                 left += 1
                 until = Running(now.running + self._window_s)
-                self._table.put_change(agent, replace(change, ordered_until=until))
-        return Ordered(queued, left, other)
+                planned.append(Plan(agent, agent.change, replace(change, ordered_until=until)))
+        return Ordered(queued, left, other), planned
+
+    def carry_out(self, planned: Iterable[Plan]) -> list[Change]:
+        """Puts in force what was planned and is on the disk. Returns the changes that are others since it was."""
+        late: list[Change] = []
+        for plan in planned:
+            agent = plan.agent
+            if self._table.agents.get(agent.id) is agent and agent.change is plan.before:
+                self._table.keep_change(agent, plan.after)
+            elif agent.change is not None:
+                self._table.dirty.changes[agent.id] = agent.change
+                if agent.change.token == plan.after.token:
+                    late.append(agent.change)
+        return late
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an order makes of an agent's change.
+
+    Attributes:
+        agent: Whose.
+        before: The change that the agent has in memory.
+        after: The change with the order.
+    """
+
+    agent: Agent
+    before: Change | None
+    after: Change
 
 
 def sent(change: Change, at: Epoch) -> Change:

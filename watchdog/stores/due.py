@@ -1,13 +1,14 @@
 """The agents who are due, in the order of their deadlines, so that a tick need not look at all of them.
 
 After a hold that was released, or while Connect is away, everybody may be due at once; each tick asks for the first.
+Each instance has a line of its own, so that one whose agents cannot be set never hides the agents of another.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 
 from watchdog.core.model import AgentId, Due, Observed, Running
 from watchdog.stores.facts import Agent
@@ -32,16 +33,13 @@ class DueLine:
         self._timer_s = timer_s
         self._serves = serves
         self._numbers = count()
-        self._entries: dict[AgentId, Entry] = {}
+        self._lines: dict[str, _Line] = {}
         self._foreign: dict[str, set[AgentId]] = {}
-        # In order; those who are not due any more are taken out when they are as many as the others.
-        self._line: list[Entry] = []
-        self._new: list[Entry] = []
 
     @property
     def backlog(self) -> int:
         """How many are due and served."""
-        return len(self._entries)
+        return sum(len(line.entries) for line in self._lines.values())
 
     @property
     def foreign(self) -> frozenset[str]:
@@ -54,38 +52,91 @@ class DueLine:
             self._foreign.setdefault(agent.id.instance_id, set()).add(agent.id)
             return
         due = Due(agent.id, agent.epoch, Observed(agent.ends_at + self._timer_s))
-        known = self._entries.get(agent.id)
+        line = self._lines.get(agent.id.instance_id)
+        if line is None:
+            line = self._lines[agent.id.instance_id] = _Line()
+        known = line.entries.get(agent.id)
         if known is None or known[2] != due or known[3] is not agent:
-            entry = self._entries[agent.id] = (due.deadline, next(self._numbers), due, agent)
-            self._new.append(entry)
+            line.add((due.deadline, next(self._numbers), due, agent))
 
     def drop(self, agent_id: AgentId) -> None:
         """The agent is not due any more."""
-        if self._entries.pop(agent_id, None) is None:
-            foreign = self._foreign.get(agent_id.instance_id, set())
-            foreign.discard(agent_id)
-            if not foreign:
-                self._foreign.pop(agent_id.instance_id, None)
-        elif len(self._line) + len(self._new) > 2 * len(self._entries) + FEW:
-            self._line, self._new = sorted(self._entries.values(), key=_place), []
+        line = self._lines.get(agent_id.instance_id)
+        if line is not None and line.drop(agent_id):
+            if not line.entries:
+                del self._lines[agent_id.instance_id]
+            return
+        foreign = self._foreign.get(agent_id.instance_id, set())
+        foreign.discard(agent_id)
+        if not foreign:
+            self._foreign.pop(agent_id.instance_id, None)
 
     def first(self, running: Running, limit: int) -> tuple[Due, ...]:
-        """Those who may be claimed at `running`, `limit` at most, oldest deadline first."""
+        """Those who may be claimed at `running`, `limit` at most, oldest deadline first.
+
+        The instances share the limit: each has the same part of it, and what one does not use goes to the others. The
+        rest of a division goes to those whose first agent waits longest.
+        """
+        sources = [(line.free(running), instance_id) for instance_id, line in self._lines.items()]
+        if len(sources) == 1:
+            return tuple(entry[2] for entry in islice(sources[0][0], limit))
+        heads = [(head, instance_id, source) for source, instance_id in sources if (head := next(source, None))]
+        heads.sort(key=lambda each: (each[0][0], each[1]))
+        del heads[limit:]
+        found, open_ = [head for head, _, _ in heads], [source for _, _, source in heads]
+        while open_ and len(found) < limit:
+            share, rest = divmod(limit - len(found), len(open_))
+            turns, waiting = (open_, []) if share else (open_[:rest], open_[rest:])
+            going_on: list[Iterator[Entry]] = []
+            for source in turns:
+                taken = list(islice(source, share or 1))
+                found += taken
+                if len(taken) == (share or 1):
+                    going_on.append(source)
+            open_ = waiting + going_on
+        return tuple(entry[2] for entry in sorted(found, key=_place))
+
+
+class _Line:
+    """Who is due of one instance.
+
+    Attributes:
+        entries: By agent.
+    """
+
+    __slots__ = ("_line", "_new", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[AgentId, Entry] = {}
+        # In order; those who are not due any more are taken out when they are as many as the others.
+        self._line: list[Entry] = []
+        self._new: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry[2].agent] = entry
+        self._new.append(entry)
+
+    def drop(self, agent_id: AgentId) -> bool:
+        """Returns whether the agent was due."""
+        if self.entries.pop(agent_id, None) is None:
+            return False
+        if len(self._line) + len(self._new) > 2 * len(self.entries) + FEW:
+            self._line, self._new = sorted(self.entries.values(), key=_place), []
+        return True
+
+    def free(self, running: Running) -> Iterator[Entry]:
+        """Those who may be claimed, oldest deadline first. Nothing may be added or dropped meanwhile."""
         if len(self._new) > FEW:
             self._line = sorted([*self._line, *self._new], key=_place)
         else:
             for entry in self._new:
                 insort(self._line, entry, key=_place)
         self._new = []
-        found: list[Due] = []
         for entry in self._line:
-            if len(found) >= limit:
-                break
             _, _, due, agent = entry
             free = agent.claim is None and agent.not_before <= running and not agent.restoring
-            if free and self._entries.get(due.agent) is entry:
-                found.append(due)
-        return tuple(found)
+            if free and self.entries.get(due.agent) is entry:
+                yield entry
 
 
 def _place(entry: Entry) -> tuple[Observed, int]:

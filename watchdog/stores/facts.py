@@ -158,6 +158,8 @@ class Dirty:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dropped: set[bytes] = field(default_factory=set)
     changes: dict[AgentId, Change | None] = field(default_factory=dict)
+    # One row has all brakes and orders: no mark of an agent who is held may reach the disk without it.
+    brakes: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.agents or self.sessions or self.dropped or self.changes)
+        return bool(self.agents or self.sessions or self.dropped or self.changes or self.brakes)

@@ -72,7 +72,17 @@ class TableFile:
         flights: Writes that are under way.
     """
 
-    def __init__(self, path: Path, table: LeaseTable, disk: Callable[[Path], Disk]) -> None:
+    def __init__(
+        self, path: Path, table: LeaseTable, disk: Callable[[Path], Disk], brakes: Callable[[], bytes] | None = None
+    ) -> None:
+        """Nothing is opened.
+
+        Args:
+            path: The file.
+            table: What it keeps.
+            disk: Opens it.
+            brakes: Tells the brakes and orders as they are now, as JSON; without it they are not kept.
+        """
         self.failing = False
         self.flights: list[Flight] = []
         # A link to the file is the file: two names of it must not have two locks.
@@ -81,6 +91,7 @@ class TableFile:
         self._path = path
         self._table = table
         self._open_disk = disk
+        self._brakes = brakes
         self._lock = FileLock(path)
         self._disk: Disk | None = None
 
@@ -142,6 +153,8 @@ class TableFile:
         # The dirty rows come first: what the caller writes about the same agent is newer.
         full = Batch(sync=batch.sync, shrink=batch.shrink)
         rows.add_dirty(full, dirty)
+        if dirty.brakes and self._brakes is not None:
+            full.add(rows.PUT_META, [("brakes", self._brakes())])
         full.add(rows.PUT_META, [("clock", rows.clock_to_json(clock))])
         full.statements.extend(batch.statements)
         flight = Flight(dirty)
@@ -212,4 +225,5 @@ class TableFile:
                 table.dirty.sessions.setdefault(session_id, session)
         for agent_id, change in dirty.changes.items():
             table.dirty.changes.setdefault(agent_id, change)
+        table.dirty.brakes |= dirty.brakes
         table.dirty.dropped.update(key for key in dirty.dropped if key not in table.sessions)

@@ -432,7 +432,7 @@ class LeaseTable:
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
-        held = [agent for agent in self.agents.values() if agent.mark is Mark.HELD]
+        held = [agent for agent in self.agents.values() if agent.mark is Mark.HELD and not agent.settled]
         for agent in sorted(held, key=lambda each: each.held_at):
             self.held.add(agent.id, agent.held_at)
         self.stopped.clear()

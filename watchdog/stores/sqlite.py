@@ -71,7 +71,7 @@ class SqliteStore:
         self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves)
         self._changes = Changes(self._table, rules.return_window_s)
         self._braking = Braking(self._table, rules.brake, self._changes)
-        self._file = TableFile(path, self._table, disk)
+        self._file = TableFile(path, self._table, disk, self._brakes_row)
         self._clock = Clock()
         self._token = 0
         self._tokens = TokenBuckets(rules)
@@ -200,7 +200,7 @@ class SqliteStore:
         if self._braking.news:
             # The holds are in force all the same: a failed write makes the next tick blind, and is tried again there.
             with contextlib.suppress(StoreUnavailable):
-                await self._write_brakes()
+                await self._write(Batch(sync=True))
         brake, changes, stopped = self._braking.take()
         missed_s, self._missed_s = self._missed_s, 0.0
         orphans = self._orphans(owner)
@@ -220,21 +220,26 @@ class SqliteStore:
             undos=self._changes.to_undo(self._busy()),
         )
 
-    async def _write_brakes(self) -> None:
-        batch = Batch(sync=True)
-        batch.add(rows.PUT_META, [("brakes", rows.brakes_to_json(self._braking.brakes, self._braking.orders))])
-        self._braking.news = False
-        try:
-            await self._write(batch)
-        except BaseException:
-            self._braking.news = True
-            raise
+    def _brakes_row(self) -> bytes:
+        return rows.brakes_to_json(self._braking.brakes, self._braking.orders)
 
     async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
         """See `Store.order`."""
-        self._braking.order(Order(hold, group, Running(self._clock.running + for_s), reason))
+        order = Order(hold, group, Running(self._clock.running + for_s), reason)
+        batch = Batch(sync=True)
+        orders = {**self._braking.orders, group: order}
+        batch.add(rows.PUT_META, [("brakes", rows.brakes_to_json(self._braking.brakes, orders))])
+        try:
+            await self._write(batch)
+        except BaseException:
+            # Not in force. A write that was given up may still reach the disk: the next one puts it right there.
+            self._braking.news = True
+            raise
+        self._braking.order(order)
         self._braking.tick(self._clock, instant.epoch, 0.0)
-        await self._write_brakes()
+        # The order is kept and in force: what follows from it is written by the next flush if it cannot be now.
+        with contextlib.suppress(StoreUnavailable):
+            await self._write(Batch(sync=True))
         return self._braking.view
 
     def _orphans(self, owner: str) -> tuple[Claim, ...]:
@@ -412,8 +417,18 @@ class SqliteStore:
         await self._write(Batch())
         found, _ = await self._file.read(lambda connection: rows.changes(connection, since, instance_id))
         wanted = [change for change in found if change.written_at >= since]
-        ordered = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._busy())
-        await self._write(Batch(sync=True))
+        ordered, planned = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._busy())
+        batch = Batch(sync=True)
+        batch.add(rows.PUT_CHANGE, [rows.change_row(plan.after) for plan in planned])
+        await self._write(batch)
+        late = self._changes.carry_out(planned)
+        if late:
+            # Heard or acted on meanwhile: what was written about them is older than what is known now.
+            _, planned = self._changes.order(late, self._now(instant.epoch), silent=silent, busy=self._busy())
+            for plan in planned:
+                self._table.put_change(plan.agent, plan.after)
+            with contextlib.suppress(StoreUnavailable):
+                await self._write(Batch(sync=True))
         return ordered
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:

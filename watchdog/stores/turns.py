@@ -26,6 +26,14 @@ class Turns:
         if line is not None:
             line.pop(agent, None)
 
+    def instances(self) -> list[str]:
+        """Those of which somebody is held."""
+        return [instance_id for instance_id, line in self._since.items() if line]
+
+    def of(self, instance_id: str) -> list[AgentId]:
+        """All who are held of an instance."""
+        return list(self._since.get(instance_id, ()))
+
     def take(self, instance_id: str, after_s: float, limit: int, running: Running) -> list[AgentId]:
         """The next agents, `limit` at most, who are the last in turn then.
 
