@@ -672,3 +672,27 @@ async def test_who_waited_for_a_token_is_looked_at_again(tmp_path):
             w.model.agent_sets_status(*agent, "Lunch")
         await stays(w, *agents, seconds=60, number=2)
         assert sum(w.shown(agent) == "Lunch" for agent in waiting) >= len(waiting) - 1
+
+
+async def test_a_hundred_restores_that_are_refused_hold_up_nobody(tmp_path):
+    """The policy allows the target only; the others' quota must not be spent on what will be refused."""
+    async with world(tmp_path, return_window=2_000.0) as w:
+        made = w.centre(agents=110)
+        old, ghosts = made[:100], made[100:]
+        await w.start()
+        await w.leave(*old)
+        while len(w.actions) < 100:
+            await w.beat(*ghosts)
+            await asyncio.sleep(10)
+        for agent in old:
+            w.fault(FaultKind.ACCESS_DENIED, user_id=agent.user_id)
+        await w.store.restore(Epoch(0.0), None, silent=True, instant=instant())
+        await asyncio.sleep(20)
+        began, puts = instant().boot, len(w.puts())
+        await w.leave(*ghosts)
+        await w.until(lambda: all(w.shown(agent) == "Offline" for agent in ghosts))
+        assert instant().boot - began < 40
+        # A probe a minute for the status, by a few at a time at most.
+        assert len(w.puts()) - puts < len(ghosts) + 10
+        await asyncio.sleep(200)
+        assert "denied" in w.problems()

@@ -7,7 +7,7 @@ nothing else of that instance (or, for credentials, of that account and region) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -98,18 +98,20 @@ class Circuits:
             stood_s = round(self._now().epoch - broken.problem.since, 1)
             log.info("circuit.closed", where=line.where, operation=line.operation, after_s=stood_s)
 
-    def keep(self, needed: Mapping[str, str | None]) -> None:
+    def keep(self, needed: Mapping[str, str | None], lines: Container[Line] = ()) -> None:
         """Drops circuits that nobody has needed for the time between two probes: the next call finds out again.
 
         Those of listings and credentials stay; listings go on whatever is open, and close them.
 
         Args:
             needed: Instances of which agents wait, with the target's id; None while it is not known.
+            lines: What restores wait for.
         """
         boot = self._now().boot
         for line, broken in list(self._broken.items()):
             by_agents = line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS)
-            if not by_agents or (line.where in needed and line.target in ("", needed[line.where])):
+            wanted = line in lines or (line.where in needed and line.target in ("", needed[line.where]))
+            if not by_agents or wanted:
                 broken.needed_at = boot
             if boot - broken.needed_at >= PROBE_EVERY_S:
                 del self._broken[line]

@@ -187,7 +187,14 @@ class Dispatcher:
         )
         self._braked = Braked(store, self.directory, self._scopes, now=now, record=record)
         self._held = HeldWitness(
-            store, self._witness, self.directory, self._scopes, config.witness_ttl_s, record=record, now=now
+            store,
+            self._witness,
+            self.directory,
+            self._scopes,
+            config.witness_ttl_s,
+            is_own=self._restorer.is_own,
+            record=record,
+            now=now,
         )
         self._running: dict[AgentId, _Run] = {}
         self._trails: dict[AgentId, Trail] = {}
@@ -226,7 +233,7 @@ class Dispatcher:
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
         waiting = [due for due in tick.due if due.agent not in self._running]
-        self._circuits.keep(self._needed(waiting))
+        self._circuits.keep(self._needed(waiting), self._restorer.lines())
         unserved = Counter(
             agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
         )

@@ -24,7 +24,7 @@ from watchdog.connect.verdict import Finding, find
 from watchdog.connect.witness import Sighting, Witness
 from watchdog.core import evidence
 from watchdog.core.holds import Held
-from watchdog.core.model import Action, Boot, Instant, IntentKind, Observed, Outcome
+from watchdog.core.model import Action, AgentId, Boot, Instant, IntentKind, Observed, Outcome
 from watchdog.errors import StoreUnavailable
 from watchdog.stores.base import Store, Tick
 
@@ -60,6 +60,7 @@ class HeldWitness:
         scopes: Mapping[str, str],
         ttl_s: float | None,
         *,
+        is_own: Callable[[Sighting, AgentId], bool],
         record: Callable[[Action], None],
         now: Callable[[], Instant],
     ) -> None:
@@ -71,6 +72,7 @@ class HeldWitness:
             directory: Has the targets.
             scopes: Scope of the quota, by instance id; agents of other instances are not looked at.
             ttl_s: Seconds of the lease that activity is worth (SESSION_TTL); None looks at nobody (WITNESS).
+            is_own: Whether the status of a sighting is one that we have restored.
             record: Is given each action that is in the history, once.
             now: The machine's clocks.
         """
@@ -79,6 +81,7 @@ class HeldWitness:
         self._directory = directory
         self._scopes = scopes
         self._ttl_s = ttl_s
+        self._is_own = is_own
         self._record = record
         self._now = now
         self._ask_at = Boot(0.0)
@@ -148,6 +151,8 @@ class HeldWitness:
         if find(seen, target, complete=sighting.complete) is not Finding.ELSEWHERE:
             return
         ours = {target.id} if held.target is None else {target.id, held.target}
+        if self._is_own(sighting, held.agent):
+            ours.add(seen.status_id)
         activity = evidence.latest(seen, sighting.answered_at, frozenset(ours))
         # Counted from the asking: from the answer, a slow one would make what it shows newer than it is.
         if activity is not None:

@@ -52,6 +52,9 @@ FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
 MOST_ORDERED = 100
 """Most ordered changes in hand at a time; mistakes that were found are all in hand at once."""
 
+ABREAST = 4
+"""Restores of the same status that wait for a token or are sent at a time: a refusal costs the others none."""
+
 KEEP = frozenset({Outcome.FAILED, Outcome.DRY_RUN})
 """Outcomes after which an order may try again."""
 
@@ -182,6 +185,15 @@ class Restorer:
         self._cases: dict[AgentId, tuple[_Case, asyncio.Task[None]]] = {}
         self._own: dict[AgentId, tuple[str, Boot]] = {}
         self._sent_at: dict[AgentId, Boot] = {}
+        self._doors: dict[tuple[Line, bool], asyncio.Semaphore] = {}
+
+    def lines(self) -> frozenset[Line]:
+        """What is waited for: circuits that are open there are needed."""
+        return frozenset(
+            Line(agent.instance_id, PUT_USER_STATUS, case.former_id)
+            for agent, (case, _) in self._cases.items()
+            if case.former_id is not None
+        )
 
     def offer(self, undos: Iterable[Change]) -> None:
         """Takes what a tick told; what is in hand already is left alone. Returns at once."""
@@ -224,6 +236,9 @@ class Restorer:
 
     def _ended(self, agent: AgentId, task: asyncio.Task[None]) -> None:
         del self._cases[agent]
+        self._sent_at.pop(agent, None)
+        if not self._cases:
+            self._doors.clear()
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatcher.fault", agent=str(agent), exc_info=task.exception())
 
@@ -405,16 +420,19 @@ class Restorer:
         if self._rules.dry_run:
             return Decision(Step.LEAVE, Outcome.DRY_RUN, f"{former.name} would have been set again; DRY_RUN is on.")
         agent = case.change.agent
-        await self._tokens.take(PUT_USER_STATUS, self._scopes[agent.instance_id], agent.instance_id, case.rank)
-        refusal = self._circuits.refusal(Line(agent.instance_id, PUT_USER_STATUS, former.id))
-        if refusal is not None:
-            raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
-        if case.looked_at is None or self._now().boot - case.looked_at > LOOKED_S:
-            decision = await self._look(case, former, patient=False)
-            if decision.step is not Step.RESTORE:
-                return decision
-        if not await self._write(case, former):
-            return None
+        line = Line(agent.instance_id, PUT_USER_STATUS, former.id)
+        self._check(line)
+        # A mistake does not wait behind an order.
+        async with self._doors.setdefault((line, case.why is Why.ORDER), asyncio.Semaphore(ABREAST)):
+            self._check(line)
+            await self._tokens.take(PUT_USER_STATUS, self._scopes[agent.instance_id], agent.instance_id, case.rank)
+            self._check(line)
+            if case.looked_at is None or self._now().boot - case.looked_at > LOOKED_S:
+                decision = await self._look(case, former, patient=False)
+                if decision.step is not Step.RESTORE:
+                    return decision
+            if not await self._write(case, former):
+                return None
         decision = await self._read_back(case, former)
         if decision.step is Step.RESTORE:
             if case.accepted > REWRITES:
@@ -422,6 +440,12 @@ class Restorer:
                 return Decision(Step.LEAVE, Outcome.FAILED, text)
             return None
         return decision
+
+    def _check(self, line: Line) -> None:
+        """Raises `ConnectDenied` while the circuit is open: whoever would be refused takes no token."""
+        refusal = self._circuits.refusal(line)
+        if refusal is not None:
+            raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
 
     async def _write(self, case: _Case, former: Status) -> bool:
         """Token, intent on disk, flush, re-check, and at once the call. False: the agent has left, or it is void."""
