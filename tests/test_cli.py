@@ -178,7 +178,7 @@ def test_restore_asks_a_running_daemon(daemon):
     admin = {"WATCHDOG_ADMIN_TOKENS": "admin"}
     done = watchdog("restore", "--since", "2026-01-31T12:00:00Z", "--url", url, environ=admin)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "3 agents are being restored, 2 will be when they are heard, of 1 " in done.stdout
+    assert "3 agents are being restored, 2 will be when they are heard; 1 said bye " in done.stdout
     began = time.time()
     done = watchdog("restore", "--since", "15m", "--silent", "--instance", "i-1", "--json", "--url", url, environ=admin)
     assert json.loads(done.stdout) == {"since": "2026-01-31T12:00:00.000Z", "queued": 3, "left": 2, "other": 1}

@@ -307,7 +307,7 @@ def restore(
         return
     typer.echo(
         f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
-        f"they are heard, of {answer['other']} the status before is not known."
+        f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
     )
     typer.echo("watchdog looks at each of them first; /v1/actions tells what became of it.")
 

@@ -452,6 +452,8 @@ class DictStore:
                 back_at = now.epoch if there and change.back_at is None else change.back_at
                 order = undo.Undo(undo.Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
                 self.facts.changes[agent] = replace(change, undo=order, back_at=back_at, ordered_until=None)
+            elif change.silent_since is None and not busy:
+                other += 1
             else:
                 left += 1
                 until = Running(now.running + self.rules.return_window_s)

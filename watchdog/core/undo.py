@@ -166,7 +166,7 @@ class Ordered(NamedTuple):
     Attributes:
         queued: To be undone now.
         left: Not heard; to be undone if heard in time.
-        other: Nothing can be restored: the status before is not known.
+        other: Nothing is to be restored: the status before is not known, or the agent left by a bye and is not heard.
     """
 
     queued: int

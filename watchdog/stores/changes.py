@@ -135,6 +135,9 @@ class Changes:
                 back_at = now.epoch if change.back_at is None and _here(agent, now.clock) else change.back_at
                 after = replace(change, undo=undo, ordered_until=None, back_at=back_at)
                 planned.append(Plan(agent, agent.change, after))
+            elif change.silent_since is None and agent.claim is None and agent.id not in acted_on:
+                # It left by a bye: a page that comes now is another matter.
+                other += 1
             else:
                 left += 1
                 until = Running(now.running + self._window_s)
