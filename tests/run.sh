@@ -19,6 +19,6 @@ part() {
 
 ran=0
 part -n 2 -m "($marks) and not serial and not story"
-part -m "($marks) and serial"
+part -n 2 -m "($marks) and serial"
 part -m "($marks) and story"
 ((ran)) || exit 5

@@ -36,6 +36,9 @@ PLAIN_WIDTH = 100
 INTERRUPTED = 130
 """Exit code after Ctrl-C. Source: POSIX shells, 128 + SIGINT."""
 
+DYING_S = 1.0
+"""Longest wait for the end of a process whose connections have broken."""
+
 
 def run_demo(*, keep: bool) -> int:
     """Play the demo.
@@ -239,11 +242,17 @@ class Demo:
 
 def _messages(group: BaseExceptionGroup[BaseException], processes: Processes) -> list[str]:
     """Give the texts of the errors; a process that has ended is the cause of those in talking to it."""
-    try:
-        processes.check()
-    except DemoError as error:
-        return [str(error)]
-    return list(dict.fromkeys(_texts(group)))
+    texts = list(dict.fromkeys(_texts(group)))
+    until = time.monotonic() + DYING_S
+    while True:
+        try:
+            processes.check()
+        except DemoError as error:
+            return [str(error)]
+        if group.subgroup(httpx.HTTPError) is None or time.monotonic() > until:
+            return texts
+        # Its connections break before the process counts as ended.
+        time.sleep(0.02)
 
 
 def _texts(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
