@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests in three parts: those that share the machine, side by side; those that need it for themselves; and
+# Runs the tests in three parts: those that share the machine; those whose processes need most of it, two at a time; and
 # the stories, which mostly wait, all at a time.
 #
 #   tests/run.sh PYTHON MARKS

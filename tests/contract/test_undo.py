@@ -281,6 +281,14 @@ async def test_an_order_waits_for_the_return_window_at_most(world):
     assert await undos(world) == []
 
 
+async def test_an_order_does_not_wait_for_who_said_bye(world):
+    await set_away(world, bye=True)
+    assert await order(world) == (0, 0, 1)
+    await world.beat(number=7)
+    assert await undos(world) == []
+    assert await order(world) == (1, 0, 0)
+
+
 async def test_an_order_finds_only_what_is_meant(world):
     await set_away(world)
     at = world.instant.epoch
