@@ -31,15 +31,7 @@ def command(*arguments: str) -> tuple[list[str], dict[str, str]]:
 def recording(daemon: Daemon, path: Path) -> Iterator[subprocess.Popen[str]]:
     """`watchdog record`, once its first line is there."""
     arguments, environ = command("record", "--url", daemon.url, "--out", str(path), "--for", "1h")
-    process = subprocess.Popen(
-        arguments,
-        env=environ,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell has what it starts in the background ignore Ctrl-C, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
-    )
+    process = subprocess.Popen(arguments, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         until(lambda: path.exists() and path.read_bytes().endswith(b"\n"), "the recording has begun")
         yield process
