@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import structlog
 
 from tests.connect.world import TIMER, DirectClient, SwitchDisk, world
 from watchdog.core.model import AgentId, Outcome
@@ -58,6 +59,25 @@ async def test_errors_of_the_service_back_off_for_as_long_as_the_agent_is_gone(t
         assert gaps[-1] >= 30  # half of 60 s: the tests' chance is always 0.5
         assert gaps == sorted(gaps)
         assert w.effective() == 1
+
+
+async def test_an_outage_of_days_is_outlived(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.fault(FaultKind.INTERNAL)
+        await w.leave(anna)
+        await w.until(w.puts)
+        trail = w.dispatcher._trails[anna]
+        await w.until(lambda: trail.failures)
+        trail.failures = 2_000
+        with structlog.testing.capture_logs() as logs:
+            await asyncio.sleep(200)
+            w.model.clear_faults()
+            await asyncio.sleep(100)
+        assert trail.failures > 2_003
+        assert [entry for entry in logs if entry["event"] == "dispatcher.fault"] == []
+        assert w.outcomes() == ["confirmed"]
 
 
 async def test_an_agent_who_returns_during_the_back_off_is_not_written(tmp_path):

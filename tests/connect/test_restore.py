@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
+import structlog
 
 from tests.connect.test_brake import Floor
 from tests.connect.test_endings import Brittle
@@ -532,6 +533,22 @@ async def test_a_restore_outlives_faults_of_connect(tmp_path, kind):
         assert w.shown(anna) == "Available"
         assert outcomes(w) == ["confirmed"]
         assert w.effective() == 2
+
+
+async def test_a_restore_outlives_an_outage_of_days(tmp_path):
+    async with silent(tmp_path, return_window=1e6) as (w, (anna,)):
+        w.fault(FaultKind.INTERNAL)
+        await w.beat(anna, gap_ms=0.0)
+        await w.until(lambda: len(w.puts()) > 1)
+        ((case, _),) = w.dispatcher._restorer._cases.values()
+        case.failures = 2_000
+        with structlog.testing.capture_logs() as logs:
+            await stays(w, anna, seconds=200)
+            w.model.clear_faults()
+            await stays(w, anna, seconds=100)
+        assert case.failures > 2_003
+        assert [entry for entry in logs if entry["event"] == "dispatcher.fault"] == []
+        assert outcomes(w) == ["confirmed"]
 
 
 async def test_a_restore_that_has_no_effect_is_written_again(tmp_path):

@@ -33,15 +33,12 @@ from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
+from watchdog.core import backoff
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
 from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Outcome, Running
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store, Tick
-
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
-"""Bounds of the exponential back-off of one agent. The wait is a random part of it ("full jitter").
-Source: AWS Architecture Blog, "Exponential Backoff And Jitter"."""
 
 SOON_AGAIN_S = 1.0
 """Wait after a refusal that other parts pace: the bucket after a 429, the circuit after a 403."""
@@ -374,8 +371,7 @@ class Dispatcher:
     async def _release(self, case: Case, error: ConnectError | CallAborted | AgentHeld) -> None:
         delay_s = SOON_AGAIN_S
         if isinstance(error, ConnectUnavailable):
-            longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**case.trail.failures)
-            delay_s = self._random() * longest_s
+            delay_s = backoff.wait_s(case.trail.failures, self._random())
             case.trail.failures += 1
         case.closed = True
         log.debug("agent.given_back", agent=str(case.claim.agent), why=type(error).__name__, delay_s=round(delay_s, 3))

@@ -26,7 +26,7 @@ from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting, Witness
 from watchdog.connect.writer import ABORTS, FRESH_S
-from watchdog.core import undo
+from watchdog.core import backoff, undo
 from watchdog.core.model import Action, AgentId, Boot, Instant, IntentKind, Observed, Outcome, Running
 from watchdog.core.undo import LATE_S, VERIFY_S, Back, Change, Decision, Look, Names, Step, Why
 from watchdog.errors import (
@@ -46,8 +46,11 @@ REWRITES = 3
 LOOKED_S = 2.0
 """Most age of the look that a restore rests on: whoever has waited for a token for longer is looked at again."""
 
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
-"""Bounds of the exponential back-off, of which a random part is waited."""
+LEAST_WAIT_S = 0.1
+"""Least wait after a failed call: it is not the next tick that comes back to a restore, but its own coroutine."""
+
+SOON_AGAIN_S = 1.0
+"""Wait after what is no failure of Connect: the store is away, or nothing was sent."""
 
 MOST_ORDERED = 100
 """Most ordered changes in hand at a time; mistakes that were found are all in hand at once."""
@@ -261,11 +264,11 @@ class Restorer:
 
     def _back_off(self, case: _Case, error: Exception) -> float:
         if not isinstance(error, ConnectError):
-            return FIRST_BACKOFF_S
-        longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**case.failures)
+            return SOON_AGAIN_S
+        pause_s = max(LEAST_WAIT_S, backoff.wait_s(case.failures, self._random()))
         case.failures += 1
         case.fault = str(error)
-        return max(0.1, self._random() * longest_s)
+        return pause_s
 
     async def _settled(self, case: _Case, settle: Settle) -> bool:
         """Records the outcome. False: the store is away."""
@@ -274,7 +277,7 @@ class Restorer:
         try:
             recorded = await self._store.restored(case.change, action, forget=forget)
         except StoreUnavailable:
-            await asyncio.sleep(FIRST_BACKOFF_S)
+            await asyncio.sleep(SOON_AGAIN_S)
             return False
         self._witness.forget(case.change.agent)
         if recorded:
