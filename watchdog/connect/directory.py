@@ -7,13 +7,21 @@ and when is not decided here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
-from watchdog.connect.answers import LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES, Status, StatusType
+from watchdog.connect.answers import (
+    LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILES,
+    ProfilePage,
+    Status,
+    StatusPage,
+    StatusType,
+)
 from watchdog.connect.api import Connect
 from watchdog.connect.circuit import Problem
 from watchdog.connect.queue import Level, Rank
@@ -51,6 +59,8 @@ RETRY_S = 30.0
 
 _IN_TURN = Rank(Level.SOON, Observed(0.0))
 """Listings wait for nobody but each other: instances in turn."""
+
+Page = TypeVar("Page", StatusPage, ProfilePage)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -229,14 +239,8 @@ class Directory:
 
     async def _statuses(self, instance_id: str) -> Mapping[str, Status]:
         found: dict[str, Status] = {}
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            await self._pay(LIST_AGENT_STATUSES, instance_id)
-            page = await self._connect.list_agent_statuses(instance_id, cursor)
+        async for page in self._pages(LIST_AGENT_STATUSES, self._connect.list_agent_statuses, instance_id):
             found.update((status.id, status) for status in page.statuses)
-            cursor = page.cursor
-            if cursor is None:
-                break
         if not found:
             text = f"{LIST_AGENT_STATUSES}: the list is empty, and every instance has statuses."
             raise ConnectUnavailable(text, maybe_applied=False, operation=LIST_AGENT_STATUSES)
@@ -245,18 +249,22 @@ class Directory:
 
     async def _profiles(self, instance_id: str) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            await self._pay(LIST_ROUTING_PROFILES, instance_id)
-            page = await self._connect.list_routing_profiles(instance_id, cursor)
+        async for page in self._pages(LIST_ROUTING_PROFILES, self._connect.list_routing_profiles, instance_id):
             found.update(page.names)
-            cursor = page.cursor
-            if cursor is None:
-                break
         return found
 
-    async def _pay(self, operation: str, instance_id: str) -> None:
-        await self._tokens.take(operation, self._scopes[instance_id], instance_id, _IN_TURN)
+    async def _pages(
+        self, operation: str, call: Callable[[str, str | None], Awaitable[Page]], instance_id: str
+    ) -> AsyncIterator[Page]:
+        """All pages of a listing, each for a token."""
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            await self._tokens.take(operation, self._scopes[instance_id], instance_id, _IN_TURN)
+            page = await call(instance_id, cursor)
+            yield page
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     @contextmanager
     def _fault_of(self, instance_id: str, entry: _Entry, operation: str) -> Iterator[None]:
