@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from watchdog.connect.case import dated_id
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.core.holds import Stopped
 from watchdog.core.model import Action, Instant, IntentKind
@@ -95,8 +96,7 @@ class Braked:
         instance_id = stopped.agent.instance_id
         target = self._directory.target(instance_id) if instance_id in self._instances else None
         return Action(
-            # Sorts by time like those of claims, and is none of theirs.
-            id=f"{int(instant.epoch * 1000):013d}-b{waiting.number:07d}",
+            id=dated_id(instant, f"b{waiting.number:07d}"),
             at=instant.epoch,
             agent=stopped.agent,
             intent=IntentKind.SET_STATUS,

@@ -134,8 +134,18 @@ def left_behind(intent: Intent, now: Instant) -> Written:
 
 
 def action_id(now: Instant, claim: Claim) -> str:
-    """Milliseconds since 1970 and the claim's token: sorts by time, and no claim has two actions."""
-    return f"{int(now.epoch * 1000):013d}-{claim.token:08d}"
+    """The id of a claim's action: no claim has two."""
+    return dated_id(now, f"{claim.token:08d}")
+
+
+def dated_id(now: Instant, own: str) -> str:
+    """An action's id, which sorts by time: milliseconds since 1970, and what no other action of then has.
+
+    Args:
+        now: The action's time.
+        own: A claim's token; for an action of no claim a letter and a number, or the agent's user id.
+    """
+    return f"{int(now.epoch * 1000):013d}-{own}"
 
 
 def shown(sighting: Sighting) -> dict[str, Any]:

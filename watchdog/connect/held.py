@@ -16,7 +16,7 @@ import structlog
 
 from watchdog.connect.answers import Status
 from watchdog.connect.api import AGENTS_A_CALL
-from watchdog.connect.case import shown
+from watchdog.connect.case import dated_id, shown
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank
 from watchdog.connect.sparing import REASONS, told
@@ -175,8 +175,7 @@ class HeldWitness:
         instant = self._now()
         self._number += 1
         return Action(
-            # Sorts by time like those of claims, and is none of theirs.
-            id=f"{int(instant.epoch * 1000):013d}-h{self._number:07d}",
+            id=dated_id(instant, f"h{self._number:07d}"),
             at=instant.epoch,
             agent=look.held.agent,
             intent=IntentKind.SET_STATUS,

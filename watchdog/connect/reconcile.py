@@ -13,6 +13,7 @@ import structlog
 
 from watchdog.connect.answers import GET_CURRENT_USER_DATA, Seen, StatusType
 from watchdog.connect.api import Connect
+from watchdog.connect.case import dated_id
 from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank
@@ -189,7 +190,7 @@ class Reconciler:
                     return True
         target = self._directory.target(agent.instance_id)
         action = Action(
-            id=f"{int(instant.epoch * 1000):013d}-{agent.user_id}",
+            id=dated_id(instant, agent.user_id),
             at=instant.epoch,
             agent=agent,
             intent=IntentKind.RECONCILE,

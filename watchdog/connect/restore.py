@@ -16,7 +16,7 @@ import structlog
 
 from watchdog.connect.answers import PUT_USER_STATUS, Status, StatusType
 from watchdog.connect.api import Connect
-from watchdog.connect.case import NOT_SENT, shown
+from watchdog.connect.case import NOT_SENT, dated_id, shown
 from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.guard import RESULTS
@@ -527,8 +527,7 @@ class Restorer:
         if case.former_id is not None and instance_id in self._scopes:
             former = self._directory.status(instance_id, case.former_id)
         return Action(
-            # Sorts by time like those of claims, and is none of theirs.
-            id=f"{int(instant.epoch * 1000):013d}-u{change.token:07d}",
+            id=dated_id(instant, f"u{change.token:07d}"),
             at=instant.epoch,
             agent=change.agent,
             intent=IntentKind.RESTORE,
