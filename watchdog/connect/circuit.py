@@ -15,6 +15,7 @@ import structlog
 
 from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS
 from watchdog.core.model import AgentId, Boot, Epoch, Instant
+from watchdog.errors import ConnectDenied
 
 PROBE_EVERY_S = 60.0
 """Between two probes of an open circuit: a missing permission takes a person minutes, and each probe costs a token."""
@@ -121,6 +122,16 @@ class Circuits:
         """Why this must not be called now; None when the circuit is closed or its next probe is due."""
         broken = self._broken.get(line)
         return broken.problem.detail if broken is not None and self._now().boot < broken.probe_at else None
+
+    def check(self, line: Line) -> None:
+        """Lets through what may be called now: whoever would be refused makes no call.
+
+        Raises:
+            ConnectDenied: The circuit is open, and its next probe is not due.
+        """
+        refusal = self.refusal(line)
+        if refusal is not None:
+            raise ConnectDenied(refusal, operation=line.operation)
 
     def gate(self, places: Sequence[str], target: str) -> Gate:
         """Whether agents may be claimed.

@@ -16,22 +16,20 @@ import structlog
 
 from watchdog.connect.answers import PUT_USER_STATUS, Status, StatusType
 from watchdog.connect.api import Connect
-from watchdog.connect.case import NOT_SENT, dated_id, shown
+from watchdog.connect.case import dated_id, shown
 from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
-from watchdog.connect.guard import RESULTS
 from watchdog.connect.queue import Level, Rank
 from watchdog.connect.readback import READ_BACK_S
 from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting, Witness
-from watchdog.connect.writer import ABORTS, FRESH_S
+from watchdog.connect.writer import result_of, send_fresh, unanswered
 from watchdog.core import backoff, undo
 from watchdog.core.model import Action, AgentId, Boot, Instant, IntentKind, Observed, Outcome, Running
 from watchdog.core.undo import LATE_S, VERIFY_S, Back, Change, Decision, Look, Names, Step, Why
 from watchdog.errors import (
     CallAborted,
-    ConnectDenied,
     ConnectError,
     ConnectInvalid,
     ConnectNotFound,
@@ -424,12 +422,12 @@ class Restorer:
             return Decision(Step.LEAVE, Outcome.DRY_RUN, f"{former.name} would have been set again; DRY_RUN is on.")
         agent = case.change.agent
         line = Line(agent.instance_id, PUT_USER_STATUS, former.id)
-        self._check(line)
         # A mistake does not wait behind an order.
         async with self._doors.setdefault((line, case.why is Why.ORDER), asyncio.Semaphore(ABREAST)):
-            self._check(line)
+            # Before the token, which is not spent on a refusal, and after having waited for it.
+            self._circuits.check(line)
             await self._tokens.take(PUT_USER_STATUS, self._scopes[agent.instance_id], agent.instance_id, case.rank)
-            self._check(line)
+            self._circuits.check(line)
             if case.looked_at is None or self._now().boot - case.looked_at > LOOKED_S:
                 decision = await self._look(case, former, patient=False)
                 if decision.step is not Step.RESTORE:
@@ -444,51 +442,44 @@ class Restorer:
             return None
         return decision
 
-    def _check(self, line: Line) -> None:
-        """Raises `ConnectDenied` while the circuit is open: whoever would be refused takes no token."""
-        refusal = self._circuits.refusal(line)
-        if refusal is not None:
-            raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
-
     async def _write(self, case: _Case, former: Status) -> bool:
-        """Token, intent on disk, flush, re-check, and at once the call. False: the agent has left, or it is void."""
-        agent = case.change.agent
+        """Intent on disk, flush, re-check, and at once the call. False: the agent has left, or it is void."""
         if await self._store.restoring(case.change, self._now().epoch, self._rules.lease_s) is not Back.HERE:
             return False
-        for _ in range(ABORTS):
-            await self._flush()
-            if not self._listening():
-                raise CallAborted("Not sent: after a gap agents are given time to return.")
-            asked_at = self._now().boot
-            if await self._store.still_back(case.change) is not Back.HERE:
-                return False
-            write = {"at": self._now().epoch, "target": former.id, "result": "unanswered"}
-            case.writes.append(write)
-            case.writing = True
-            self._sent_at[agent] = self._now().boot
-            try:
-                await self._connect.put_user_status(
-                    agent.instance_id, agent.user_id, former.id, Boot(asked_at + FRESH_S)
-                )
-            except CallAborted:
-                write["result"] = "aborted"
-                continue
-            except ConnectError as error:
-                case.calls += 1
-                sent = not isinstance(error, ConnectUnavailable) or error.maybe_applied
-                write["result"] = RESULTS[type(error)] if sent else NOT_SENT
-                if sent and isinstance(error, ConnectUnavailable):
-                    case.restored, case.late_until = True, Boot(asked_at + LATE_S)
-                raise
-            finally:
-                case.writing = False
-                self._witness.forget(agent)
-            case.calls += 1
-            case.accepted += 1
-            case.restored = True
-            write["result"] = "accepted"
-            return True
-        raise CallAborted("Not sent: each re-check was more than 250 ms old. The machine or the store is too slow.")
+        changed = await send_fresh(
+            functools.partial(self._changed, case),
+            functools.partial(self._put, case, former),
+            flush=self._flush,
+            listening=self._listening,
+            now=self._now,
+        )
+        return changed is None
+
+    async def _changed(self, case: _Case) -> Back | None:
+        back = await self._store.still_back(case.change)
+        return None if back is Back.HERE else back
+
+    async def _put(self, case: _Case, former: Status, not_after: Boot) -> None:
+        agent = case.change.agent
+        write = {"at": self._now().epoch, "target": former.id, "result": "unanswered"}
+        case.writes.append(write)
+        case.writing = True
+        sent_at = self._sent_at[agent] = self._now().boot
+        try:
+            await self._connect.put_user_status(agent.instance_id, agent.user_id, former.id, not_after)
+        except (CallAborted, ConnectError) as error:
+            case.calls += not isinstance(error, CallAborted)
+            write["result"] = result_of(error)
+            if unanswered(error):
+                case.restored, case.late_until = True, Boot(sent_at + LATE_S)
+            raise
+        finally:
+            case.writing = False
+            self._witness.forget(agent)
+        case.calls += 1
+        case.accepted += 1
+        case.restored = True
+        write["result"] = "accepted"
 
     async def _read_back(self, case: _Case, former: Status) -> Decision:
         """What the first read proves that proves something; `RESTORE` when the last one shows the target still."""

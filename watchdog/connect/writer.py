@@ -1,11 +1,14 @@
 """The write: token, intent on disk, flush, re-check, and at once PutUserStatus.
 
-Nothing comes between the re-check and the sending for longer than `FRESH_S`; what comes too late is not sent.
+Nothing comes between the re-check and the sending for longer than `FRESH_S`; what comes too late is not sent. The
+restore keeps to it by the same `send_fresh`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from watchdog.connect.answers import PUT_USER_STATUS, Status
 from watchdog.connect.api import Connect
@@ -15,14 +18,69 @@ from watchdog.connect.guard import RESULTS
 from watchdog.connect.queue import Level
 from watchdog.connect.tokens import Tokens
 from watchdog.core.model import Boot, Instant, Intent, IntentKind, Standing
-from watchdog.errors import CallAborted, ConnectDenied, ConnectError, ConnectUnavailable
+from watchdog.errors import CallAborted, ConnectError, ConnectUnavailable
 from watchdog.stores.base import Store
+
+T = TypeVar("T")
 
 FRESH_S = 0.25
 """Most time between the re-check and the sending. A heartbeat that comes in it comes too late."""
 
 ABORTS = 5
 """Re-checks in a row that may come too late; then the machine is too busy, and the agent goes back into the queue."""
+
+
+async def send_fresh(
+    check: Callable[[], Awaitable[T | None]],
+    put: Callable[[Boot], Awaitable[None]],
+    *,
+    flush: Callable[[], Awaitable[None]],
+    listening: Callable[[], bool],
+    now: Callable[[], Instant],
+) -> T | None:
+    """Flushes, checks and sends, within `FRESH_S` of the check; what comes too late is checked again.
+
+    Args:
+        check: Tells what speaks against it, by all heartbeats that were flushed; None when nothing does.
+        put: Sends by the given time or raises CallAborted.
+        flush: Applies all heartbeats that this process has accepted.
+        listening: Whether heartbeats have been heard up to now.
+        now: The machine's clocks.
+
+    Returns:
+        None: Connect accepted it. Otherwise what speaks against it; nothing was sent.
+
+    Raises:
+        ConnectError: Connect did not accept it, or may have.
+        CallAborted: Not sent: nothing is heard, or it was too late several times in a row.
+        StoreUnavailable: Nothing was sent after that.
+    """
+    for _ in range(ABORTS):
+        await flush()
+        if not listening():
+            raise CallAborted("Not sent: after a gap agents are given time to return.")
+        asked_at = now().boot
+        objection = await check()
+        if objection is not None:
+            return objection
+        try:
+            await put(Boot(asked_at + FRESH_S))
+        except CallAborted:
+            continue
+        return None
+    raise CallAborted("Not sent: each re-check was more than 250 ms old. The machine or the store is too slow.")
+
+
+def unanswered(error: ConnectError | CallAborted) -> bool:
+    """Whether a write that failed so may have taken effect, or may yet."""
+    return isinstance(error, ConnectUnavailable) and error.maybe_applied
+
+
+def result_of(error: ConnectError | CallAborted) -> str:
+    """The result of a write that failed so, as the evidence names it."""
+    if isinstance(error, ConnectUnavailable) and not error.maybe_applied:
+        return NOT_SENT
+    return RESULTS[type(error)]
 
 
 class Writer:
@@ -80,9 +138,7 @@ class Writer:
         rank = case.rank._replace(level=Level.LAST) if last else case.rank
         await self._tokens.take(PUT_USER_STATUS, case.scope, agent.instance_id, rank)
         case.unserved = False
-        refusal = self._circuits.refusal(Line(agent.instance_id, PUT_USER_STATUS, target.id))
-        if refusal is not None:
-            raise ConnectDenied(refusal, operation=PUT_USER_STATUS)
+        self._circuits.check(Line(agent.instance_id, PUT_USER_STATUS, target.id))
         # Before the intent, so that whoever is held while waiting for a token leaves none behind.
         standing = await self._store.still_gone(case.claim)
         if standing is not Standing.GONE:
@@ -91,20 +147,18 @@ class Writer:
         intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch)
         if not await self._store.intend(case.claim, intent):
             return Standing.RETURNED
-        for _ in range(ABORTS):
-            await self._flush()
-            if not self._listening():
-                raise CallAborted("Not sent: after a gap agents are given time to return.")
-            asked_at = self._now().boot
-            standing = await self._store.still_gone(case.claim)
-            if standing is not Standing.GONE:
-                return standing
-            try:
-                await self._put(case, target, Boot(asked_at + FRESH_S))
-            except CallAborted:
-                continue
-            return Standing.GONE
-        raise CallAborted("Not sent: each re-check was more than 250 ms old. The machine or the store is too slow.")
+        changed = await send_fresh(
+            partial(self._changed, case),
+            partial(self._put, case, target),
+            flush=self._flush,
+            listening=self._listening,
+            now=self._now,
+        )
+        return Standing.GONE if changed is None else changed
+
+    async def _changed(self, case: Case) -> Standing | None:
+        standing = await self._store.still_gone(case.claim)
+        return None if standing is Standing.GONE else standing
 
     async def _put(self, case: Case, target: Status, not_after: Boot) -> None:
         agent = case.claim.agent
@@ -113,18 +167,13 @@ class Writer:
         sent_before, case.trail.sent_at = case.trail.sent_at, self._now().boot
         try:
             await self._connect.put_user_status(agent.instance_id, agent.user_id, target.id, not_after)
-        except CallAborted:
-            write["result"] = "aborted"
-            case.trail.sent_at = sent_before
-            raise
-        except ConnectError as error:
-            case.trail.calls += 1
-            sent = not isinstance(error, ConnectUnavailable) or error.maybe_applied
-            write["result"] = RESULTS[type(error)] if sent else NOT_SENT
+        except (CallAborted, ConnectError) as error:
+            case.trail.calls += not isinstance(error, CallAborted)
+            write["result"] = result_of(error)
+            if unanswered(error):
+                case.trail.unanswered_at = case.trail.sent_at
             if not isinstance(error, ConnectUnavailable):
                 case.trail.sent_at = sent_before
-            elif sent:
-                case.trail.unanswered_at = case.trail.sent_at
             raise
         case.trail.calls += 1
         case.trail.accepted += 1
