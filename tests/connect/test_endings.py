@@ -35,6 +35,25 @@ async def test_a_drain_lets_a_write_under_way_end_and_releases_the_rest(tmp_path
         assert all(len(w.puts(agent)) == 1 for agent in agents)
 
 
+async def test_a_drain_while_a_backlog_is_looked_at_releases_every_claim(tmp_path):
+    async with world(tmp_path) as w:
+        agents = w.centre("one", agents=40)
+        many = w.centre("two", agents=40)
+        await w.start()
+        await w.leave(*agents)
+        await w.until(lambda: len(w.puts()) == 4)
+        w.fault(FaultKind.TIMEOUT, "GetCurrentUserData", instance_id="two", delay_s=10.0)
+        asked = len(w.reads())
+        await w.leave(*many)
+        await w.until(lambda: any(call.instance_id == "two" for call in w.reads()[asked:]))
+        claimed, served = len(w.metrics.lags), len(w.puts())
+        w.sweep.cancel()
+        await w.dispatcher.drain(8.0)
+        assert claimed > served == len(w.puts())
+        due = {due.agent for due in (await w.store.tick("other", instant())).due}
+        assert due == {agent for agent in agents + many if not w.puts(agent)}
+
+
 async def test_a_drain_without_time_leaves_intents_for_the_next_process(tmp_path):
     async with world(tmp_path) as w:
         (anna,) = w.centre()

@@ -249,8 +249,7 @@ class Dispatcher:
         await self._selection.close()
         await self._held.close()
         restoring = asyncio.create_task(self._restorer.drain(timeout_s))
-        runs = list(self._running.values())
-        ending = [*(run.task for run in runs), *self._background]
+        ending = [*(run.task for run in self._running.values()), *self._background]
         if ending:
             await asyncio.wait(ending, timeout=timeout_s)
         for task in ending:
@@ -258,7 +257,6 @@ class Dispatcher:
         await asyncio.gather(*ending, return_exceptions=True)
         await restoring
         owed, self._owed = self._owed, []
-        owed += [(run.case.claim, 0.0) for run in runs if run.case is not None and not run.case.closed]
         # All at once: with a store that fails slowly, one after the other would outlast the stop.
         await asyncio.gather(*(self._give_back(claim, delay_s) for claim, delay_s in owed))
         if self._braked.waiting:
@@ -416,9 +414,9 @@ class Dispatcher:
         self._circuits.probed(agent)
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatcher.fault", agent=str(agent), exc_info=task.exception())
-        if run.case is not None and not run.case.closed and not self._draining:
+        if run.case is not None and not run.case.closed:
             run.case.closed = True
-            self._owed.append((run.case.claim, AFTER_FAULT_S))
+            self._owed.append((run.case.claim, 0.0 if self._draining else AFTER_FAULT_S))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
