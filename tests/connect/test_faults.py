@@ -68,7 +68,7 @@ async def test_an_outage_of_days_is_outlived(tmp_path):
         w.fault(FaultKind.INTERNAL)
         await w.leave(anna)
         await w.until(w.puts)
-        trail = w.dispatcher._trails[anna]
+        trail = w.dispatcher._claims._trails[anna]
         await w.until(lambda: trail.failures)
         trail.failures = 2_000
         with structlog.testing.capture_logs() as logs:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.connect.world import TIMER, TTL, DirectClient, Suspended, instant, world
-from watchdog.connect import dispatcher
+from watchdog.connect import claims
 from watchdog.core.model import BeatType
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import StoreUnavailable
@@ -232,7 +232,7 @@ async def test_who_was_spared_is_looked_at_again_before_anything_is_written(tmp_
 
 
 async def test_the_oldest_trail_makes_room_and_its_back_off_begins_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(dispatcher, "TRAILS", 1)
+    monkeypatch.setattr(claims, "TRAILS", 1)
     async with world(tmp_path) as w:
         anna, bert = w.centre(agents=2)
         await w.start()

@@ -1,0 +1,234 @@
+"""Agents in hand: each from its claim until it is settled, or released for a later tick.
+
+What is done with a claimed agent is in `set_status.py`, who is claimed and when is the dispatcher's business. A claim
+that cannot be given back, because the store is away, is owed until it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from watchdog.connect.answers import Status
+from watchdog.connect.case import Case, Trail, action_id, left_behind
+from watchdog.connect.circuit import Circuits
+from watchdog.connect.directory import Directory
+from watchdog.connect.guard import Observer
+from watchdog.connect.selection import Chosen
+from watchdog.connect.set_status import SetStatus
+from watchdog.connect.verdict import Settle
+from watchdog.connect.witness import Witness
+from watchdog.core import backoff
+from watchdog.core.model import Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
+from watchdog.stores.base import Store
+
+SOON_AGAIN_S = 1.0
+"""Wait after a refusal that other parts pace: the bucket after a 429, the circuit after a 403."""
+
+AFTER_FAULT_S = 60.0
+"""Wait of an agent whose coroutine failed by a fault of ours."""
+
+TRAILS = 20_000
+"""Most agents whose failed attempts are remembered; the oldest are forgotten first and begin a new back-off."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Run:
+    task: asyncio.Task[None]
+    case: Case | None = None
+
+
+class Claims:
+    """One coroutine an agent, in hand until its claim is settled or released."""
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        set_status: SetStatus,
+        scopes: Mapping[str, str],
+        circuits: Circuits,
+        directory: Directory,
+        witness: Witness,
+        *,
+        now: Callable[[], Instant],
+        random: Callable[[], float],
+        record: Callable[[Action], None],
+        observer: Observer,
+    ) -> None:
+        """Composes.
+
+        Args:
+            store: Hands out claims and keeps what becomes of them.
+            owner: Name of this process in claims.
+            set_status: Carries out.
+            scopes: Scope of the quota, by instance id.
+            circuits: Are told when an agent is done who may have been their probe.
+            directory: Knows the statuses' names.
+            witness: Forgets who is settled.
+            now: The machine's clocks.
+            random: From 0 to 1, for the back-off.
+            record: Is given each action that is in the history, once.
+            observer: For the metrics.
+        """
+        self._store = store
+        self._owner = owner
+        self._set_status = set_status
+        self._scopes = scopes
+        self._circuits = circuits
+        self._directory = directory
+        self._witness = witness
+        self._now = now
+        self._random = random
+        self._record = record
+        self._observer = observer
+        self._running: dict[AgentId, _Run] = {}
+        self._trails: dict[AgentId, Trail] = {}
+        self._owed: list[tuple[Claim, float]] = []
+        self._draining = False
+
+    def __contains__(self, agent: AgentId) -> bool:
+        """Whether the agent is in hand."""
+        return agent in self._running
+
+    def unserved(self) -> Counter[str]:
+        """How many in hand wait for their first token of PutUserStatus, by instance."""
+        return Counter(
+            agent.instance_id for agent, run in self._running.items() if run.case is None or run.case.unserved
+        )
+
+    def owed(self) -> list[tuple[Claim, float]]:
+        """Claims to be given back, and after how long the agent may be due again. They are the caller's now."""
+        owed, self._owed = self._owed, []
+        return owed
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs."""
+        return [run.task for run in self._running.values()]
+
+    def interrupt(self) -> None:
+        """Takes nobody in hand any more, and stops whom nothing would be left half done for."""
+        self._draining = True
+        for run in self._running.values():
+            if run.case is not None and run.case.interruptible:
+                run.task.cancel()
+
+    def start(self, chosen: Chosen) -> None:
+        """Takes an agent in hand. Returns at once."""
+        agent = chosen.due.agent
+        run = _Run(asyncio.create_task(self._act(chosen), name=f"agent {agent}"))
+        self._running[agent] = run
+        run.task.add_done_callback(lambda task: self._ended(agent, task))
+
+    async def _act(self, chosen: Chosen) -> None:
+        try:
+            claim = await self._store.claim(chosen.due, self._owner)
+        except StoreUnavailable:
+            return
+        if claim is None:
+            return
+        case = Case(claim, self._scopes[claim.agent.instance_id], chosen.rank, self._trail(claim))
+        self._running[claim.agent].case = case
+        if self._draining:
+            return
+        log.debug("agent.claimed", agent=str(claim.agent), epoch=claim.epoch, lag_s=round(claim.lag_s, 3))
+        try:
+            settle, target = await self._set_status.carry_out(case, chosen.target)
+            if case.closed:
+                self._trails.pop(claim.agent, None)
+                self._witness.forget(claim.agent)
+            else:
+                await self._settle(case, settle, target)
+        except (ConnectError, CallAborted, AgentHeld) as error:
+            await self._release(case, error)
+        except StoreUnavailable:
+            self._owed.append((claim, SOON_AGAIN_S))
+            case.closed = True
+
+    def _trail(self, claim: Claim) -> Trail:
+        trail = self._trails.pop(claim.agent, None)
+        if trail is None or trail.epoch != claim.epoch:
+            trail = Trail(claim.epoch, self._now().boot, whole=claim.intent is None)
+            if claim.intent is None:
+                self._observer.detection_lag(claim.lag_s)
+        self._trails[claim.agent] = trail
+        while len(self._trails) > TRAILS:
+            del self._trails[next(iter(self._trails))]
+        return trail
+
+    async def _settle(self, case: Case, settle: Settle, target: Status) -> None:
+        case.interruptible = False
+        action = case.action(settle, target, self._now())
+        settled = await self._store.settle(case.claim, action, case.written(self._now()))
+        case.closed = True
+        self._trails.pop(action.agent, None)
+        self._witness.forget(action.agent)
+        if settled or await self._in_history(action):
+            self._record(action)
+
+    async def _in_history(self, action: Action) -> bool:
+        """Whether a `settle` that was too late has recorded the action, or the claim was void."""
+        page = await self._store.actions(agent=action.agent, limit=5)
+        return any(known.id == action.id for known in page.actions)
+
+    async def _release(self, case: Case, error: ConnectError | CallAborted | AgentHeld) -> None:
+        delay_s = SOON_AGAIN_S
+        if isinstance(error, ConnectUnavailable):
+            delay_s = backoff.wait_s(case.trail.failures, self._random())
+            case.trail.failures += 1
+        case.closed = True
+        log.debug("agent.given_back", agent=str(case.claim.agent), why=type(error).__name__, delay_s=round(delay_s, 3))
+        await self.give_back(case.claim, delay_s)
+
+    async def give_back(self, claim: Claim, delay_s: float) -> None:
+        """Releases a claim; while the store is away it is owed."""
+        try:
+            await self._store.release(claim, delay_s)
+        except StoreUnavailable:
+            self._owed.append((claim, delay_s))
+
+    async def settle_orphan(self, orphan: Claim) -> None:
+        """Settles an intent that a dead process left, whose agent has come back since."""
+        instant = self._now()
+        intent = orphan.intent
+        evidence: dict[str, Any] = dict(orphan.evidence)
+        status = None
+        if intent is not None:
+            evidence["left_intent"] = {"target": intent.target, "former": intent.former, "at": intent.at}
+            if orphan.agent.instance_id in self._scopes:
+                status = self._directory.status(orphan.agent.instance_id, intent.target)
+        action = Action(
+            id=action_id(instant, orphan),
+            at=instant.epoch,
+            agent=orphan.agent,
+            intent=intent.kind if intent is not None else IntentKind.SET_STATUS,
+            target=status.name if status is not None else intent.target if intent is not None else "",
+            outcome=Outcome.RETURNED,
+            reason="A heartbeat came; an earlier write without an outcome may have taken effect.",
+            evidence=evidence,
+            calls=0,
+            latency_s=0.0,
+        )
+        try:
+            written = None if intent is None else left_behind(intent, instant)
+            if await self._store.settle(orphan, action, written) or await self._in_history(action):
+                self._record(action)
+        except StoreUnavailable:
+            return
+
+    def _ended(self, agent: AgentId, task: asyncio.Task[None]) -> None:
+        run = self._running.pop(agent)
+        self._circuits.probed(agent)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("dispatcher.fault", agent=str(agent), exc_info=task.exception())
+        if run.case is not None and not run.case.closed:
+            run.case.closed = True
+            self._owed.append((run.case.claim, 0.0 if self._draining else AFTER_FAULT_S))
