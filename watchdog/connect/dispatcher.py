@@ -23,7 +23,8 @@ from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
-from watchdog.connect.restore import Restorer, RestoreRules
+from watchdog.connect.restore import Restorer
+from watchdog.connect.restore_status import RestoreRules, RestoreStatus
 from watchdog.connect.scopes import Scopes
 from watchdog.connect.selection import Selection
 from watchdog.connect.set_status import SetStatus
@@ -110,7 +111,7 @@ class Dispatcher:
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
         )
-        self._restorer = Restorer(
+        restore_status = RestoreStatus(
             RestoreRules(config.return_window_s, config.lease_s, config.dry_run),
             store,
             self._guard,
@@ -123,10 +124,18 @@ class Dispatcher:
             listening=self._listening,
             running=lambda: Running(0.0) if self._clock is None else self._clock.running,
             now=now,
+        )
+        self._restorer = Restorer(
+            store,
+            restore_status,
+            self.directory,
+            self._witness,
+            self._scopes,
+            now=now,
             random=random,
             record=record,
         )
-        sparing = Sparing(store, config.witness_ttl_s, is_own=self._restorer.is_own, record=record, now=now)
+        sparing = Sparing(store, config.witness_ttl_s, is_own=restore_status.is_own, record=record, now=now)
         set_status = SetStatus(
             self.directory,
             self._witness,
@@ -167,7 +176,7 @@ class Dispatcher:
             self.directory,
             self._scopes,
             config.witness_ttl_s,
-            is_own=self._restorer.is_own,
+            is_own=restore_status.is_own,
             record=record,
             now=now,
         )
