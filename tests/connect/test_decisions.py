@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from watchdog.connect.answers import Seen, Status, StatusType, answered_at, classify, parse_status, parse_user
 from watchdog.connect.api import Instance
+from watchdog.connect.case import MAY_HAVE_APPLIED
 from watchdog.connect.directory import resolve
 from watchdog.connect.queue import Level, Rank, Turns, level, rooms
 from watchdog.connect.verdict import Finding, Settle, Step, after_write, before_write, find
+from watchdog.connect.writer import result_of, unanswered
 from watchdog.core.model import Epoch, Intent, IntentKind, Observed, Outcome
 from watchdog.errors import (
+    CallAborted,
     ConnectCredentials,
     ConnectDenied,
     ConnectInvalid,
@@ -255,3 +258,20 @@ def test_a_role_s_account_and_the_region_share_a_quota():
     assert Instance("x", "us-west-2", "arn:aws:iam::123456789012:role/w").scope == "123456789012/us-west-2"
     assert Instance("x").scope == "own/default"
     assert Instance("x", role_arn="nonsense").scope == "own/default"
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "may_apply"),
+    [
+        (CallAborted("late"), "aborted", False),
+        (ConnectThrottled("429"), "throttled", False),
+        (ConnectDenied("403"), "denied", False),
+        (ConnectNotFound("404"), "not_found", False),
+        (ConnectUnavailable("no connection", maybe_applied=False), "not_sent", False),
+        (ConnectUnavailable("no answer", maybe_applied=True), "unavailable", True),
+    ],
+)
+def test_only_a_write_without_an_answer_may_have_taken_effect(error, result, may_apply) -> None:
+    assert result_of(error) == result
+    assert unanswered(error) is may_apply
+    assert (result in MAY_HAVE_APPLIED) is may_apply
