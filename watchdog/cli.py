@@ -1,7 +1,7 @@
 """The command line: reads settings, starts what a command names, turns errors into exit codes.
 
-A command imports what it runs, so that `watchdog --version` loads neither the daemon nor boto3. Exit codes: 0 done,
-1 found a fault, 2 bad usage or settings.
+The commands that ask a running daemon are in `remote.py`. A command imports what it runs, so that `watchdog --version`
+loads neither the daemon nor boto3. Exit codes: 0 done, 1 found a fault, 2 bad usage or settings.
 """
 
 import json
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from watchdog import __version__
+from watchdog import __version__, remote
 from watchdog.errors import DaemonError, RecordingError, SettingsError, WatchdogError
 
 EXIT_FAULT = 1
@@ -28,9 +28,6 @@ MAX_S = 86_400.0
 LEAST_INTERVALS = 3
 """A TTL has at least so many intervals."""
 
-DAEMON_URL = "http://127.0.0.1:8080"
-"""Where the daemon listens by default."""
-
 app = typer.Typer(
     name="watchdog",
     help="Sets Amazon Connect agents Offline when their last session is gone.",
@@ -38,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its listings of local variables would print secrets
 )
+app.add_typer(remote.commands)
 
 
 def main() -> NoReturn:
@@ -187,62 +185,6 @@ def simulate(
     )
 
 
-_For = Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 2h; 0 ends the order that there is.")]
-_OfInstance = Annotated[str | None, typer.Option("--instance", help="Only agents of this instance.")]
-_Reason = Annotated[str, typer.Option("--reason", help="For people who look at the status.")]
-_Url = Annotated[str, typer.Option("--url", help="Address of the running daemon.")]
-_TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="Holds an admin token, in place of WATCHDOG_ADMIN_TOKENS.")
-]
-_AsJson = Annotated[bool, typer.Option("--json", help="The daemon's answer as JSON.")]
-
-
-@app.command()
-def hold(
-    for_: _For = "10m",
-    instance: _OfInstance = None,
-    reason: _Reason = "",
-    url: _Url = DAEMON_URL,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
-) -> None:
-    """Hold all agents who fall silent: nobody is set Offline for a time, except who said bye."""
-    _order("hold", for_, instance, reason, url, token_file, as_json=as_json)
-
-
-@app.command()
-def release(
-    for_: _For = "10m",
-    instance: _OfInstance = None,
-    reason: _Reason = "",
-    url: _Url = DAEMON_URL,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
-) -> None:
-    """Let go all agents who are held, and keep the brake from holding for a time."""
-    _order("released", for_, instance, reason, url, token_file, as_json=as_json)
-
-
-@app.command()
-def record(
-    out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
-    for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
-    url: _Url = DAEMON_URL,
-    token_file: _TokenFile = None,
-) -> None:
-    """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`. Ctrl-C ends it early."""
-    from watchdog.recording import record as run_recording
-    from watchdog.settings import admin_token
-    from watchdog.values import seconds
-
-    try:
-        for_s = seconds(for_)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--for") from None
-    lines = run_recording(url, admin_token(token_file), for_s, out)
-    typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
-
-
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="What `watchdog record` wrote.")],
@@ -262,54 +204,6 @@ def replay(
     from watchdog.simulation.replay import run as run_replay
 
     run_replay(file, session_end_timer, session_ttl, connect_rate, html)
-
-
-def _order(
-    state: str, for_: str, instance: str | None, reason: str, url: str, token_file: Path | None, *, as_json: bool
-) -> None:
-    """Gives a running daemon's brake an order and prints how it stands then."""
-    from watchdog.client import ask
-    from watchdog.settings import admin_token
-    from watchdog.values import seconds
-
-    try:
-        for_s = seconds(for_)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--for") from None
-    body = {"state": state, "for_s": for_s, "reason": reason, **({} if instance is None else {"instance_id": instance})}
-    answer = ask("PUT", url, "/v1/brake", admin_token(token_file), body)
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-        return
-    typer.echo(f"The brake is {answer['state']}; {answer['held']} agents are held.")
-    for each in answer["holds"]:
-        typer.echo(f"{each['group']}: {each['state']}, {each['agents']} held. {each['why']} {each['next_step']}")
-
-
-@app.command()
-def restore(
-    since: Annotated[str, typer.Option("--since", help="2026-01-31T12:00:00Z, seconds since 1970, or 15m ago as 15m.")],
-    instance: _OfInstance = None,
-    silent: Annotated[bool, typer.Option("--silent", help="Also agents of whom nothing is heard.")] = False,  # noqa: FBT002
-    url: _Url = DAEMON_URL,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
-) -> None:
-    """Undo what was set since then: agents who are still in that status get their former one back."""
-    from watchdog.client import ask
-    from watchdog.settings import admin_token
-    from watchdog.values import ago
-
-    body = {"since": ago(since), "silent": silent, **({} if instance is None else {"instance_id": instance})}
-    answer = ask("POST", url, "/v1/restore", admin_token(token_file), body)
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-        return
-    typer.echo(
-        f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
-        f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
-    )
-    typer.echo("watchdog looks at each of them first; /v1/actions tells what became of it.")
 
 
 def _need_sandbox() -> None:
