@@ -173,6 +173,40 @@ def test_what_cannot_be_simulated_is_bad_usage(arguments, said):
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("mode", "alien"),
+    [
+        (("--seeds", "1"), ("--agents", "5000")),
+        (("--seeds", "1"), ("--session-end-timer", "5")),
+        (("--check",), ("--explain",)),
+        (("--seed", "1", "--check"), ("--jobs", "2")),
+        (("--seed", "1", "--check"), ("--from", "0")),
+        (("--explain",), ("--html", "report.html")),
+        (("--explain",), ("--agents", "1000")),
+        ((), ("--jobs", "2")),
+        ((), ("--from", "3")),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_bad_usage(mode, alien):
+    done = watchdog("simulate", *mode, *alien)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Invalid value for {alien[0]}:" in done.stderr
+    assert "leave it out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--seeds", "1", "--from", "3", "--check", "--jobs", "1"),
+        ("--agents", "2", "--hours", "0.1", "--seed", "1", "--connect-rate", "3"),
+        ("--explain", "--loss", "0.1", "--session-end-timer", "3", "--session-ttl", "40", "--heartbeat-interval", "12"),
+    ],
+)
+def test_what_goes_together_is_simulated(arguments):
+    done = watchdog("simulate", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_restore_asks_a_running_daemon(daemon):
     url, asked = daemon
     admin = {"WATCHDOG_ADMIN_TOKENS": "admin"}

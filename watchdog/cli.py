@@ -25,9 +25,6 @@ EXIT_USAGE = 2
 MAX_S = 86_400.0
 """Longest timers that can be tried: the longest that the daemon takes."""
 
-LEAST_INTERVALS = 3
-"""A TTL has at least so many intervals."""
-
 app = typer.Typer(
     name="watchdog",
     help="Sets Amazon Connect agents Offline when their last session is gone.",
@@ -131,6 +128,7 @@ _Html = Annotated[Path | None, typer.Option("--html", help="Also write a report 
 
 @app.command()
 def simulate(
+    context: typer.Context,
     seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
     first: Annotated[int, typer.Option("--from", min=0, help="The first seed.")] = 0,
     seed: Annotated[
@@ -154,21 +152,28 @@ def simulate(
     """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
     if seed is not None and seeds is not None:
         raise typer.BadParameter("names one world, and --seeds many: leave one of them out", param_hint="--seed")
-    if session_ttl < LEAST_INTERVALS * heartbeat_interval:
-        raise typer.BadParameter(
-            f"takes at least {LEAST_INTERVALS} times --heartbeat-interval, like the daemon", param_hint="--session-ttl"
-        )
     if seed is not None and check:
+        _takes_only(context, "replays one world", "seed", "check")
         from watchdog.simulation.check import replay
 
         raise SystemExit(replay(seed))
     if seeds is not None or check:
+        _takes_only(context, "checks random worlds", "seeds", "first", "check", "jobs")
         from watchdog.simulation.check import check as check_worlds
 
         raise SystemExit(check_worlds(first, seeds or 10, jobs))
+    timers = ("loss", "session_end_timer", "session_ttl", "heartbeat_interval")
+    if explain:
+        _takes_only(context, "computes what loss costs", "explain", *timers)
+    else:
+        _takes_only(context, "compares timers", "agents", "hours", "connect_rate", "seed", "html", *timers)
     from watchdog.simulation.compare import run as run_comparison
-    from watchdog.simulation.workload import Workload
+    from watchdog.simulation.workload import INTERVALS_IN_TTL, Workload
 
+    if session_ttl < INTERVALS_IN_TTL * heartbeat_interval:
+        raise typer.BadParameter(
+            f"takes at least {INTERVALS_IN_TTL} times --heartbeat-interval, like the daemon", param_hint="--session-ttl"
+        )
     run_comparison(
         Workload(
             agents=agents,
@@ -204,6 +209,27 @@ def replay(
     from watchdog.simulation.replay import run as run_replay
 
     run_replay(file, session_end_timer, session_ttl, connect_rate, html)
+
+
+def _takes_only(context: typer.Context, does: str, *names: str) -> None:
+    """Refuses options that would change nothing in what a command now does.
+
+    Args:
+        context: Of the command.
+        does: Completes "which now …".
+        names: Of the parameters that it takes then.
+
+    Raises:
+        BadParameter: Another one was given.
+    """
+    for each in context.command.params:
+        source = context.get_parameter_source(str(each.name))
+        if source is not None and source.name == "COMMANDLINE" and each.name not in names:
+            others = ", ".join(other.opts[0] for other in context.command.params if other.name in names)
+            raise typer.BadParameter(
+                f"means nothing to a command that {does}: leave it out. What it takes then: {others}.",
+                param_hint=each.opts[0],
+            )
 
 
 def _need_sandbox() -> None:

@@ -17,7 +17,7 @@ from watchdog.simulation.loss import Channel, Timing, compute
 from watchdog.simulation.player import TICK_S, Figures, Player
 from watchdog.simulation.report import render, write
 from watchdog.simulation.sheets import of_figures, of_loss, show
-from watchdog.simulation.workload import Day, Event, Kind, Left, Workload
+from watchdog.simulation.workload import INTERVALS_IN_TTL, Day, Event, Kind, Left, Workload
 from watchdog.stores.facts import Agent
 
 NOTE = (
@@ -25,9 +25,6 @@ NOTE = (
     "while their own network was lost. Found: from leaving to the decision. Ghost-seconds: in which agents who had "
     "left could get contacts, all together. Time to drain: longest wait for the quota."
 )
-
-INTERVALS_IN_TTL = 3
-"""A TTL has at least so many intervals; the settings demand it."""
 
 
 @dataclass(slots=True)

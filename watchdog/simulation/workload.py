@@ -40,6 +40,9 @@ can get contacts when they leave."""
 
 OUTAGES_S = (5.0, 15.0, 30.0, 60.0, 180.0)
 
+INTERVALS_IN_TTL = 3
+"""A TTL has at least so many intervals; the settings demand it."""
+
 
 class Left(IntEnum):
     """What Connect shows of an agent who has left."""
