@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from watchdog.sandbox.records import Fault, FaultKind
 
 if TYPE_CHECKING:
+    from watchdog.simulation.network import Path
     from watchdog.simulation.world import World
 
 PUT, READ = "PutUserStatus", "GetCurrentUserData"
@@ -113,15 +114,9 @@ async def wet_network(world: World, rng: random.Random) -> None:
 
 async def lost_site(world: World, rng: random.Random) -> None:
     """A small site is cut off, wholly or one way."""
-    path = world.sites[0]
     one_way = rng.random() < 0.3
-    world.journal.add("a site is cut off")
-    path.one_way += one_way
-    path.down += not one_way
-    await asyncio.sleep(rng.choice((10.0, 30.0, 60.0, 300.0)) * rng.uniform(0.8, 1.2))
-    path.one_way -= one_way
-    path.down -= not one_way
-    world.journal.add("the site is back")
+    seconds = rng.choice((10.0, 30.0, 60.0, 300.0)) * rng.uniform(0.8, 1.2)
+    await _cut_off(world, "a site", world.sites[0], seconds, one_way=one_way)
 
 
 async def errors_in_front(world: World, rng: random.Random) -> None:
@@ -142,20 +137,22 @@ async def black_hole(world: World, rng: random.Random) -> None:
 
 async def silence(world: World, rng: random.Random) -> None:
     """The network is gone for everybody."""
-    world.journal.add("the network is gone")
-    world.network.all.down += 1
-    await asyncio.sleep(rng.uniform(20.0, 200.0))
-    world.network.all.down -= 1
-    world.journal.add("the network is back")
+    await _cut_off(world, "everybody", world.network.all, rng.uniform(20.0, 200.0))
 
 
 async def lost_part(world: World, rng: random.Random) -> None:
     """The larger site is cut off."""
-    world.journal.add("the larger site is cut off")
-    world.sites[1].down += 1
-    await asyncio.sleep(rng.uniform(20.0, 250.0))
-    world.sites[1].down -= 1
-    world.journal.add("the larger site is back")
+    await _cut_off(world, "the larger site", world.sites[1], rng.uniform(20.0, 250.0))
+
+
+async def _cut_off(world: World, who: str, path: Path, seconds: float, *, one_way: bool = False) -> None:
+    world.journal.add(f"{who} is cut off")
+    path.one_way += one_way
+    path.down += not one_way
+    await asyncio.sleep(seconds)
+    path.one_way -= one_way
+    path.down -= not one_way
+    world.journal.add(f"{who} is back")
 
 
 async def crash_of_many(world: World, rng: random.Random) -> None:
