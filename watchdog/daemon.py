@@ -210,6 +210,7 @@ class Daemon:
             _heartbeat_rules(settings, self._boot),
             metrics,
             epoch=lambda: machine.now().epoch,
+            time=running,
             random=random.random,
             recordings=recordings,
         )

@@ -296,6 +296,7 @@ class World:
             rules,
             self.counters,
             epoch=lambda: self.epoch,
+            time=loop.time,
             random=lambda: self.random,
             recordings=self.recordings,
         )

@@ -41,7 +41,6 @@ class Buffer:
     Attributes:
         last_flush_s: How long the last call of the store took, in seconds; 0 before the first.
         last_ok: The last flush succeeded; True before the first.
-        time: See `__init__`.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Buffer:
         self.last_ok = True
         self._store = store
         self._now = now
-        self.time = time
+        self._time = time
         self._observe = observe
         self._max_sessions = max_sessions
         self._lock = asyncio.Lock()
@@ -88,7 +87,7 @@ class Buffer:
         if self._entries:
             first = next(iter(self._entries.values())).since
             oldest = first if oldest is None else min(oldest, first)
-        return oldest is not None and self.time() - oldest > LATE_S
+        return oldest is not None and self._time() - oldest > LATE_S
 
     def submit(self, beat: Beat) -> bool:
         """Takes a beat for the next flush.
@@ -155,7 +154,7 @@ class Buffer:
         if entry is None:
             if len(self._entries) >= self._max_sessions:
                 raise StoreUnavailable("Too many sessions wait for the store. Try again later.")
-            entry = self._entries[beat.session_id] = _Entry(beat, self.time())
+            entry = self._entries[beat.session_id] = _Entry(beat, self._time())
             return entry
         if entry.beat.agent != beat.agent:
             # Two agents with one session id, e.g. a copied script. The store knows whose it is, and takes one beat of
@@ -164,7 +163,7 @@ class Buffer:
             if rival is None:
                 if len(self._rivals) >= MAX_RIVALS:
                     return None
-                rival = self._rivals[beat.session_id, beat.agent] = _Entry(beat, self.time())
+                rival = self._rivals[beat.session_id, beat.agent] = _Entry(beat, self._time())
                 return rival
             entry = rival
         entry.beat = coalesce(entry.beat, beat)
@@ -188,7 +187,7 @@ class Buffer:
         return batches
 
     async def _apply(self, entries: list[_Entry]) -> None:
-        began = self.time()
+        began = self._time()
         try:
             replies = await self._store.apply([entry.beat for entry in entries], self._now())
         except Exception:
@@ -202,7 +201,7 @@ class Buffer:
 
     def _ended(self, began: float, *, ok: bool) -> None:
         self.last_ok = ok
-        self.last_flush_s = self.time() - began
+        self.last_flush_s = self._time() - began
         if self._observe is not None:
             self._observe(self.last_flush_s)
 

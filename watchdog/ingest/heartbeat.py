@@ -101,6 +101,7 @@ class FastLane:
         counters: Counters,
         *,
         epoch: Callable[[], Epoch],
+        time: Callable[[], float],
         random: Callable[[], float],
         recordings: Recordings | None = None,
     ) -> None:
@@ -113,10 +114,11 @@ class FastLane:
             rules: The settings.
             counters: Told what was taken and what was refused.
             epoch: The wall clock, for tickets.
+            time: Seconds that no wall clock moves; best such as stand while the process is stopped.
             random: Numbers from 0 to 1, for jitter.
             recordings: Told what was taken, while one runs; None where nobody can record.
         """
-        self.refusals = Refusals(epoch, buffer.time)
+        self.refusals = Refusals(epoch, time)
         self._store = store
         self._buffer = buffer
         self._gate = gate

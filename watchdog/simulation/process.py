@@ -261,6 +261,7 @@ class Process:
             ),
             metrics,
             epoch=lambda: around.now().epoch,
+            time=loop.time,
             random=around.rng.random,
         )
         loops = Loops(
