@@ -142,6 +142,27 @@ def test_hold_and_release_ask_a_running_daemon(daemon, tmp_path):
     ]
 
 
+def test_without_a_url_the_daemon_of_the_same_environment_is_asked(daemon, tmp_path):
+    url, asked = daemon
+    environ = {"WATCHDOG_PORT": url.rpartition(":")[2], "WATCHDOG_ADMIN_TOKENS": "admin"}
+    assert watchdog("hold", environ=environ).returncode == 0
+    assert watchdog("restore", "--since", "15m", environ=environ).returncode == 0
+    assert [path for path, _, _ in asked] == ["/v1/brake", "/v1/restore"]
+    # what answers here cannot record, and says so
+    refused = watchdog("record", "--out", str(tmp_path / "day.jsonl"), environ=environ)
+    assert refused.stderr.startswith(f"{url} refused")
+    done = watchdog("hold", environ=environ | {"WATCHDOG_PORT": "0"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--url" in done.stderr
+
+
+def test_a_url_counts_more_than_the_environment(daemon):
+    url, asked = daemon
+    environ = {"WATCHDOG_PORT": "tcp://10.0.0.1:8080", "WATCHDOG_ADMIN_TOKENS": "admin"}
+    assert watchdog("hold", "--url", url, environ=environ).returncode == 0
+    assert len(asked) == 1
+
+
 def test_an_empty_instance_is_no_order_for_all(daemon):
     url, asked = daemon
     done = watchdog("release", "--instance", "", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})

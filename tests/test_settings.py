@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 import watchdog
 from watchdog.errors import SettingsError
-from watchdog.settings import Instance, Settings, admin_token
+from watchdog.settings import Instance, Settings, admin_token, daemon_url
 
 TOKEN = "kept-out-of-every-output"
 GOOD = {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": TOKEN}
@@ -471,3 +471,34 @@ def test_an_admin_token_that_cannot_be_used_is_told_without_its_text(tmp_path):
         admin_token(environ={"WATCHDOG_ADMIN_TOKENS": "has a blank"})
     with pytest.raises(SettingsError, match="cannot be read"):
         admin_token(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"WATCHDOG_PORT": "9000", "WATCHDOG_NONSENSE": "x", "WATCHDOG_SESSION_TTL": "0"}, "http://127.0.0.1:9000"),
+        ({"WATCHDOG_HOST": "0.0.0.0"}, "http://127.0.0.1:8080"),
+        ({"WATCHDOG_HOST": "::", "WATCHDOG_PORT": "80"}, "http://[::1]:80"),
+        ({"WATCHDOG_HOST": "fd00::1"}, "http://[fd00::1]:8080"),
+        ({"WATCHDOG_HOST": "watchdog.example.com"}, "http://watchdog.example.com:8080"),
+    ],
+)
+def test_a_command_finds_the_daemon_where_it_listens(environ, url):
+    assert daemon_url(environ) == url
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"WATCHDOG_PORT": "http"}, 'WATCHDOG_PORT: got "http"'),
+        ({"WATCHDOG_PORT": "tcp://10.0.0.1:8080"}, "Kubernetes sets this"),
+        ({"WATCHDOG_PORT": "0"}, "--url"),
+        ({"WATCHDOG_HOST": "http://here"}, "WATCHDOG_HOST"),
+    ],
+)
+def test_an_environment_that_leads_to_no_daemon_is_told(environ, said):
+    with pytest.raises(SettingsError) as caught:
+        daemon_url(environ)
+    (line,) = caught.value.faults
+    assert said in line

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-DAEMON_URL = "http://127.0.0.1:8080"
-"""Where the daemon listens by default."""
-
 ORDERS = {"hold": "hold", "release": "released"}
 """By the command's name, what the brake is to do."""
 
 commands = typer.Typer()
 
 _OfInstance = Annotated[str | None, typer.Option("--instance", help="Only agents of this instance.")]
-_Url = Annotated[str, typer.Option("--url", help="Address of the running daemon.")]
+_Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Address of the running daemon, in place of WATCHDOG_HOST and WATCHDOG_PORT."),
+]
 _TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="Holds an admin token, in place of WATCHDOG_ADMIN_TOKENS.")
 ]
@@ -34,7 +34,7 @@ def order(
     for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 2h; 0 ends the order that there is.")] = "10m",
     instance: _OfInstance = None,
     reason: Annotated[str, typer.Option("--reason", help="For people who look at the status.")] = "",
-    url: _Url = DAEMON_URL,
+    url: _Url = None,
     token_file: _TokenFile = None,
     as_json: _AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -54,7 +54,7 @@ def restore(
     since: Annotated[str, typer.Option("--since", help="2026-01-31T12:00:00Z, seconds since 1970, or 15m ago as 15m.")],
     instance: _OfInstance = None,
     silent: Annotated[bool, typer.Option("--silent", help="Also agents of whom nothing is heard.")] = False,  # noqa: FBT002
-    url: _Url = DAEMON_URL,
+    url: _Url = None,
     token_file: _TokenFile = None,
     as_json: _AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -76,14 +76,14 @@ def restore(
 def record(
     out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
     for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
-    url: _Url = DAEMON_URL,
+    url: _Url = None,
     token_file: _TokenFile = None,
 ) -> None:
     """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`. Ctrl-C ends it early."""
     from watchdog.recording import record as run_recording
-    from watchdog.settings import admin_token
+    from watchdog.settings import admin_token, daemon_url
 
-    lines = run_recording(url, admin_token(token_file), _length(for_), out)
+    lines = run_recording(daemon_url() if url is None else url, admin_token(token_file), _length(for_), out)
     typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
 
 
@@ -97,13 +97,15 @@ def _length(for_: str) -> float:
         raise typer.BadParameter(str(error), param_hint="--for") from None
 
 
-def _ask(method: str, url: str, path: str, token_file: Path | None, body: dict[str, Any], instance: str | None) -> Any:  # noqa: ANN401  # JSON
+def _ask(
+    method: str, url: str | None, path: str, token_file: Path | None, body: dict[str, Any], instance: str | None
+) -> Any:  # noqa: ANN401  # JSON
     """Asks the daemon about all instances or one."""
     from watchdog.client import ask
-    from watchdog.settings import admin_token
+    from watchdog.settings import admin_token, daemon_url
 
     of_instance = {} if instance is None else {"instance_id": instance}
-    return ask(method, url, path, admin_token(token_file), body | of_instance)
+    return ask(method, daemon_url() if url is None else url, path, admin_token(token_file), body | of_instance)
 
 
 def _print(answer: Any) -> None:  # noqa: ANN401  # JSON

@@ -26,7 +26,7 @@ from watchdog.environment import FILE_SUFFIX, PREFIX, Source, quoted, read, vari
 from watchdog.errors import SettingsError
 from watchdog.values import Instance, is_loopback, shown
 
-__all__ = ["Instance", "Row", "Settings", "admin_token"]
+__all__ = ["Instance", "Row", "Settings", "admin_token", "daemon_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +324,12 @@ class Settings(BaseSettings):
         return Path(self.store.removeprefix("sqlite:///"))
 
     @property
+    def url(self) -> str:
+        """Where a command on the same machine finds the daemon; of no use with port 0."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # these are no places to go
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def region(self) -> str | None:
         """AWS_REGION, for instances that name none; None leaves it to botocore, which reads AWS_DEFAULT_REGION only."""
         return self._region
@@ -368,6 +374,25 @@ def admin_token(file: Path | None = None, environ: Mapping[str, str] | None = No
     except ValueError as error:
         raise SettingsError([f"{name}: got ***; {error}"]) from None
     return str(tokens[0].get_secret_value()) if isinstance(tokens, list) else None
+
+
+def daemon_url(environ: Mapping[str, str] | None = None) -> str:
+    """Where a daemon with this environment listens, for commands on its machine that need no other setting.
+
+    Args:
+        environ: In place of the process's environment.
+
+    Raises:
+        SettingsError: HOST or PORT is wrong, or PORT leaves it to the system which one it is.
+    """
+    variables = os.environ if environ is None else environ
+    # Stand-ins for what a daemon cannot do without.
+    mine = {variable("instances"): "any", variable("heartbeat_tokens"): "any"}
+    mine |= {name: variables[name] for name in (variable("host"), variable("port")) if name in variables}
+    found = Settings.load(mine)
+    if found.port == 0:
+        raise SettingsError([f"{variable('port')}: got 0, any free one, which only the daemon knows: give --url"])
+    return found.url
 
 
 def _takes(field: FieldInfo) -> Takes:
