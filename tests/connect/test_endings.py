@@ -160,6 +160,21 @@ class Brittle:
             cls.reached.set()
             await asyncio.Event().wait()
 
+    @classmethod
+    def arm(cls, at):
+        """The process dies at that await of those after `count` is set to 0."""
+        cls.count, cls.at, cls.reached = -1_000, at, asyncio.Event()
+
+    @classmethod
+    async def strikes(cls, within_s):
+        """Whether it dies in that time; then the next process does not."""
+        try:
+            await asyncio.wait_for(cls.reached.wait(), within_s)
+        except TimeoutError:
+            return False
+        cls.at = -1
+        return True
+
     def __getattr__(self, name):
         found = getattr(self.inner, name)
         if name not in COUNTED or not inspect.iscoroutinefunction(found):
@@ -180,23 +195,16 @@ async def test_a_crash_at_any_await_leads_to_exactly_one_effective_change(tmp_pa
     for at in range(1, 100):
         folder = tmp_path / str(at)
         folder.mkdir()
-        Brittle.count, Brittle.at, Brittle.reached = -1_000, at, asyncio.Event()
+        Brittle.arm(at)
         async with world(folder) as w:
             (anna,) = w.centre()
             await w.start(wrap=Brittle)
             await w.leave(anna)
             await asyncio.sleep(TIMER - 0.5)
             Brittle.count = 0
-            finished = asyncio.create_task(asyncio.sleep(20))
-            crashed = asyncio.create_task(Brittle.reached.wait())
-            await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
-            died = crashed.done()
-            finished.cancel()
-            crashed.cancel()
-            if not died:
+            if not await Brittle.strikes(20):
                 break
             crashes += 1
-            Brittle.at = -1
             await w.crash()
             before = w.effective()
             await w.start(wrap=Brittle)

@@ -613,7 +613,7 @@ async def test_a_crash_at_any_await_leads_to_one_restore_at_most(tmp_path, stays
     for at in range(1, 100):
         folder = tmp_path / str(at)
         folder.mkdir()
-        Brittle.count, Brittle.at, Brittle.reached = -1_000, at, asyncio.Event()
+        Brittle.arm(at)
         async with world(folder, quota=FAST) as w:
             (anna,) = w.centre()
             await w.start(wrap=Brittle)
@@ -622,16 +622,9 @@ async def test_a_crash_at_any_await_leads_to_one_restore_at_most(tmp_path, stays
             assert w.outcomes() == ["confirmed"]
             Brittle.count = 0
             await w.beat(anna, gap_ms=0.0)
-            finished = asyncio.create_task(asyncio.sleep(10))
-            crashed = asyncio.create_task(Brittle.reached.wait())
-            await asyncio.wait({finished, crashed}, return_when=asyncio.FIRST_COMPLETED)
-            died = crashed.done()
-            finished.cancel()
-            crashed.cancel()
-            if not died:
+            if not await Brittle.strikes(10):
                 break
             crashes += 1
-            Brittle.at = -1
             await w.crash()
             await w.start(wrap=Brittle)
             if stays_there:

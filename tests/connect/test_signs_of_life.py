@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -33,12 +34,32 @@ def set_at(w, agent):
     return [call.at - START - w.skew for call in w.puts(agent)]
 
 
-@SKEWS
-async def test_whoever_takes_a_call_is_spared_until_ttl_and_timer_after_it_and_set_then(tmp_path, skew):
-    async with world(tmp_path, skew=skew) as w:
+@asynccontextmanager
+async def heard(tmp_path, **options):
+    """An agent who was heard once, at the beginning."""
+    async with world(tmp_path, **options) as w:
         (anna,) = w.centre()
         await w.start()
         await w.beat(anna)
+        yield w, anna
+
+
+@asynccontextmanager
+async def written(tmp_path, fault=None, **options):
+    """An agent who left, and was just written; what goes wrong with the first write."""
+    async with world(tmp_path, **options) as w:
+        (anna,) = w.centre()
+        if fault is not None:
+            w.fault(fault, times=1, delay_s=60)
+        await w.start()
+        await w.leave(anna)
+        await w.until(w.puts)
+        yield w, anna
+
+
+@SKEWS
+async def test_whoever_takes_a_call_is_spared_until_ttl_and_timer_after_it_and_set_then(tmp_path, skew):
+    async with heard(tmp_path, skew=skew) as (w, anna):
         await at(20)
         w.model.add_contact(*anna, ContactState.CONNECTED)
         await at(20 + TTL + TIMER)
@@ -77,10 +98,7 @@ async def test_a_ghost_who_clicked_once_after_the_last_beat_is_set_so_much_later
 
 
 async def test_a_click_before_the_bye_spares_nobody(tmp_path):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.beat(anna)
+    async with heard(tmp_path) as (w, anna):
         await at(10)
         w.model.agent_sets_status(*anna, "Lunch")
         w.model.add_contact(*anna, ContactState.CONNECTED)
@@ -95,10 +113,7 @@ async def test_a_click_before_the_bye_spares_nobody(tmp_path):
 
 @pytest.mark.parametrize("state", [ContactState.INCOMING, ContactState.MISSED, ContactState.ENDED])
 async def test_a_call_that_only_rings_or_was_missed_spares_nobody(tmp_path, state):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.beat(anna)
+    async with heard(tmp_path) as (w, anna):
         await at(TTL)
         w.model.add_contact(*anna, state)
         await at(TTL + TIMER + 1)
@@ -135,12 +150,7 @@ async def test_without_the_witness_a_call_and_a_click_change_nothing(tmp_path):
 
 async def test_what_we_set_ourselves_is_no_sign_of_life(tmp_path):
     """The first write takes effect and its answer is lost; then the target is another one."""
-    async with world(tmp_path, status="Lunch") as w:
-        (anna,) = w.centre()
-        await w.start()
-        w.fault(FaultKind.LOST_ANSWER, times=1, delay_s=60)
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path, status="Lunch", fault=FaultKind.LOST_ANSWER) as (w, anna):
         assert w.shown(anna) == "Lunch"
         await w.crash()
         w.status = "Offline"
@@ -229,11 +239,7 @@ async def test_without_times_there_is_no_evidence_and_the_ghost_is_set(tmp_path,
 
 @pytest.mark.parametrize("status", ["Lunch", "Available"])
 async def test_a_status_that_somebody_chose_after_our_write_is_not_written_over(tmp_path, status):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path) as (w, anna):
         await asyncio.sleep(0.5)
         w.model.agent_sets_status(*anna, status)
         await asyncio.sleep(120)
@@ -259,11 +265,7 @@ async def test_a_next_status_that_somebody_chose_after_our_write_is_not_written_
 
 
 async def test_without_the_witness_a_write_that_does_not_show_is_repeated(tmp_path):
-    async with world(tmp_path, witness=False) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path, witness=False) as (w, anna):
         w.model.agent_sets_status(*anna, "Lunch")
         await asyncio.sleep(60)
         assert len(w.puts(anna)) == 2
@@ -282,12 +284,7 @@ async def test_a_write_without_effect_is_repeated_though_the_call_is_an_old_one(
 
 
 async def test_a_write_without_effect_is_not_repeated_over_somebody_who_takes_a_call(tmp_path):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        w.fault(FaultKind.NO_EFFECT, times=1)
-        await w.start()
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path, fault=FaultKind.NO_EFFECT) as (w, anna):
         await asyncio.sleep(20)
         called = clock()
         w.model.add_contact(*anna, ContactState.CONNECTED)
@@ -300,12 +297,7 @@ async def test_a_write_without_effect_is_not_repeated_over_somebody_who_takes_a_
 
 @pytest.mark.parametrize("crash", [False, True], ids=["same-process", "after-a-crash"])
 async def test_a_choice_after_a_write_whose_answer_was_lost_is_not_written_over(tmp_path, crash):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        w.fault(FaultKind.LOST_ANSWER, times=1, delay_s=60)
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path, fault=FaultKind.LOST_ANSWER) as (w, anna):
         if crash:
             await w.crash()
         await asyncio.sleep(3)
@@ -323,12 +315,7 @@ async def test_a_choice_after_a_write_whose_answer_was_lost_is_not_written_over(
 
 
 async def test_a_write_that_was_refused_is_none_and_a_later_choice_counts_as_a_heartbeat(tmp_path):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        w.fault(FaultKind.THROTTLE, times=1)
-        await w.leave(anna)
-        await w.until(w.puts)
+    async with written(tmp_path, fault=FaultKind.THROTTLE) as (w, anna):
         w.model.agent_sets_status(*anna, "Lunch")
         await asyncio.sleep(TTL + TIMER + 10)
         assert w.outcomes() == ["witnessed", "confirmed"]
@@ -347,10 +334,7 @@ async def test_a_write_that_was_not_sent_is_none_and_a_later_choice_counts_as_a_
 
 
 async def test_a_crash_after_sparing_keeps_it(tmp_path):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.beat(anna)
+    async with heard(tmp_path) as (w, anna):
         await at(30)
         w.model.add_contact(*anna, ContactState.CONNECTED)
         await w.until(lambda: w.actions)
@@ -366,10 +350,7 @@ async def test_a_crash_after_sparing_keeps_it(tmp_path):
 
 
 async def test_whoever_beats_again_after_being_spared_is_live_as_ever(tmp_path):
-    async with world(tmp_path) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.beat(anna)
+    async with heard(tmp_path) as (w, anna):
         await at(20)
         w.model.add_contact(*anna, ContactState.CONNECTED)
         await w.until(lambda: w.actions)
@@ -382,10 +363,7 @@ async def test_whoever_beats_again_after_being_spared_is_live_as_ever(tmp_path):
 
 
 async def test_a_dry_run_takes_evidence_too(tmp_path):
-    async with world(tmp_path, dry_run=True) as w:
-        (anna,) = w.centre()
-        await w.start()
-        await w.beat(anna)
+    async with heard(tmp_path, dry_run=True) as (w, anna):
         await at(20)
         w.model.add_contact(*anna, ContactState.CONNECTED)
         await at(20 + TTL + TIMER + 5)

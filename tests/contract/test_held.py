@@ -22,7 +22,7 @@ from watchdog.core.model import AgentState, BeatType, Outcome, Standing
 
 if TYPE_CHECKING:
     from watchdog.core.holds import Held
-    from watchdog.core.model import AgentId
+    from watchdog.core.model import AgentId, Claim
 
 EVERY_S = 20.0
 
@@ -35,6 +35,14 @@ async def dark(world: World, number: int = 40, seconds: float = 100.0) -> list[A
     await world.wait(seconds)
     assert held(world) == number
     return agents
+
+
+async def one_claimed(braked: World) -> tuple[list[AgentId], Claim]:
+    """Of forty agents the first has fallen silent and is claimed; from now on nobody is heard."""
+    agents = team(40)
+    await goes_on(braked, 100, agents)
+    await goes_on(braked, TTL + TIMER + 1, agents[1:])
+    return agents, await braked.claimed(agents[0])
 
 
 async def looked_at(world: World, agent: AgentId) -> Held:
@@ -112,10 +120,7 @@ async def test_after_a_restart_everybody_held_has_a_turn(braked: World) -> None:
 
 
 async def test_it_is_told_why_an_agent_is_held_and_what_may_be_ours(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     assert await braked.store.intend(claim, intent())
     await braked.wait(QUIET_S)
     in_hand = await looked_at(braked, agents[0])
@@ -236,10 +241,7 @@ async def test_what_was_witnessed_in_a_hold_survives_a_crash(braked: World) -> N
 
 
 async def test_a_left_intent_of_somebody_active_is_an_orphan(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     assert await braked.store.intend(claim, intent())
     await braked.store.release(claim, 0.0)
     await braked.wait(QUIET_S)
@@ -249,10 +251,7 @@ async def test_a_left_intent_of_somebody_active_is_an_orphan(braked: World) -> N
 
 
 async def test_a_claim_in_hand_is_void_once_its_held_agent_is_active(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     await braked.wait(QUIET_S)
     assert await braked.store.still_gone(claim) is Standing.HELD
     assert await active(braked, await looked_at(braked, agents[0]), 1.0)
@@ -370,10 +369,7 @@ async def test_a_missed_contact_does_not_end_an_operators_hold_and_activity_does
 
 
 async def test_activity_of_a_claimed_agent_who_is_held_meanwhile_ends_the_hold(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     await braked.wait(QUIET_S)
     assert await braked.state(agents[0]) is AgentState.HELD
     assert await braked.store.witness(claim, 5.0, TTL, action_of(claim, Outcome.WITNESSED))
@@ -385,10 +381,7 @@ async def test_activity_of_a_claimed_agent_who_is_held_meanwhile_ends_the_hold(b
 
 
 async def test_activity_of_a_released_agent_is_worth_what_goes_beyond_its_lease(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     await braked.wait(QUIET_S)
     assert await absent(braked, await looked_at(braked, agents[0]), 10.0)
     assert await braked.store.still_gone(claim) is Standing.GONE
@@ -407,10 +400,7 @@ async def test_held_and_released_agents_are_expected_and_not_unseen(braked: Worl
 
 
 async def test_who_was_set_while_held_can_be_unseen_and_is_live_after_a_crash(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     await braked.wait(QUIET_S)
     assert await braked.store.settle(claim, action_of(claim))
     await braked.restart()
@@ -421,10 +411,7 @@ async def test_who_was_set_while_held_can_be_unseen_and_is_live_after_a_crash(br
 
 
 async def test_who_was_never_held_is_spared_for_the_lease_when_others_fall_silent(braked: World) -> None:
-    agents = team(40)
-    await goes_on(braked, 100, agents)
-    await goes_on(braked, TTL + TIMER + 1, agents[1:])
-    claim = await braked.claimed(agents[0])
+    agents, claim = await one_claimed(braked)
     assert await braked.store.witness(claim, 0.0, TTL, action_of(claim, Outcome.WITNESSED))
     await braked.wait(QUIET_S + 1)
     assert held(braked) == 39

@@ -242,19 +242,24 @@ def large(size):
     return app
 
 
+async def is_cut_off(served, sent):
+    """Somebody sends this and reads nothing: the server ends the connection."""
+    _, writer = await served.connect()
+    writer.transport.pause_reading()
+    writer.write(sent)
+    connections = served.server.server_state.connections
+    while not connections:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while connections:
+            await asyncio.sleep(0.01)
+    writer.close()
+
+
 async def test_a_client_that_never_reads_its_answers_is_cut_off(serving, monkeypatch):
     monkeypatch.setattr(module, "WRITE_S", 0.1)
     async with serving(large(50_000_000)) as served:
-        _, writer = await served.connect()
-        writer.transport.pause_reading()
-        writer.write(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n")
-        connections = served.server.server_state.connections
-        while not connections:
-            await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
-            while connections:
-                await asyncio.sleep(0.01)
-        writer.close()
+        await is_cut_off(served, b"GET / HTTP/1.1\r\nhost: w\r\n\r\n")
 
 
 async def test_a_client_that_reads_in_the_end_keeps_its_connection(serving, monkeypatch):
@@ -280,16 +285,7 @@ async def test_a_closing_connection_whose_last_bytes_are_not_taken_is_cut_off(se
     monkeypatch.setattr(module, "CLOSE_S", 0.1)
     monkeypatch.setattr(module, "REQUEST_S", 0.3)
     async with serving(large(50_000_000)) as served:
-        _, writer = await served.connect()
-        writer.transport.pause_reading()
-        writer.write(b"GET / HTTP/1.1\r\nhost: w\r\n\r\nGET / HTTP/1.1\r\nhost:")
-        connections = served.server.server_state.connections
-        while not connections:
-            await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
-            while connections:
-                await asyncio.sleep(0.01)
-        writer.close()
+        await is_cut_off(served, b"GET / HTTP/1.1\r\nhost: w\r\n\r\nGET / HTTP/1.1\r\nhost:")
 
 
 async def test_more_connections_than_there_may_be_are_turned_away_and_told(make_world, serving):
