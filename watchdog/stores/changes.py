@@ -6,11 +6,11 @@ operator may have it undone at any time; in memory only while a beat may matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from watchdog.core import undo as rules
-from watchdog.core.model import Action, AgentState, Claim, Epoch, Intent, Observed, Running
+from watchdog.core.model import Action, AgentId, AgentState, Claim, Epoch, Intent, Observed, Running
 from watchdog.core.undo import Back, Change, Left, Now, Ordered, Undo, Why, Written
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
@@ -86,13 +86,12 @@ class Changes:
 
     # Undoing.
 
-    def to_undo(self, busy: Iterable[Agent]) -> tuple[Change, ...]:
-        """What is to be undone, but for agents who are busy."""
-        skipped = {agent.id for agent in busy}
+    def to_undo(self, busy: Container[AgentId]) -> tuple[Change, ...]:
+        """What is to be undone, but for agents who are busy: an intent of theirs has no outcome and no claim."""
         return tuple(
             agent.change
             for agent in self._table.to_undo.values()
-            if agent.change is not None and agent.claim is None and agent.id not in skipped
+            if agent.change is not None and agent.claim is None and agent.id not in busy
         )
 
     def standing(self, change: Change, clock: Observed, *, busy: bool) -> Back:
@@ -115,12 +114,11 @@ class Changes:
         return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent))
 
     def order(
-        self, found: Sequence[Change], now: Now, *, silent: bool, busy: Iterable[Agent]
+        self, found: Sequence[Change], now: Now, *, silent: bool, busy: Container[AgentId]
     ) -> tuple[Ordered, list[Plan]]:
         """An operator wants these undone; see `Store.restore`. Nothing is changed by it: `carry_out` does that."""
         queued = left = other = 0
         planned: list[Plan] = []
-        acted_on = {agent.id for agent in busy}
         for row in found:
             agent = self._table.agents.get(row.agent)
             change = row if agent is None or agent.change is None else agent.change
@@ -128,14 +126,14 @@ class Changes:
                 other += 1
             elif change.undo is not None and (change.undo.silent or not silent):
                 queued += 1
-            elif agent.claim is None and agent.id not in acted_on and (silent or _here(agent, now.clock)):
+            elif agent.claim is None and agent.id not in busy and (silent or _here(agent, now.clock)):
                 queued += 1
                 sent_at = None if change.undo is None else change.undo.sent_at
                 undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
                 back_at = now.epoch if change.back_at is None and _here(agent, now.clock) else change.back_at
                 after = replace(change, undo=undo, ordered_until=None, back_at=back_at)
                 planned.append(Plan(agent, agent.change, after))
-            elif change.silent_since is None and agent.claim is None and agent.id not in acted_on:
+            elif change.silent_since is None and agent.claim is None and agent.id not in busy:
                 # It left by a bye: a page that comes now is another matter.
                 other += 1
             else:

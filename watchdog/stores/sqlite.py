@@ -217,7 +217,7 @@ class SqliteStore:
             stopped=stopped,
             missed_s=missed_s,
             foreign=self._table.line.foreign,
-            undos=self._changes.to_undo(self._busy()),
+            undos=self._changes.to_undo(self._left),
         )
 
     def _brakes_row(self) -> bytes:
@@ -350,10 +350,6 @@ class SqliteStore:
 
     # The undo.
 
-    def _busy(self) -> list[Agent]:
-        """Agents with an intent that no claim holds at present."""
-        return [agent for each in self._left if (agent := self._table.agents.get(each)) is not None]
-
     async def still_back(self, change: Change) -> Back:
         """See `Store.still_back`."""
         return self._changes.standing(change, self._clock.observed, busy=change.agent in self._left)
@@ -417,14 +413,14 @@ class SqliteStore:
         await self._write(Batch())
         found, _ = await self._file.read(lambda connection: rows.changes(connection, since, instance_id))
         wanted = [change for change in found if change.written_at >= since]
-        ordered, planned = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._busy())
+        ordered, planned = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._left)
         batch = Batch(sync=True)
         batch.add(rows.PUT_CHANGE, [rows.change_row(plan.after) for plan in planned])
         await self._write(batch)
         late = self._changes.carry_out(planned)
         if late:
             # Heard or acted on meanwhile: what was written about them is older than what is known now.
-            _, planned = self._changes.order(late, self._now(instant.epoch), silent=silent, busy=self._busy())
+            _, planned = self._changes.order(late, self._now(instant.epoch), silent=silent, busy=self._left)
             for plan in planned:
                 self._table.put_change(plan.agent, plan.after)
             with contextlib.suppress(StoreUnavailable):
