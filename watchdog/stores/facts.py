@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,13 @@ class Agent:
     def settled(self) -> bool:
         """Whether an intent of the present epoch has an outcome."""
         return self.settled_epoch == self.epoch
+
+    def lengthened(self, ends_at: Observed) -> Agent:
+        """Its row with a lease until then and no session, in the next epoch, as `LeaseTable.lengthen` will leave it."""
+        row = copy(self)
+        row.epoch, row.floor = self.epoch + 1, ends_at
+        row.mark, row.held_s = Mark.FREE, 0.0
+        return row
 
     @property
     def restoring(self) -> bool:

@@ -28,7 +28,6 @@ class Holding:
         table: LeaseTable,
         braking: Braking,
         left: Mapping[AgentId, Claim],
-        timer_s: float,
         *,
         write: Callable[[Batch], Awaitable[None]],
         clock: Callable[[], Clock],
@@ -39,14 +38,12 @@ class Holding:
             table: Has the agents.
             braking: Knows who is held by whom.
             left: Claims that left an intent without an outcome.
-            timer_s: The session-end timer.
             write: Writes a batch, or raises StoreUnavailable.
             clock: That of the last tick.
         """
         self._table = table
         self._braking = braking
         self._left = left
-        self._timer_s = timer_s
         self._write = write
         self._clock = clock
 
@@ -62,19 +59,11 @@ class Holding:
         agent, clock = self._holder(held), self._clock().observed
         if agent is None:
             return False
-        ends_at = evidence.lease(
-            age_s,
-            ttl_s,
-            heard=self._table.heard(agent),
-            ends_at=agent.ends_at,
-            timer_s=self._timer_s,
-            clock=clock,
-        )
+        ends_at = self._table.witnessed(agent, age_s, ttl_s, clock)
         if ends_at is None or ends_at <= clock + SPARE_S:
             return False
-        row = copy(agent)
-        row.epoch, row.floor, row.last_outcome = agent.epoch + 1, ends_at, action.outcome
-        row.mark, row.held_s = Mark.FREE, 0.0
+        row = agent.lengthened(ends_at)
+        row.last_outcome = action.outcome
         await self._put(row, action)
         agent.last_outcome = action.outcome
         self._table.dirty.agents[agent.id] = agent

@@ -11,12 +11,11 @@ import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 from watchdog.core import clock as clocks
-from watchdog.core import evidence, undo
+from watchdog.core import undo
 from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
@@ -32,7 +31,6 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
-    Mark,
     Observed,
     Outcome,
     Reply,
@@ -78,9 +76,7 @@ class SqliteStore:
         self._left: dict[AgentId, Claim] = {}
         self._told_orphans: dict[int, Running] = {}
         self._secret = b""
-        self._holding = Holding(
-            self._table, self._braking, self._left, rules.timer_s, write=self._write, clock=lambda: self._clock
-        )
+        self._holding = Holding(self._table, self._braking, self._left, write=self._write, clock=lambda: self._clock)
         self._missed_s = 0.0
         # Rows that could not be read when the store was opened, by table and key.
         self.unreadable: list[Unreadable] = []
@@ -368,8 +364,7 @@ class SqliteStore:
         batch = Batch(sync=True)
         row = told
         if supposed:
-            later = copy(agent)
-            later.epoch, later.floor = agent.epoch + 1, Observed(clock + lease_s)
+            later = agent.lengthened(Observed(clock + lease_s))
             row = replace(told, epoch=later.epoch)
             batch.add(rows.PUT_AGENT, [rows.agent_row(later)])
         batch.add(rows.PUT_CHANGE, [rows.change_row(row)])
@@ -432,19 +427,11 @@ class SqliteStore:
         agent, clock = self._holder(claim), self._clock.observed
         if agent is None or agent.epoch != claim.epoch:
             return False
-        ends_at = evidence.lease(
-            age_s,
-            ttl_s,
-            heard=self._table.heard(agent),
-            ends_at=agent.ends_at,
-            timer_s=self._rules.timer_s,
-            clock=clock,
-        )
+        ends_at = self._table.witnessed(agent, age_s, ttl_s, clock)
         if ends_at is None:
             return False
-        row = copy(agent)
-        row.epoch, row.floor, row.last_outcome = agent.epoch + 1, ends_at, action.outcome
-        row.mark, row.held_s = Mark.FREE, 0.0
+        row = agent.lengthened(ends_at)
+        row.last_outcome = action.outcome
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
@@ -466,9 +453,8 @@ class SqliteStore:
         batch = Batch(sync=True)
         batch.add(rows.PUT_ACTION, [rows.action_row(action)])
         if ttl_s is not None:
-            row = copy(self._table.agents.get(action.agent) or Agent(action.agent))
-            row.epoch, row.floor = row.epoch + 1, Observed(self._clock.observed + ttl_s)
-            row.mark, row.held_s = Mark.FREE, 0.0
+            agent = self._table.agents.get(action.agent) or Agent(action.agent)
+            row = agent.lengthened(Observed(self._clock.observed + ttl_s))
             batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
         await self._write(batch)
         clock = self._clock.observed
