@@ -212,6 +212,43 @@ async def test_whoever_comes_and_goes_while_activity_is_written_is_gone_since_th
     await store.close()
 
 
+async def test_a_bye_while_older_activity_is_written_ends_it(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    claim = await world.claimed()
+    Meanwhile.deed = world.bye
+    assert await store.witness(claim, 10.0, TTL, action_of(claim, Outcome.WITNESSED))
+    again = await world.claimed()
+    assert again.epoch == claim.epoch
+    assert not await store.witness(again, 10.0, TTL, action_of(again, Outcome.WITNESSED))
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT floor, epoch FROM agents").fetchone() == (None, claim.epoch)
+    on_disk.close()
+    await store.close()
+
+
+async def test_a_bye_while_older_activity_of_a_held_agent_is_written_ends_it(path: Path) -> None:
+    store = SqliteStore(path, replace(RULES, brake=BrakeRules()), Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    for number, agent in enumerate((ANNA, BERT, ANNA)):
+        await world.beat(agent, number + 1)
+    await world.wait(TTL + TIMER + 10)
+    anna = next(each for each in await store.held(ANNA.instance_id, 0.0) if each.agent == ANNA)
+    Meanwhile.deed = world.bye
+    assert await store.witness_held(anna, 20.0, TTL, look_of(anna, Outcome.WITNESSED))
+    assert await world.state() is AgentState.HELD
+    await world.tick()
+    on_disk = sqlite3.connect(path)
+    found = on_disk.execute("SELECT mark, floor, epoch FROM agents WHERE user_id = 'anna'").fetchone()
+    on_disk.close()
+    assert found == (Mark.HELD, None, anna.epoch)
+    await store.close()
+
+
 @pytest.mark.parametrize("active", [True, False], ids=["active", "absent"])
 async def test_whoever_is_heard_while_it_is_written_that_the_hold_has_ended_is_live_and_has_said_so(
     path: Path,
