@@ -81,6 +81,8 @@ class DictStore:
     async def open(self, instant: Instant) -> None:
         saved = self.facts.clock
         self.facts.clock = clocks.first(instant) if saved is None else clocks.resume(saved, instant, self.rules.clock)
+        if saved is not None:
+            self._count(clocks.uncounted_s(saved, self.facts.clock))
         self.facts.claims.clear()
         self.facts.trips.clear()
 
@@ -140,7 +142,7 @@ class DictStore:
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         ahead = clocks.advance(self.clock, instant, self.rules.clock)
-        now = Now(ahead.observed, ahead.running, instant.epoch)
+        now = Now(ahead.observed, ahead.running, instant.epoch, clocks.uncounted_s(self.clock, ahead))
         return [self._apply(beat, now) for beat in beats]
 
     def _apply(self, beat: Beat, moment: Now) -> Reply:
@@ -222,6 +224,7 @@ class DictStore:
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
         before = self.clock
         self.facts.clock = now = clocks.advance(before, instant, self.rules.clock, blind)
+        self._count(clocks.uncounted_s(before, now))
         elapsed = 0.0 if before.boot is None else instant.boot - before.boot
         self.facts.brakes.tick(self, instant.epoch, now.running - before.running)
         changes, self.facts.brakes.changes = tuple(self.facts.brakes.changes), []
@@ -352,6 +355,10 @@ class DictStore:
 
     # The undo.
 
+    def _count(self, seconds: float) -> None:
+        for agent, change in self.facts.changes.items():
+            self.facts.changes[agent] = undo.later(change, seconds)
+
     def _restoring(self, agent: AgentId) -> bool:
         change = self.facts.changes.get(agent)
         return change is not None and change.restoring
@@ -389,7 +396,7 @@ class DictStore:
             silent_since=None if still == NEVER or byes > still else Observed(self.ends_at(agent)),
         )
         if self.facts.agents[agent]["epoch"] != claim.epoch:
-            change = undo.crossed(change, action.at)
+            change = undo.crossed(change, self._now(action.at))
         self.facts.changes[agent] = change
         for group, at, window_s in self.facts.trips:
             if group in (agent.instance_id, "all"):
@@ -449,7 +456,9 @@ class DictStore:
             elif not busy and (there or silent):
                 queued += 1
                 sent_at = None if change.undo is None else change.undo.sent_at
-                back_at = now.epoch if there and change.back_at is None else change.back_at
+                back_at = change.back_at
+                if there and back_at is None:
+                    back_at = Epoch(change.written_at + undo.age_s(change, now.running))
                 order = undo.Undo(undo.Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
                 self.facts.changes[agent] = replace(change, undo=order, back_at=back_at, ordered_until=None)
             elif change.silent_since is None and not busy:

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.conftest import story
 from tests.contract.world import ANNA, BERT, INSTANCE, RULES, START, TIMER, TTL, action_of, intent
 from watchdog.core.model import Action, AgentId, AgentState, Epoch, IntentKind, Outcome
-from watchdog.core.undo import Back, Why, Written
+from watchdog.core.undo import Back, Why, Written, age_s
 
 WRITTEN = Written(2.0)
 
@@ -89,6 +89,85 @@ async def test_a_long_time_without_a_process_counts_for_the_window(world):
     await world.restart(gap=RULES.return_window_s)
     await world.beat(gap_ms=0)
     assert await undos(world) == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_wall_clock_that_is_set_loses_no_mistake(world, hours):
+    await set_away(world)
+    world.wall += hours * 3_600.0
+    await world.wait(60)
+    await world.beat(gap_ms=0)
+    assert [change.undo.why for change in await undos(world)] == [Why.GAP]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_nor_does_one_that_is_set_while_no_process_is_there(world, hours):
+    await set_away(world)
+    world.wall += hours * 3_600.0
+    await world.restart(gap=60)
+    await world.beat(gap_ms=0)
+    assert [change.undo.why for change in await undos(world)] == [Why.GAP]
+
+
+@pytest.mark.parametrize(("hours", "gap", "found"), [(-1, 60, True), (0, 60, True), (0, 900, False), (1, 60, False)])
+async def test_after_another_boot_the_wall_clock_tells_how_long_it_took(world, hours, gap, found):
+    await set_away(world)
+    world.wall += hours * 3_600.0
+    world.boot_id = "boot-2"
+    await world.restart(gap=gap)
+    await world.beat(gap_ms=0)
+    assert bool(await undos(world)) is found
+
+
+async def test_a_change_with_a_date_in_the_future_counts_from_the_load(world):
+    await set_away(world)
+    world.wall -= 3_600.0
+    world.boot_id = "boot-2"
+    await world.restart(gap=60)
+    await world.wait(RULES.return_window_s)
+    await world.beat(gap_ms=0)
+    assert await undos(world) == []
+
+
+@pytest.mark.parametrize(("gap", "found"), [(400, True), (500, False)])
+async def test_time_without_a_process_is_summed_up(world, gap, found):
+    await set_away(world)
+    await world.restart(gap=gap)
+    await world.wait(10)
+    await world.restart(gap=gap)
+    await world.beat(gap_ms=0)
+    assert bool(await undos(world)) is found
+
+
+@pytest.mark.parametrize(("gaps", "found"), [((400.0, 440.0), True), ((400.0, 480.0), False)])
+@pytest.mark.parametrize("ticked", [True, False], ids=["after the tick", "before the tick"])
+async def test_a_pause_counts_for_the_window(world, gaps, found, ticked):
+    await set_away(world)
+    for gap in gaps:
+        await world.wait(10)
+        world.now += gap
+        if ticked:
+            await world.tick()
+    await world.beat(gap_ms=0)
+    assert bool(await undos(world)) is found
+
+
+async def test_a_pause_is_remembered_by_the_next_process(world):
+    await set_away(world)
+    world.now += 600.0
+    await world.tick()
+    await world.restart(gap=300)
+    await world.beat(gap_ms=0)
+    assert await undos(world) == []
+
+
+async def test_an_order_for_what_is_long_past_knows_how_long(world):
+    await set_away(world)
+    await world.wait(RULES.return_window_s + 60)
+    await world.restart(gap=5_000)
+    await world.store.restore(Epoch(START), None, silent=True, instant=world.instant)
+    (change,) = await undos(world)
+    assert age_s(change, world.last.clock.running) == pytest.approx(RULES.return_window_s + 5_062, abs=1)
 
 
 async def test_a_beat_that_comes_after_the_bye_of_a_forgotten_session_shows_nothing(world):

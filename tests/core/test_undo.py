@@ -19,6 +19,7 @@ from watchdog.core.undo import (
     Why,
     Written,
     age_s,
+    aged,
     changed,
     crossed,
     decide,
@@ -66,9 +67,50 @@ def test_times_are_those_of_the_write_and_not_of_its_outcome():
     assert (each.written_at, each.running, each.settled) == (START - 2, 198.0, 100.0)
     assert each.unanswered_at == START - 12
     assert each.silent_since == 95.0
-    assert age_s(each, Running(210.0), Epoch(START)) == 12
-    assert age_s(each, Running(200.0), Epoch(START + 3600)) == 3602
-    assert age_s(each, Running(300.0), Epoch(START - 3600)) == 102
+    assert age_s(each, Running(210.0)) == 12
+
+
+HOUR = 3600.0
+
+
+def wall_set(after: float, by: float) -> Now:
+    """`now`, with a wall clock that was set since the change."""
+    then = now(after)
+    return then._replace(epoch=Epoch(then.epoch + by))
+
+
+@pytest.mark.parametrize("by", [-HOUR, HOUR])
+def test_a_wall_clock_that_is_set_hides_no_mistake_and_makes_none_young(by):
+    assert why(beaten(change(), PAGE, 0.0, wall_set(60, by), WINDOW)) is Why.GAP
+    assert why(beaten(change(), PAGE, 0.0, wall_set(899, by), WINDOW)) is None
+
+
+@pytest.mark.parametrize("by", [-HOUR, HOUR])
+@pytest.mark.parametrize(("after", "expected"), [(33, Why.UNANSWERED), (34, None)])
+def test_a_wall_clock_that_is_set_moves_no_suspicion(by, after, expected):
+    each = change(written=Written(2.0, 12.0))
+    assert why(beaten(each, b"n" * 16, None, wall_set(after - 0.5, by), WINDOW)) is expected
+
+
+@pytest.mark.parametrize("by", [-HOUR, HOUR])
+def test_the_return_is_dated_by_the_wall_clock_of_the_write(by):
+    back = beaten(change(), b"n" * 16, None, wall_set(60, by), WINDOW)
+    assert back.back_at == START + 60
+    found = beaten(change(), PAGE, 0.0, wall_set(60, by), WINDOW)
+    assert found.back_at == START + 60
+    assert found.undo is not None
+    assert found.undo.at == START + 60 + by
+
+
+def test_what_passes_before_the_tick_that_counts_it_counts():
+    assert why(beaten(change(), PAGE, 0.0, now(60)._replace(paused_s=837.0), WINDOW)) is Why.GAP
+    assert why(beaten(change(), PAGE, 0.0, now(60)._replace(paused_s=839.0), WINDOW)) is None
+
+
+@pytest.mark.parametrize(("by", "age"), [(0.0, 62.0), (HOUR, HOUR + 62), (-HOUR, 62.0)])
+def test_a_change_from_the_disk_is_as_old_as_either_clock_says(by, age):
+    at = wall_set(60, by)
+    assert age_s(aged(change(), at), at.running) == age
 
 
 @pytest.mark.parametrize(
@@ -143,9 +185,9 @@ def test_an_order_goes_before_suspicion_and_after_what_is_known():
 
 
 def test_a_crossing_whose_last_write_had_no_answer_is_looked_at_first():
-    assert why(crossed(change(written=Written(2.0)), Epoch(START))) is Why.CROSSED
-    assert why(crossed(change(written=Written(2.0, 12.0)), Epoch(START))) is Why.CROSSED
-    assert why(crossed(change(written=Written(2.0, 2.0)), Epoch(START))) is Why.UNANSWERED
+    assert why(crossed(change(written=Written(2.0)), now(0))) is Why.CROSSED
+    assert why(crossed(change(written=Written(2.0, 12.0)), now(0))) is Why.CROSSED
+    assert why(crossed(change(written=Written(2.0, 2.0)), now(0))) is Why.UNANSWERED
 
 
 # What Connect shows.

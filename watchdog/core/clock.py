@@ -89,10 +89,19 @@ def first(instant: Instant) -> Clock:
 
 
 def missed(saved: Clock, instant: Instant) -> float:
-    """Seconds for which no process was there, for people and metrics only: across boots the wall clock tells them."""
+    """Seconds for which no process was there. Across boots the wall clock tells them; set back, it tells none."""
     if saved.boot is not None and saved.boot_id == instant.boot_id and instant.boot >= saved.boot:
         return instant.boot - saved.boot
     return 0.0 if saved.epoch is None else max(0.0, instant.epoch - saved.epoch)
+
+
+def uncounted_s(before: Clock, after: Clock) -> float:
+    """Real seconds between two states of the clock that running time leaves out: pauses, and time without a process."""
+    if after.boot is None or after.epoch is None:
+        return 0.0
+    passed_s = missed(before, Instant(after.boot, after.epoch, after.boot_id))
+    uncounted = passed_s - (after.running - before.running)
+    return uncounted if uncounted > _ROUNDING_S else 0.0
 
 
 def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:

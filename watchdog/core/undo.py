@@ -114,12 +114,12 @@ class Change:
         written_at: Wall clock of the last write that took effect, or may have.
         unanswered_at: The same of the last one that had no answer; None when all had.
         settled: Observed time of the outcome.
-        running: Running time of `written_at`.
+        running: Running time of `written_at`, less all that running time has left out since: its age is real time.
         sessions: Those that said no bye, and have not been heard since.
         silent_since: Observed end of the last lease; None when it ended by a bye.
         tripped: The brake tripped shortly afterwards for the same silence.
         ordered_until: An operator wants it undone if the agent is heard by this running time.
-        back_at: Wall clock at which the agent was heard first since; None for not yet.
+        back_at: When the agent was heard first since, by the wall clock of `written_at`; None for not yet.
         undo: It is to be undone.
     """
 
@@ -175,16 +175,40 @@ class Ordered(NamedTuple):
 
 
 class Now(NamedTuple):
-    """The store's clocks at one moment."""
+    """The store's clocks at one moment.
+
+    Attributes:
+        clock: Observed time.
+        running: Running time.
+        epoch: Wall clock: for people, and to compare with other rows of the store. No age is told by it.
+        paused_s: Real seconds up to now that running time leaves out, and that no change has been told yet.
+    """
 
     clock: Observed
     running: Running
     epoch: Epoch
+    paused_s: float = 0.0
 
 
-def age_s(change: Change, running: Running, epoch: Epoch) -> float:
-    """Seconds since the write, by the wall clock, which a restart does not stop; never less than was lived through."""
-    return max(running - change.running, epoch - change.written_at)
+def age_s(change: Change, running: Running, _epoch: Epoch | None = None) -> float:
+    """Seconds since the write. The wall clock, which anybody may set, has no say in it though it may be passed."""
+    return running - change.running
+
+
+def later(change: Change, seconds: float) -> Change:
+    """The change, when so many seconds have passed that running time leaves out."""
+    return replace(change, running=Running(change.running - seconds))
+
+
+def aged(change: Change, now: Now) -> Change:
+    """A change that only the disk has known: it was told of no pause. It is as old as either clock says."""
+    wall_s = now.epoch - change.written_at
+    return later(change, max(0.0, wall_s - age_s(change, now.running)))
+
+
+def _at(change: Change, now: Now) -> Epoch:
+    """Now, by the wall clock of the write."""
+    return Epoch(change.written_at + age_s(change, now.running) + now.paused_s)
 
 
 def changed(
@@ -219,10 +243,10 @@ def changed(
     )
 
 
-def crossed(change: Change, at: Epoch) -> Change:
+def crossed(change: Change, now: Now) -> Change:
     """The change, whose agent was heard before it had an outcome."""
     why = Why.UNANSWERED if change.unanswered_at == change.written_at else Why.CROSSED
-    return replace(change, back_at=at, undo=Undo(why, at))
+    return replace(change, back_at=_at(change, now), undo=Undo(why, now.epoch))
 
 
 def trips(change: Change, tripped_at: Observed, window_s: float) -> bool:
@@ -253,13 +277,13 @@ def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
     first = change.back_at is None
     ordered = change.ordered_until is not None and now.running <= change.ordered_until
     if change.undo is not None:
-        return replace(change, back_at=now.epoch) if first else change
+        return replace(change, back_at=_at(change, now)) if first else change
     if not (left or first or ordered):
         return change
     # A page says once how long its timer stood; its next beats know nothing of it.
     sessions = tuple(each for each in change.sessions if each is not left)
-    after = replace(change, sessions=sessions, back_at=now.epoch if first else change.back_at)
-    timely = age_s(change, now.running, now.epoch) <= window_s
+    after = replace(change, sessions=sessions, back_at=_at(change, now) if first else change.back_at)
+    timely = _at(change, now) - change.written_at <= window_s
     why = _mistake(change, left, beat.gap_ms) if timely else None
     if why is None and ordered:
         why = Why.ORDER
@@ -292,7 +316,7 @@ def _suspect(change: Change, now: Now) -> Why | None:
     """What is looked at whatever the session that the agent is back with."""
     if change.outcome is Outcome.NEXT_STATUS:
         return Why.NEXT
-    if change.unanswered_at is not None and now.epoch - change.unanswered_at <= LATE_S:
+    if change.unanswered_at is not None and _at(change, now) - change.unanswered_at <= LATE_S:
         return Why.UNANSWERED
     return None
 

@@ -49,33 +49,37 @@ class Changes:
             silent_since=None if quiet_at(agent) is None else agent.ends_at,
         )
 
-    def load(self, found: Iterable[Change], now: Now) -> None:
-        """Goes on with what an earlier process had written."""
-        for change in found:
-            agent = self._table.agents.get(change.agent)
+    def load(self, found: Iterable[Change], now: Now, missed_s: float) -> None:
+        """Goes on with what an earlier process had written, after so many seconds without one."""
+        for row in found:
+            agent, change = self._table.agents.get(row.agent), rules.later(row, missed_s)
             if agent is None or not self._matters(change, now):
                 continue
             if change.undo is None and change.back_at is None and agent.epoch != change.epoch:
                 # Every later return writes `back_at` together with the epoch: this one came while it was settled.
-                self._table.put_change(agent, rules.crossed(change, now.epoch))
-            else:
-                self._table.keep_change(agent, change)
+                change = rules.crossed(change, now)
+            self._table.put_change(agent, change)
+
+    def missed(self, seconds: float) -> None:
+        """So many seconds have passed that running time leaves out."""
+        if seconds > 0:
+            for agent in list(self._table.changed.values()):
+                if agent.change is not None:
+                    self._table.put_change(agent, rules.later(agent.change, seconds))
 
     def forget_old(self, now: Now) -> None:
-        """Forgets, in memory, what no beat can change any more, whatever becomes of the wall clock."""
+        """Forgets, in memory, what no beat can change any more."""
         if now.running - self._looked_at < FORGET_S:
             return
         self._looked_at = now.running
         for agent in list(self._table.changed.values()):
             change = agent.change
-            if change is None or self._matters(change, now):
-                continue
-            if now.running - change.running > self._window_s:
+            if change is not None and not self._matters(change, now):
                 self._table.keep_change(agent, None)
 
     def _matters(self, change: Change, now: Now) -> bool:
         ordered = change.ordered_until is not None and now.running <= change.ordered_until
-        return change.undo is not None or ordered or rules.age_s(change, now.running, now.epoch) <= self._window_s
+        return change.undo is not None or ordered or rules.age_s(change, now.running) <= self._window_s
 
     def trip(self, agents: Iterable[Agent], at: Observed, window_s: float) -> None:
         """The brake has tripped for these agents, because so many fell silent within so many seconds."""
@@ -121,7 +125,7 @@ class Changes:
         planned: list[Plan] = []
         for row in found:
             agent = self._table.agents.get(row.agent)
-            change = row if agent is None or agent.change is None else agent.change
+            change = rules.aged(row, now) if agent is None or agent.change is None else agent.change
             if agent is None or change.former is None:
                 other += 1
             elif change.undo is not None and (change.undo.silent or not silent):
@@ -130,7 +134,9 @@ class Changes:
                 queued += 1
                 sent_at = None if change.undo is None else change.undo.sent_at
                 undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
-                back_at = now.epoch if change.back_at is None and _here(agent, now.clock) else change.back_at
+                back_at = change.back_at
+                if back_at is None and _here(agent, now.clock):
+                    back_at = Epoch(change.written_at + rules.age_s(change, now.running))
                 after = replace(change, undo=undo, ordered_until=None, back_at=back_at)
                 planned.append(Plan(agent, agent.change, after))
             elif change.silent_since is None and agent.claim is None and agent.id not in busy:

@@ -79,6 +79,7 @@ class LeaseTable:
         self.to_undo: dict[AgentId, Agent] = {}
         # As of the beats that are applied.
         self.running = Running(0.0)
+        self.paused_s = 0.0
         self._window_s = window_s
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
@@ -145,7 +146,7 @@ class LeaseTable:
         elif lowered:
             self._file_earlier(agent, quiet_at(agent) or agent.ends_at)
         if agent.change is not None:
-            now = Now(clock, self.running, seen)
+            now = Now(clock, self.running, seen, self.paused_s)
             change = undo.heard(agent.change, beat, now, self._window_s)
             if change is not agent.change:
                 self.put_change(agent, change)

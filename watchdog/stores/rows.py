@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -341,16 +341,23 @@ def change_row(change: Change) -> tuple[Any, ...]:
 
 
 def changes(
-    connection: sqlite3.Connection, since: Epoch, instance_id: str | None = None
+    connection: sqlite3.Connection, since: Epoch, instance_id: str | None
 ) -> tuple[list[Change], list[Unreadable]]:
+    """Changes that were written since then, by the wall clock; and bad rows."""
+    sql = "SELECT * FROM changes WHERE written_at >= ? AND (? IS NULL OR instance_id = ?)"
+    return _changes(connection.execute(sql, (since, instance_id, instance_id)))
+
+
+def recent_changes(connection: sqlite3.Connection, since: Running) -> tuple[list[Change], list[Unreadable]]:
     """Changes that were written since then, and those that are to be undone or may be ordered to; and bad rows."""
-    sql = (
-        "SELECT * FROM changes WHERE (written_at >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL) "
-        "AND (? IS NULL OR instance_id = ?)"
-    )
+    sql = "SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL"
+    return _changes(connection.execute(sql, (since,)))
+
+
+def _changes(cursor: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unreadable]]:
     found: list[Change] = []
     unreadable: list[Unreadable] = []
-    for row in connection.execute(sql, (since, instance_id, instance_id)):
+    for row in cursor:
         try:
             found.append(_change(row))
         except UNREADABLE as error:
@@ -369,10 +376,10 @@ def _change(row: tuple[Any, ...]) -> Change:
         target=target,
         former=former,
         outcome=Outcome(outcome),
-        written_at=Epoch(written_at),
+        written_at=Epoch(_real(written_at)),
         unanswered_at=unanswered_at,
         settled=Observed(settled),
-        running=Running(running),
+        running=Running(_real(running)),
         sessions=tuple(_left(*each) for each in orjson.loads(sessions)),
         silent_since=silent_since,
         tripped=bool(tripped),

@@ -98,12 +98,14 @@ class SqliteStore:
 
     def _load(self, connection: sqlite3.Connection, instant: Instant) -> None:
         saved = rows.meta(connection, "clock")
+        uncounted_s = 0.0
         if saved is None:
             self._clock = clocks.first(instant)
         else:
             before = rows.clock_from_json(saved)
             self._missed_s = clocks.missed(before, instant)
             self._clock = clocks.resume(before, instant, self._rules.clock)
+            uncounted_s = clocks.uncounted_s(before, self._clock)
         self.unreadable = rows.load(connection, self._table, self._clock.observed)
         for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
             self._table.forget(agent)  # never seen: its session's row was not written
@@ -123,10 +125,10 @@ class SqliteStore:
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
-        since = Epoch(instant.epoch - self._rules.return_window_s)
-        changed, unreadable = rows.changes(connection, since)
+        since = Running(self._clock.running + uncounted_s - self._rules.return_window_s)
+        changed, unreadable = rows.recent_changes(connection, since)
         self.unreadable += unreadable
-        self._changes.load(changed, self._now(instant.epoch))
+        self._changes.load(changed, self._now(instant.epoch), uncounted_s)
 
     def _now(self, epoch: Epoch) -> Now:
         return Now(self._clock.observed, self._clock.running, epoch)
@@ -163,7 +165,7 @@ class SqliteStore:
         # The clock as it will be at the next tick, so that a lease is not short by the time since the last one. Only
         # the tick makes it the clock.
         ahead = clocks.advance(self._clock, instant, self._rules.clock)
-        self._table.running = ahead.running
+        self._table.running, self._table.paused_s = ahead.running, clocks.uncounted_s(self._clock, ahead)
         replies = [self._table.apply(beat, ahead.observed, instant.epoch) for beat in beats]
         self._braking.heard(beats, replies)
         written = False
@@ -184,6 +186,7 @@ class SqliteStore:
         if self._file.failing and blind is None:
             blind = Cause.STORE
         self._clock = clocks.advance(before, instant, self._rules.clock, blind)
+        self._changes.missed(clocks.uncounted_s(before, self._clock))
         self._file.failing = False
         try:
             await self._write(Batch())
@@ -338,7 +341,7 @@ class SqliteStore:
         self._end_claim(agent, claim)
         if change is not None:
             if change.undo is None and agent.epoch != claim.epoch:
-                change = undo.crossed(change, action.at)
+                change = undo.crossed(change, self._now(action.at))
             self._table.put_change(agent, change)
             self._braking.tripped_lately(agent)
         self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed)
@@ -407,8 +410,7 @@ class SqliteStore:
         # What memory knows better goes to the disk first.
         await self._write(Batch())
         found, _ = await self._file.read(lambda connection: rows.changes(connection, since, instance_id))
-        wanted = [change for change in found if change.written_at >= since]
-        ordered, planned = self._changes.order(wanted, self._now(instant.epoch), silent=silent, busy=self._left)
+        ordered, planned = self._changes.order(found, self._now(instant.epoch), silent=silent, busy=self._left)
         batch = Batch(sync=True)
         batch.add(rows.PUT_CHANGE, [rows.change_row(plan.after) for plan in planned])
         await self._write(batch)
