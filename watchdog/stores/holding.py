@@ -69,9 +69,9 @@ class Holding:
         self._table.dirty.agents[agent.id] = agent
         later = self._clock().observed
         # A bye may have come while it was written, and be newer than the activity.
-        still = self._table.witnessed(agent, age_s + later - clock, ttl_s, later)
+        still = self._table.witnessed(agent, age_s + (later - clock), ttl_s, later)
         if self._holder(held) is agent and still is not None:
-            self._table.lengthen(agent, still, later)
+            self._table.lengthen(agent, ends_at, later)
         return True
 
     async def release(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
