@@ -35,7 +35,7 @@ from watchdog.simulation.page import Leases
 from watchdog.simulation.people import Person
 from watchdog.simulation.plan import Plan
 from watchdog.stores.disk import InlineDisk
-from watchdog.stores.rows import actions as read_actions
+from watchdog.stores.history import actions as read_actions
 
 INSTANCE = "centre"
 LOOK_S = 2.0

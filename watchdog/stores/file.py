@@ -13,7 +13,8 @@ import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from watchdog.errors import StoreCorrupt, StoreUnavailable
-from watchdog.stores import rows
+from watchdog.stores import change_rows, history, rows
+from watchdog.stores.columns import UNREADABLE
 from watchdog.stores.disk import Batch, Disk, told
 from watchdog.stores.facts import Dirty
 from watchdog.stores.place import FileLock
@@ -135,7 +136,7 @@ class TableFile:
             return await self._opened().read(query)
         except sqlite3.Error as error:
             raise told(error, self._path) from None
-        except rows.UNREADABLE as error:
+        except UNREADABLE as error:
             raise StoreCorrupt(
                 f"{self._path} holds a row that this version cannot read ({type(error).__name__}). Nothing was changed "
                 "in it. Move it away to start afresh, or restore a copy."
@@ -181,18 +182,18 @@ class TableFile:
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
         """Deletes changes that are older, but for those that are to be undone."""
         batch = Batch()
-        batch.add(rows.DROP_CHANGES, [(before,)])
+        batch.add(change_rows.DROP_CHANGES, [(before,)])
         await self.write(batch, clock)
 
     async def drop_actions(self, before: Epoch, clock: Clock) -> int:
         """Deletes actions that are older. Returns how many."""
         dropped = 0
         while True:
-            keys = await self.read(lambda connection: rows.old_actions(connection, before, PRUNE_CHUNK))
+            keys = await self.read(lambda connection: history.old_actions(connection, before, PRUNE_CHUNK))
             if not keys:
                 return dropped
             batch = Batch(shrink=True)
-            batch.add(rows.DROP_ACTION, keys)
+            batch.add(history.DROP_ACTION, keys)
             await self.write(batch, clock)
             dropped += len(keys)
 

@@ -13,7 +13,7 @@ from watchdog.core.brake import SPARE_S
 from watchdog.core.clock import Clock
 from watchdog.core.holds import Held
 from watchdog.core.model import Action, AgentId, AgentState, Claim, Mark, Running
-from watchdog.stores import rows
+from watchdog.stores import history, rows
 from watchdog.stores.braking import Braking
 from watchdog.stores.disk import Batch
 from watchdog.stores.facts import Agent
@@ -96,7 +96,7 @@ class Holding:
     async def _put(self, row: Agent, action: Action) -> None:
         batch = Batch(sync=True)
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
-        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        batch.add(history.PUT_ACTION, [history.action_row(action)])
         await self._write(batch)
 
     def _told(self, agent: Agent, running: Running) -> Held:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +11,6 @@ import orjson
 from watchdog.core.brake import Brake, Level, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
-    Action,
     AgentId,
     Boot,
     Claim,
@@ -25,13 +22,11 @@ from watchdog.core.model import (
     Outcome,
     Running,
 )
-from watchdog.core.undo import Change, Left, Undo, Why
+from watchdog.stores.change_rows import DROP_CHANGE, PUT_CHANGE, change_row
+from watchdog.stores.columns import UNREADABLE, Unreadable, real, text, whole
 from watchdog.stores.disk import Batch
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.leases import LeaseTable
-
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
-"""What a value of the file raises that is none of ours."""
 
 KEYS = {
     "agents": ("instance_id", "user_id"),
@@ -49,23 +44,6 @@ DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
 DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
 PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
-PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_ACTION = "DELETE FROM actions WHERE id = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row of the file that makes no sense: its table, its columns, and what was raised."""
-
-    table: str
-    row: tuple[Any, ...]
-    error: Exception
-
-    def __str__(self) -> str:
-        """Table, key and kind of error; for sessions the agent's key, as people know it."""
-        key = {"sessions": self.row[1:3], "meta": self.row[:1]}.get(self.table, self.row[:2])
-        name = "/".join(str(part) for part in key).encode(errors="replace").decode()
-        return f"{self.table} {name} ({type(self.error).__name__})"
 
 
 def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
@@ -84,11 +62,6 @@ def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
 def _bytes(value: object) -> bytes:
     """A value as SQLite casts it to a blob."""
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
-
-
-PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"
-DROP_CHANGES = "DELETE FROM changes WHERE written_at < ? AND undo IS NULL"
 
 
 def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
@@ -218,15 +191,15 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
 
 def _agent(row: tuple[Any, ...]) -> Agent:
     instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s = row
-    agent = Agent(AgentId(_text(instance_id), _text(user_id)))
-    agent.epoch = _whole(epoch)
-    agent.settled_epoch = _whole(settled_epoch)
+    agent = Agent(AgentId(text(instance_id), text(user_id)))
+    agent.epoch = whole(epoch)
+    agent.settled_epoch = whole(settled_epoch)
     agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
-    agent.floor = NEVER if floor is None else Observed(_real(floor))
-    agent.seen = Epoch(_real(seen))
+    agent.floor = NEVER if floor is None else Observed(real(floor))
+    agent.seen = Epoch(real(seen))
     agent.mark = Mark(mark)
-    agent.held_at = Running(_real(held_at))
-    agent.held_s = _real(held_s)
+    agent.held_at = Running(real(held_at))
+    agent.held_s = real(held_s)
     return agent
 
 
@@ -235,39 +208,17 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
     if not isinstance(session_id, bytes):
         raise TypeError(session_id)
     session = Session(owner, session_id)
-    session.incarnation = _whole(incarnation)
-    session.seq = None if seq is None else _whole(seq)
-    session.horizon = Observed(_real(horizon))
-    session.ttl = _real(ttl)
+    session.incarnation = whole(incarnation)
+    session.seq = None if seq is None else whole(seq)
+    session.horizon = Observed(real(horizon))
+    session.ttl = real(ttl)
     session.expires_at = Observed(min(session.horizon, clock + session.ttl))
-    session.seen = Epoch(_real(seen))
-    session.closed = bool(_whole(closed))
+    session.seen = Epoch(real(seen))
+    session.closed = bool(whole(closed))
     session.closed_at = clock
-    session.hidden = bool(_whole(hidden))
-    session.main_driver = bool(_whole(main_driver))
+    session.hidden = bool(whole(hidden))
+    session.main_driver = bool(whole(main_driver))
     return session
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(value)
-    return value
-
-
-def _real(value: object) -> float:
-    """SQLite keeps whatever it is given in any column, infinity included, which no lease may last for."""
-    if not isinstance(value, int | float):
-        raise TypeError(value)
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    value.encode()  # refuses what the connection let pass: bytes that are no UTF-8
-    return value
 
 
 def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
@@ -301,180 +252,16 @@ def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
     intent = None
     if kind is not None:
         intent = Intent(
-            IntentKind(kind), _text(target), None if former is None else _text(former), Epoch(_real(intended_at))
+            IntentKind(kind), text(target), None if former is None else text(former), Epoch(real(intended_at))
         )
     claim = Claim(
-        agent=AgentId(_text(instance_id), _text(user_id)),
-        epoch=_whole(epoch),
-        token=_whole(token),
-        owner=_text(owner),
-        deadline=Observed(_real(deadline)),
+        agent=AgentId(text(instance_id), text(user_id)),
+        epoch=whole(epoch),
+        token=whole(token),
+        owner=text(owner),
+        deadline=Observed(real(deadline)),
         lag_s=0.0,
         evidence=dict(orjson.loads(evidence)),
         intent=intent,
     )
     return claim, intent
-
-
-def change_row(change: Change) -> tuple[Any, ...]:
-    """The row of the changes table."""
-    undo = change.undo
-    return (
-        *change.agent,
-        change.token,
-        change.epoch,
-        change.action_id,
-        change.target,
-        change.former,
-        change.outcome,
-        change.written_at,
-        change.unanswered_at,
-        change.settled,
-        change.running,
-        orjson.dumps([(each.session_id.hex(), *each[1:]) for each in change.sessions]).decode(),
-        change.silent_since,
-        change.tripped,
-        change.ordered_until,
-        change.back_at,
-        None if undo is None else orjson.dumps(undo).decode(),
-    )
-
-
-def changes(
-    connection: sqlite3.Connection, since: Epoch, instance_id: str | None
-) -> tuple[list[Change], list[Unreadable]]:
-    """Changes that were written since then, by the wall clock; and bad rows."""
-    sql = "SELECT * FROM changes WHERE written_at >= ? AND (? IS NULL OR instance_id = ?)"
-    return _changes(connection.execute(sql, (since, instance_id, instance_id)))
-
-
-def recent_changes(connection: sqlite3.Connection, since: Running) -> tuple[list[Change], list[Unreadable]]:
-    """Changes that were written since then, and those that are to be undone or may be ordered to; and bad rows."""
-    sql = "SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL"
-    return _changes(connection.execute(sql, (since,)))
-
-
-def _changes(cursor: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unreadable]]:
-    found: list[Change] = []
-    unreadable: list[Unreadable] = []
-    for row in cursor:
-        try:
-            found.append(_change(row))
-        except UNREADABLE as error:
-            unreadable.append(Unreadable("changes", row, error))
-    return found, unreadable
-
-
-def _change(row: tuple[Any, ...]) -> Change:
-    instance_id, user_id, token, epoch, action_id, target, former, outcome, written_at, unanswered_at, *rest = row
-    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo = rest
-    return Change(
-        agent=AgentId(instance_id, user_id),
-        token=token,
-        epoch=epoch,
-        action_id=action_id,
-        target=target,
-        former=former,
-        outcome=Outcome(outcome),
-        written_at=Epoch(_real(written_at)),
-        unanswered_at=unanswered_at,
-        settled=Observed(settled),
-        running=Running(_real(running)),
-        sessions=tuple(_left(*each) for each in orjson.loads(sessions)),
-        silent_since=silent_since,
-        tripped=bool(tripped),
-        ordered_until=ordered_until,
-        back_at=back_at,
-        undo=None if undo is None else _undo(orjson.loads(undo)),
-    )
-
-
-def _left(key: str, ttl: float, heard: float, incarnation: int, seq: int | None) -> Left:
-    return Left(bytes.fromhex(key), float(ttl), Observed(float(heard)), incarnation, seq)
-
-
-def _undo(row: dict[str, Any]) -> Undo:
-    return Undo(**{**row, "why": Why(row["why"])})
-
-
-def action_row(action: Action) -> tuple[Any, ...]:
-    """The row of the actions table."""
-    return (
-        action.id,
-        action.at,
-        *action.agent,
-        action.intent,
-        action.target,
-        action.outcome,
-        action.reason,
-        orjson.dumps(dict(action.evidence)).decode(),
-        action.calls,
-        action.latency_s,
-    )
-
-
-def action(row: tuple[Any, ...]) -> Action:
-    """An action of the actions table."""
-    key, at, instance_id, user_id, intent, target, outcome, reason, evidence, calls, latency_s = row
-    return Action(
-        id=_text(key),
-        at=Epoch(_real(at)),
-        agent=AgentId(_text(instance_id), _text(user_id)),
-        intent=IntentKind(intent),
-        target=_text(target),
-        outcome=Outcome(outcome),
-        reason=_text(reason),
-        evidence=dict(orjson.loads(evidence)),
-        calls=_whole(calls),
-        latency_s=_real(latency_s),
-    )
-
-
-def actions(
-    connection: sqlite3.Connection,
-    agent: AgentId | None,
-    outcome: Outcome | None,
-    since: Epoch | None,
-    cursor: str | None,
-    limit: int,
-) -> list[Action]:
-    """Actions of the history, newest first. Rows that cannot be read are left out."""
-    where: list[str] = []
-    values: list[Any] = []
-    if agent is not None:
-        where.append("instance_id = ? AND user_id = ?")
-        values.extend(agent)
-    for condition, value in (("outcome = ?", outcome), ("at >= ?", since)):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
-    found: list[Action] = []
-    for row in _newest_first(connection, where, values, cursor, limit):
-        try:
-            found.append(action(row))
-        except UNREADABLE:
-            continue
-        if len(found) == limit:
-            break
-    return found
-
-
-def _newest_first(
-    connection: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], cursor: str | None, limit: int
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of the history, in pages of `limit` for as long as they are asked for."""
-    while True:
-        bounds = [*where, "id < ?"] if cursor is not None else where
-        clause = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-        # The clause has names of columns only; every value is bound.
-        sql = f"SELECT * FROM actions {clause} ORDER BY id DESC LIMIT ?"  # noqa: S608
-        page = connection.execute(sql, (*values, *(() if cursor is None else (cursor,)), limit)).fetchall()
-        yield from page
-        if len(page) < limit:
-            return
-        cursor = page[-1][0]
-
-
-def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> list[tuple[str]]:
-    """Keys of actions that are older than `before`."""
-    return connection.execute("SELECT id FROM actions WHERE at < ? LIMIT ?", (before, limit)).fetchall()

@@ -39,16 +39,16 @@ from watchdog.core.model import (
 )
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
-from watchdog.stores import changes, rows
+from watchdog.stores import change_rows, changes, history, rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
 from watchdog.stores.braking import Braking
 from watchdog.stores.changes import Changes
+from watchdog.stores.columns import UNREADABLE, Unreadable
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.holding import Holding
 from watchdog.stores.leases import LeaseTable
-from watchdog.stores.rows import Unreadable
 from watchdog.stores.tokens import TokenBuckets
 
 ORPHAN_RETRY_S = 5.0
@@ -119,14 +119,14 @@ class SqliteStore:
             brakes = rows.meta(connection, "brakes")
             if brakes is not None:
                 self._braking.load(*rows.brakes_from_json(brakes))
-        except rows.UNREADABLE as error:
+        except UNREADABLE as error:
             self.unreadable.append(Unreadable("meta", ("brakes", brakes), error))
             self._braking.lose(self._clock.observed)
         self._token = int(rows.meta(connection, "token") or b"0")
         self._secret = rows.meta(connection, "secret") or secrets.token_bytes(32)
         self._table.load(self._clock.observed)
         since = Running(self._clock.running + uncounted_s - self._rules.return_window_s)
-        changed, unreadable = rows.recent_changes(connection, since)
+        changed, unreadable = change_rows.recent_changes(connection, since)
         self.unreadable += unreadable
         self._changes.load(changed, self._now(instant.epoch), uncounted_s)
 
@@ -331,10 +331,10 @@ class SqliteStore:
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(agent)])
-        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        batch.add(history.PUT_ACTION, [history.action_row(action)])
         agent.settled_epoch, agent.last_outcome = settled
         if change is not None:
-            batch.add(rows.PUT_CHANGE, [rows.change_row(change)])
+            batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(change)])
         await self._write(batch)
         if self._holder(claim) is None:
             return False
@@ -370,7 +370,7 @@ class SqliteStore:
             later = agent.lengthened(Observed(clock + lease_s))
             row = replace(told, epoch=later.epoch)
             batch.add(rows.PUT_AGENT, [rows.agent_row(later)])
-        batch.add(rows.PUT_CHANGE, [rows.change_row(row)])
+        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(row)])
         try:
             await self._write(batch)
         except BaseException:
@@ -392,12 +392,12 @@ class SqliteStore:
         if agent is None or agent.change is None or await self.still_back(change) is Back.VOID:
             return False
         batch = Batch(sync=True)
-        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        batch.add(history.PUT_ACTION, [history.action_row(action)])
         if forget:
-            batch.add(rows.DROP_CHANGE, [change.agent])
+            batch.add(change_rows.DROP_CHANGE, [change.agent])
         else:
             kept = self._changes.kept(agent.change, agent, self._clock.observed)
-            batch.add(rows.PUT_CHANGE, [rows.change_row(kept)])
+            batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(kept)])
         await self._write(batch)
         if await self.still_back(change) is Back.VOID:
             return True
@@ -409,10 +409,10 @@ class SqliteStore:
         """See `Store.restore`."""
         # What memory knows better goes to the disk first.
         await self._write(Batch())
-        found, _ = await self._file.read(lambda connection: rows.changes(connection, since, instance_id))
+        found, _ = await self._file.read(lambda connection: change_rows.changes(connection, since, instance_id))
         ordered, planned = self._changes.order(found, self._now(instant.epoch), silent=silent, busy=self._left)
         batch = Batch(sync=True)
-        batch.add(rows.PUT_CHANGE, [rows.change_row(plan.after) for plan in planned])
+        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(plan.after) for plan in planned])
         await self._write(batch)
         late = self._changes.carry_out(planned)
         if late:
@@ -437,7 +437,7 @@ class SqliteStore:
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
-        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        batch.add(history.PUT_ACTION, [history.action_row(action)])
         await self._write(batch)
         if self._holder(claim) is None:
             return False
@@ -456,7 +456,7 @@ class SqliteStore:
         if self._table.expected(action.agent, self._clock.observed):
             return False
         batch = Batch(sync=True)
-        batch.add(rows.PUT_ACTION, [rows.action_row(action)])
+        batch.add(history.PUT_ACTION, [history.action_row(action)])
         if ttl_s is not None:
             agent = self._table.agents.get(action.agent) or Agent(action.agent)
             row = agent.lengthened(Observed(self._clock.observed + ttl_s))
@@ -504,7 +504,7 @@ class SqliteStore:
     async def record(self, actions: Sequence[Action]) -> None:
         """See `Store.record`."""
         batch = Batch()
-        batch.add(rows.PUT_ACTION, [rows.action_row(action) for action in actions])
+        batch.add(history.PUT_ACTION, [history.action_row(action) for action in actions])
         await self._write(batch)
 
     # Who is held.
@@ -574,7 +574,7 @@ class SqliteStore:
     ) -> ActionPage:
         """See `Store.actions`."""
         found = await self._file.read(
-            lambda connection: rows.actions(connection, agent, outcome, since, cursor, limit + 1)
+            lambda connection: history.actions(connection, agent, outcome, since, cursor, limit + 1)
         )
         more = len(found) > limit
         return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
