@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from watchdog.core import deadline, undo
-from watchdog.core.evidence import lease
+from watchdog.core import deadline, evidence, undo
 from watchdog.core.model import (
     AgentId,
     AgentState,
@@ -257,7 +256,9 @@ class LeaseTable:
 
     def witnessed(self, agent: Agent, age_s: float, ttl_s: float, clock: Observed) -> Observed | None:
         """When the lease of activity ends that somebody has witnessed; None when it proves nothing."""
-        return lease(age_s, ttl_s, heard=self.heard(agent), ends_at=agent.ends_at, timer_s=self._timer_s, clock=clock)
+        return evidence.lease(
+            age_s, ttl_s, heard=self.heard(agent), ends_at=agent.ends_at, timer_s=self._timer_s, clock=clock
+        )
 
     def lengthen(self, agent: Agent, ends_at: Observed, clock: Observed) -> None:
         """The agent is gone no earlier than `ends_at`, as if heard, without a session. A new epoch begins.
