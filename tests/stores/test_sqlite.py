@@ -15,6 +15,7 @@ from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentId, AgentState, Claim, Epoch, Mark, Observed, Outcome, Standing
+from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
 from watchdog.stores.leases import HORIZON_S
@@ -246,6 +247,55 @@ async def test_a_bye_while_older_activity_of_a_held_agent_is_written_ends_it(pat
     found = on_disk.execute("SELECT mark, floor, epoch FROM agents WHERE user_id = 'anna'").fetchone()
     on_disk.close()
     assert found == (Mark.HELD, None, anna.epoch)
+    await store.close()
+
+
+async def test_a_pause_while_an_outcome_is_written_counts_for_its_undo(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    claim = await world.claimed()
+    assert await store.intend(claim, intent())
+
+    async def pauses() -> None:
+        world.now += RULES.return_window_s
+        await world.tick()
+
+    Meanwhile.deed = pauses
+    assert await store.settle(claim, action_of(claim), Written(2.0))
+    await world.beat(gap_ms=0)
+    assert (await world.tick()).undos == ()
+    await store.close()
+
+
+async def test_a_restore_that_could_not_be_announced_is_not_under_way_though_it_took_long(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    claim = await world.claimed()
+    assert await store.intend(claim, intent())
+    assert await store.settle(claim, action_of(claim), Written(2.0))
+    await world.beat(gap_ms=0)
+    (change,) = (await world.tick()).undos
+
+    async def pauses_and_fails() -> None:
+        world.now += 60.0
+        await world.tick()
+        raise StoreUnavailable("a test")
+
+    Meanwhile.deed = pauses_and_fails
+    with pytest.raises(StoreUnavailable):
+        await store.restoring(change, world.instant.epoch, TTL)
+    (change,) = (await world.tick()).undos
+    assert change.undo is not None
+    assert change.undo.sent_at is None
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT undo LIKE '%\"sent_at\":null%' FROM changes").fetchone() == (1,)
+    on_disk.close()
     await store.close()
 
 

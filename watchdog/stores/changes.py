@@ -27,6 +27,8 @@ class Changes:
         self._table = table
         self._window_s = window_s
         self._looked_at = Running(0.0)
+        # Seconds of this process that running time has left out.
+        self.missed_s = 0.0
 
     # Making and forgetting.
 
@@ -62,6 +64,7 @@ class Changes:
 
     def missed(self, seconds: float) -> None:
         """So many seconds have passed that running time leaves out."""
+        self.missed_s += seconds
         if seconds > 0:
             for agent in list(self._table.changed.values()):
                 if agent.change is not None:

@@ -39,7 +39,7 @@ from watchdog.core.model import (
 )
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
-from watchdog.stores import change_rows, changes, history, rows
+from watchdog.stores import change_rows, history, rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
 from watchdog.stores.braking import Braking
 from watchdog.stores.changes import Changes
@@ -50,6 +50,7 @@ from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.holding import Holding
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.tokens import TokenBuckets
+from watchdog.stores.undoing import Undoing
 
 ORPHAN_RETRY_S = 5.0
 """An orphan that the caller has not settled after this running time is told again."""
@@ -77,6 +78,7 @@ class SqliteStore:
         self._told_orphans: dict[int, Running] = {}
         self._secret = b""
         self._holding = Holding(self._table, self._braking, self._left, write=self._write, clock=lambda: self._clock)
+        self._undoing = Undoing(self._table, self._changes, self._left, write=self._write, clock=lambda: self._clock)
         self._missed_s = 0.0
         # Rows that could not be read when the store was opened, by table and key.
         self.unreadable: list[Unreadable] = []
@@ -326,6 +328,7 @@ class SqliteStore:
         intent, change = agent.intent or claim.intent, None
         if written is not None and intent is not None:
             change = self._changes.made(agent, claim, action, intent, written, self._now(action.at))
+        missed_s = self._changes.missed_s
         settled = (agent.settled_epoch, agent.last_outcome)
         agent.settled_epoch, agent.last_outcome = claim.epoch, action.outcome
         batch = Batch(sync=True)
@@ -340,6 +343,7 @@ class SqliteStore:
             return False
         self._end_claim(agent, claim)
         if change is not None:
+            change = undo.later(change, self._changes.missed_s - missed_s)
             if change.undo is None and agent.epoch != claim.epoch:
                 change = undo.crossed(change, self._now(action.at))
             self._table.put_change(agent, change)
@@ -351,78 +355,24 @@ class SqliteStore:
 
     async def still_back(self, change: Change) -> Back:
         """See `Store.still_back`."""
-        return self._changes.standing(change, self._clock.observed, busy=change.agent in self._left)
+        return self._undoing.still_back(change)
 
     async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
         """See `Store.restoring`."""
-        standing = await self.still_back(change)
-        agent = self._table.agents.get(change.agent)
-        if standing is not Back.HERE or agent is None or agent.change is None:
-            return standing
-        clock = self._clock.observed
-        before, told = agent.change, changes.sent(agent.change, at)
-        # At once: nobody may get a claim while it is written.
-        self._table.keep_change(agent, told)
-        supposed = not self._table.expected(agent.id, clock)
-        batch = Batch(sync=True)
-        row = told
-        if supposed:
-            later = agent.lengthened(Observed(clock + lease_s))
-            row = replace(told, epoch=later.epoch)
-            batch.add(rows.PUT_AGENT, [rows.agent_row(later)])
-        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(row)])
-        try:
-            await self._write(batch)
-        except BaseException:
-            if agent.change is told:
-                self._table.keep_change(agent, before)
-            raise
-        clock = self._clock.observed
-        if supposed and not self._table.expected(agent.id, clock):
-            self._table.suppose(agent.id, Observed(clock + lease_s), clock)
-        elif supposed:
-            self._table.dirty.agents[agent.id] = agent
-        if agent.change is not None:
-            self._table.dirty.changes[agent.id] = agent.change
-        return await self.still_back(change)
+        return await self._undoing.restoring(change, at, lease_s)
 
     async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
         """See `Store.restored`."""
-        agent = self._table.agents.get(change.agent)
-        if agent is None or agent.change is None or await self.still_back(change) is Back.VOID:
-            return False
-        batch = Batch(sync=True)
-        batch.add(history.PUT_ACTION, [history.action_row(action)])
-        if forget:
-            batch.add(change_rows.DROP_CHANGE, [change.agent])
-        else:
-            kept = self._changes.kept(agent.change, agent, self._clock.observed)
-            batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(kept)])
-        await self._write(batch)
-        if await self.still_back(change) is Back.VOID:
-            return True
-        kept = self._changes.kept(agent.change, agent, self._clock.observed)
-        self._table.put_change(agent, None if forget else kept)
-        return True
+        return await self._undoing.restored(change, action, forget=forget)
 
     async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
         """See `Store.restore`."""
         # What memory knows better goes to the disk first.
         await self._write(Batch())
         found, _ = await self._file.read(lambda connection: change_rows.changes(connection, since, instance_id))
-        ordered, planned = self._changes.order(found, self._now(instant.epoch), silent=silent, busy=self._left)
-        batch = Batch(sync=True)
-        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(plan.after) for plan in planned])
-        await self._write(batch)
-        late = self._changes.carry_out(planned)
-        if late:
-            # Heard or acted on meanwhile: what was written about them is older than what is known now.
-            _, planned = self._changes.order(late, self._now(instant.epoch), silent=silent, busy=self._left)
-            for plan in planned:
-                self._table.put_change(plan.agent, plan.after)
-            with contextlib.suppress(StoreUnavailable):
-                await self._write(Batch(sync=True))
-        return ordered
+        return await self._undoing.restore(found, instant.epoch, silent=silent)
+
+    # Activity, and who is routable and not seen.
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
         """See `Store.witness`."""
