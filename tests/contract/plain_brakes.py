@@ -139,6 +139,9 @@ class Brakes:
             over = False
             exit_ = leaving.get(was, Exit.DUE)
             if brake.state not in HOLDS:
+                held = was in before and before[was].state in HOLDS
+                if held and exit_ is Exit.STAY and self.spared(store, agent, now):
+                    exit_ = Exit.FRESH
                 over = self.leaves(store, agent, exit_ is Exit.FRESH and was in before)
             elif store.settled(agent):
                 continue

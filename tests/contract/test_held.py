@@ -227,6 +227,21 @@ async def test_who_is_known_to_be_there_has_a_fresh_lease_like_the_others_when_t
     assert sorted(await braked.due()) == agents[:40]
 
 
+async def test_who_is_known_to_be_there_has_a_fresh_lease_also_when_all_the_others_are_back_at_once(
+    braked: World,
+) -> None:
+    agents = await dark(braked)
+    assert await active(braked, await looked_at(braked, agents[0]), TTL - 10)
+    # All the others are back at once: nobody is held any more, and nothing was proven for a minute yet.
+    await beats(braked, agents[1:])
+    await goes_on(braked, 3, agents[1:])
+    assert brake(braked) is State.CLEAR
+    await goes_on(braked, TTL - 2, agents[1:])
+    assert await braked.due() == []
+    await goes_on(braked, TIMER + 6, agents[1:])
+    assert await braked.due() == agents[:1]
+
+
 async def test_what_was_witnessed_in_a_hold_survives_a_crash(braked: World) -> None:
     agents = await dark(braked)
     each = await looked_at(braked, agents[0])

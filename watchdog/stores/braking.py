@@ -294,15 +294,14 @@ class Braking:
         """What becomes of a quiet agent whose group does not hold (any more)."""
         if agent.mark is Mark.HELD:
             self._let_go(agent, brake, group, leaving, clock)
-        elif leaving is not Exit.FRESH:
-            return
-        elif agent.settled:
+        elif leaving is Exit.FRESH and agent.settled:
             # The path is proven: whoever was set meanwhile was a ghost, and does not count any more.
             del self._presence.quiet[agent.id]
-        elif _is_spared(agent, clock.observed):
-            # Who is known to be there has no less time than the others to say so.
+        elif leaving is not Exit.DUE and brake.state in HOLDS and _is_spared(agent, clock.observed):
+            # Who is known to be there has no less time than the others to say so, also when the last of those held are
+            # back before the path is proven.
             agent.held_at = clock.running
-            self._let_go(agent, brake, group, leaving, clock)
+            self._let_go(agent, brake, group, Exit.FRESH, clock)
 
     def _let_go(self, agent: Agent, brake: Brake, group: str, leaving: Exit, clock: Clock) -> None:
         # Agents who were held together share what is told: 50,000 of them are let go in one tick.
