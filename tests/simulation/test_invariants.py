@@ -232,6 +232,17 @@ def test_two_effective_changes_in_one_absence(scene):
     assert scene.broken == {"twice"}
 
 
+def test_a_change_that_a_person_replaced_before_the_log_was_read_is_none_of_the_next_absence(scene):
+    scene.beat(100.0)
+    # The person chose a status right after the write; the log is read once a second.
+    scene.anna.account.chosen_at = 150.3
+    scene.call(150.1)
+    scene.call(190.0)
+    assert scene.broken == set()
+    scene.call(200.0)
+    assert scene.broken == {"twice"}
+
+
 def test_an_effective_change_without_an_action(scene):
     scene.beat(100.0)
     scene.call(150.0)

@@ -335,12 +335,13 @@ class AgentAccount:
         self.restores += not self.restoring
         self.restoring = True
 
-    def changed(self, received_at: float) -> None:
-        """A write has changed the status, that Connect received at a real time.
+    def changed(self, received_at: float, at: float) -> None:
+        """A write has changed the status, that Connect received at a real time and carried out at another.
 
-        One that was received before the agent was heard again belongs to the action of the absence before.
+        One that was received before the agent was heard again belongs to the action of the absence before. One that a
+        person has replaced since is no change of the absence that begins then.
         """
-        self.changes += 1
+        self.changes += at > self.chosen_at
         self.total_changes += 1
         if self.heard_at is not None and self.heard_at < received_at:
             self.actions += 1

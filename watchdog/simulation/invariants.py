@@ -221,7 +221,7 @@ class Invariants:
                     self.journal.violate("overwrote", "restored over what a person chose", call.user_id)
             elif call.effective:
                 account.set_at = at
-                account.changed(call.received_at - START)
+                account.changed(call.received_at - START, at)
                 if account.changes > 1:
                     self.journal.violate("twice", f"{account.changes} effective changes", call.user_id)
 
