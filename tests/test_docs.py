@@ -1,6 +1,6 @@
 """The documentation agrees with the code: settings, endpoints, metrics, events, problems, and every link.
 
-`python -m tests.test_docs` writes the generated part of docs/settings.md.
+`python -m tests.test_docs` writes the generated parts of docs/settings.md and docs/policy.md.
 """
 
 import ast
@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.core import policy_table
 from watchdog import __version__, settings
 from watchdog.connect.directory import CODES
 from watchdog.connect.guard import RESULTS
@@ -84,6 +85,29 @@ def test_every_variable_named_anywhere_is_one_of_this_version():
     for page in PAGES:
         named = set(re.findall(r"WATCHDOG_[A-Z0-9_]*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
         assert named <= known, page.name
+
+
+# The policy.
+
+
+def policy_page():
+    """The whole page as it should be."""
+    head, rest = text("docs/policy.md").split(BEGIN)
+    return f"{head}{BEGIN}\n{policy_table.rendered()}\n{END}{rest.split(END)[1]}"
+
+
+def test_the_decision_table_is_current():
+    assert text("docs/policy.md") == policy_page(), "run: python -m tests.test_docs"
+
+
+def test_the_examples_of_the_policy_are_taken():
+    blocks = re.findall(r"^```\n(WATCHDOG_.*?|\"stages.*?)\n```$", text("docs/policy.md"), re.MULTILINE | re.DOTALL)
+    examples = [f'WATCHDOG_RULES=[{{"name": "x", {each}}}]' if each.startswith('"') else each for each in blocks]
+    assert len(examples) > 5
+    for example in examples:
+        variables = dict(re.findall(r"^(WATCHDOG_\w+)=(.*?)(?=\nWATCHDOG|\Z)", example, re.MULTILINE | re.DOTALL))
+        assert variables
+        Settings.load(policy_table.NEEDED | variables)
 
 
 # Endpoints.
@@ -259,3 +283,4 @@ def test_decisions_are_numbered_without_gaps():
 
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (DOCS / "policy.md").write_text(policy_page(), encoding="utf-8")

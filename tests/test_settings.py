@@ -46,6 +46,13 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "session_ttl": 35,
         "throttled_session_ttl": 150,
         "max_page_lag": 120,
+        "if_profile_name_includes": (),
+        "if_current_agent_state": (),
+        "initial_agent_state": "Available",
+        "on_contact": "next_status",
+        "dismiss_contacts": True,
+        "reason_codes": {},
+        "rules": (),
         "witness": True,
         "reconcile": "report",
         "dry_run": False,
@@ -79,6 +86,13 @@ def test_every_variable_is_taken():
         SESSION_TTL="0.75",
         THROTTLED_SESSION_TTL="1e1",
         MAX_PAGE_LAG="60",
+        IF_PROFILE_NAME_INCLUDES="Sales, Support",
+        IF_CURRENT_AGENT_STATE="Available",
+        INITIAL_AGENT_STATE="previous",
+        ON_CONTACT="wait",
+        DISMISS_CONTACTS="false",
+        REASON_CODES='{"1": "Lunch"}',
+        RULES='[{"name": "night", "if_profile_name_includes": ["Night"]}]',
         WITNESS="false",
         RECONCILE="ACT",
         DRY_RUN="true",
@@ -104,6 +118,12 @@ def test_every_variable_is_taken():
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
+    assert (settings.if_profile_name_includes, settings.if_current_agent_state) == (
+        ("Sales", "Support"),
+        ("Available",),
+    )
+    assert (settings.initial_agent_state, settings.on_contact, settings.dismiss_contacts) == ("previous", "wait", False)
+    assert (settings.reason_codes, [rule.name for rule in settings.rules]) == ({"1": "Lunch"}, ["night"])
     assert settings.reconcile == "act"
     assert settings.return_window == 0
     assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
@@ -186,9 +206,8 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"STATUS": "logout"}, 'WATCHDOG_STATUS: got "logout"; this version sets a status and cannot sign agents out'),
         ({"STATUS": " "}, 'WATCHDOG_STATUS: got ""; it is empty; unset it for the status of type OFFLINE'),
-        ({"STATUS": "x" * 128}, "no status has a name of more than 127 characters"),
+        ({"STATUS": "x" * 128}, "it has more than 127 characters"),
         ({"STORE": "valkeys://:secret@h/0"}, 'got "valkeys://***@h/0"; this version has SQLite only'),
         ({"STORE": "redis+cluster://h"}, "this version has SQLite only"),
         ({"STORE": "sqlite://w.db"}, "three slashes before a relative path"),

@@ -21,7 +21,8 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from watchdog import values
+from watchdog import ruleset, values
+from watchdog.core.policy import OnContact, Rule
 from watchdog.environment import FILE_SUFFIX, PREFIX, Source, quoted, read, variable
 from watchdog.errors import SettingsError
 from watchdog.values import Instance, is_loopback, shown
@@ -87,11 +88,15 @@ class Settings(BaseSettings):
     """Connect instances to watch (required): ids, or JSON with region and role. Others' heartbeats are refused."""
 
     status: Annotated[
-        str | None, BeforeValidator(values.status), Takes("an agent status's name or id, or to be unset")
+        str | None, BeforeValidator(values.status), Takes("an agent status's name or id, Logout, or to be unset")
     ] = None
-    """Target status, name or id. Without one: the instance's status of type OFFLINE."""
+    """Target status, name or id, or Logout. Without one: the instance's status of type OFFLINE.
 
-    session_end_timer: Annotated[float, Ge(0), Le(86_400), Takes("seconds")] = 5
+    Logout, in any case: that same status, and once it is confirmed and no contact is left the user is signed out of
+    every session in Connect. A status that is really called so is given by its id.
+    """
+
+    session_end_timer: Annotated[float, Ge(0), Le(ruleset.LONGEST_S), Takes("seconds")] = 5
     """Seconds from the end of an agent's last session to the change of status.
 
     0 is allowed: a reload then costs the agent the status for a moment. A day is more than any shift.
@@ -119,10 +124,64 @@ class Settings(BaseSettings):
     Below 1, an ordinary pause of a busy page would count.
     """
 
+    if_profile_name_includes: Annotated[
+        tuple[str, ...], BeforeValidator(values.names), Takes("texts separated by commas")
+    ] = ()
+    """Only agents whose routing profile's name contains one of these, in any case. Without: all.
+
+    A text with a comma in it can stand in RULES only.
+    """
+
+    if_current_agent_state: Annotated[
+        tuple[str, ...],
+        BeforeValidator(values.names),
+        Takes("agent statuses' names or ids separated by commas"),
+    ] = ()
+    """Only agents who are in one of these statuses (name or id) when the timer ends. Without: all.
+
+    It is the status that Connect shows then. An agent whom Connect does not show is in none.
+    """
+
+    initial_agent_state: Annotated[
+        str, BeforeValidator(values.initial), Takes("an agent status's name or id, previous or none")
+    ] = "Available"
+    """Status on return of an agent whom the watchdog had set: name or id, previous (what it was), or none.
+
+    Given on a new page load only, within RETURN_WINDOW, and while the status is still the one that the watchdog set.
+    """
+
     return_window: Annotated[float, Ge(0), Le(86_400), Takes("seconds")] = 900
     """Seconds after a change in which a return may show that it was a mistake of ours, which is then undone.
 
     0 undoes nothing but what an operator orders. Later than that, whoever is back has long seen their status.
+    """
+
+    on_contact: Annotated[OnContact, BeforeValidator(values.lower), Takes("next_status, wait or skip")] = (
+        OnContact.NEXT_STATUS
+    )
+    """What is done about an agent on a contact: next_status, wait (until it has ended) or skip.
+
+    next_status sets the target at once, and Connect applies it when the contact has ended. A contact that only rings
+    is not waited for, nor does it spare the agent.
+    """
+
+    dismiss_contacts: Annotated[bool, Takes("true or false")] = True
+    """Clear missed, ended, rejected and failed contacts that hold the agent busy."""
+
+    reason_codes: Annotated[
+        Mapping[str, str],
+        BeforeValidator(ruleset.reason_codes),
+        Takes("a JSON object of reason codes, each with an agent status's name or id"),
+    ] = {}
+    """JSON object: reason code of an explicit logout → status name or id. A code that is not in it is refused."""
+
+    rules: Annotated[tuple[Rule, ...], Takes("a JSON list of rules")] = ()
+    """JSON list of rules; the first that matches an agent applies, and the plain variables are the last one.
+
+    Each has a `name`; the filters `if_profile_name_includes` and `if_current_agent_state`, lists of texts; and any of
+    `session_end_timer`, `status` (null: of type OFFLINE), `on_contact`, `initial_agent_state`, `dismiss_contacts`, and
+    in place of the first two `stages`, a list of `{"after": seconds, "status": …}`. What a rule leaves out it takes
+    from the plain variables, but for the filters: a rule without filters is for everybody. [How rules work](policy.md)
     """
 
     witness: Annotated[bool, Takes("true or false")] = True
@@ -264,6 +323,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must be at least {times}{variable(name)} = {least:g}")
         return value
 
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _completed(cls, value: object, info: ValidationInfo) -> object:
+        # A plain variable with a fault has its own line; its default stands in for it here.
+        given = {name: info.data.get(name, cls.model_fields[name].default) for name in ruleset.PLAIN}
+        return ruleset.read(value, ruleset.plain(given))
+
     @field_validator("auth")
     @classmethod
     def _open_on_loopback_only(cls, value: str, info: ValidationInfo) -> str:
@@ -328,6 +394,15 @@ class Settings(BaseSettings):
         """Where a command on the same machine finds the daemon; of no use with port 0."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # these are no places to go
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def rules_in_force(self) -> tuple[Rule, ...]:
+        """RULES in their order and the plain variables as the last, `default`; at least one.
+
+        `default` is left out if it has no filter and can never apply, since a rule before it is for everybody.
+        """
+        default = ruleset.plain({name: getattr(self, name) for name in ruleset.PLAIN})
+        return ruleset.in_force(self.rules, default)
 
     @property
     def region(self) -> str | None:

@@ -14,11 +14,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 
+from watchdog import ruleset
+from watchdog.core.policy import Rule
+
 SIGNING_SECRET_LENGTH = 16
 """Characters of a signing secret at least: 80 bits even if it is written in base 32."""
-
-STATUS_LENGTH = 127
-"""Characters of an agent status's name at most. Source: Connect, CreateAgentStatus, Name."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -142,16 +142,33 @@ def _each(function: Callable[[_T], _R], entries: list[_T]) -> list[_R]:
 
 
 def status(value: object) -> object:
-    """Reads an agent status's name or id."""
+    """Reads an agent status's name or id, or the word for signing out."""
     if not isinstance(value, str):
         return value
     if not value:
         raise ValueError("it is empty; unset it for the status of type OFFLINE")
-    if value.casefold() == "logout":
-        raise ValueError("this version sets a status and cannot sign agents out of Connect")
-    if len(value) > STATUS_LENGTH:
-        raise ValueError(f"no status has a name of more than {STATUS_LENGTH} characters")
-    return value
+    return ruleset.status(_unquoted(value))
+
+
+def initial(value: object) -> object:
+    """Reads what an agent is set to on return."""
+    return ruleset.initial(_unquoted(value) if isinstance(value, str) and value else value)
+
+
+def names(value: object) -> object:
+    """Reads the entries of a filter separated by commas."""
+    if not isinstance(value, str):
+        return ruleset.entries(value) if isinstance(value, (list, tuple)) else value
+    if re.fullmatch(r"""[\[{]\s*".*""", value, re.DOTALL):
+        raise ValueError("this is JSON; it takes the texts themselves, separated by commas")
+    return ruleset.entries(_each(_unquoted, _split(value, ",")))
+
+
+def _unquoted(text: str) -> str:
+    """Refuses what a shell or a template has left in quotation marks: no name would ever match."""
+    if text[0] == text[-1] and text[0] in "\"'" and len(text) > 1:
+        raise ValueError("it is in quotation marks")
+    return text
 
 
 def store(value: object) -> object:
@@ -313,7 +330,7 @@ def shown(value: object) -> str | None:
     """Gives a value as people may see it: secrets as `***` and, in a list, their number.
 
     Returns:
-        One line; None for no value and for an empty list.
+        One line; None for no value, and for an empty list or mapping.
     """
     match value:
         case None | ():
@@ -322,6 +339,13 @@ def shown(value: object) -> str | None:
             return "***"
         case [SecretStr(), *_]:
             return f"*** ({len(value)})"
+        case [Rule(), *_]:
+            rules = [ruleset.as_json(each) for each in value if isinstance(each, Rule)]
+            return json.dumps(rules, ensure_ascii=False)
+        case [str(), *_]:
+            return ",".join(str(each) for each in value)
+        case dict():
+            return json.dumps(value, ensure_ascii=False) if value else None
         case [Instance(), *_]:
             entries = [entry.model_dump(exclude_none=True) for entry in value if isinstance(entry, Instance)]
             if all(entry.keys() == {"instance_id"} for entry in entries):
