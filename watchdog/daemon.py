@@ -25,13 +25,9 @@ from apscheduler.schedulers.base import BaseScheduler
 from watchdog import __version__, machine
 from watchdog.canary import Canary
 from watchdog.connect import directory
-from watchdog.connect.answers import (
-    GET_CURRENT_USER_DATA,
-    LIST_AGENT_STATUSES,
-    LIST_ROUTING_PROFILES,
-    PUT_USER_STATUS,
-)
-from watchdog.connect.api import BotoConnect, Instance
+from watchdog.connect.answers import OPERATIONS
+from watchdog.connect.api import Instance
+from watchdog.connect.boto import BotoConnect
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
@@ -151,7 +147,7 @@ class Daemon:
         metrics = Metrics(
             __version__,
             rejections=Rejection,
-            operations=(PUT_USER_STATUS, GET_CURRENT_USER_DATA, LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES),
+            operations=OPERATIONS,
             results=("ok", *RESULTS.values()),
         )
         running = RunningTime(loop.time)

@@ -20,6 +20,7 @@ from tests.benchmarks.results import BenchmarkError, Measurement, Result
 from watchdog.connect import directory
 from watchdog.connect.answers import (
     ProfilePage,
+    QueuePage,
     StatusPage,
     UserData,
     UserPage,
@@ -175,6 +176,21 @@ class Client:
         """See `Connect`."""
         del instance_id, not_after
         await self.call("PutUserStatus", UserId=user_id, AgentStatusId=status_id)
+
+    async def dismiss_user_contact(self, instance_id: str, user_id: str, contact_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        del instance_id, not_after
+        await self.call("DismissUserContact", UserId=user_id, ContactId=contact_id)
+
+    async def delete_all_entity_sessions(self, instance_id: str, user_id: str, not_after: Boot) -> None:
+        """See `Connect`. Nobody is signed out here."""
+        raise NotImplementedError
+
+    async def list_routing_profile_queues(
+        self, instance_id: str, profile_id: str, cursor: str | None = None
+    ) -> QueuePage:
+        """See `Connect`. Nobody is logged out of a queue here."""
+        raise NotImplementedError
 
     async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""

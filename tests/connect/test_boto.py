@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from watchdog.connect.answers import StatusType
-from watchdog.connect.api import BotoConfig, BotoConnect, Instance
+from watchdog.connect.api import Instance
+from watchdog.connect.boto import BotoConfig, BotoConnect
 from watchdog.core.model import Boot, Epoch, Instant
 from watchdog.errors import (
     CallAborted,
@@ -21,7 +23,7 @@ from watchdog.errors import (
     ConnectThrottled,
     ConnectUnavailable,
 )
-from watchdog.sandbox.records import ContactState, Fault, FaultKind
+from watchdog.sandbox.records import ContactState, Fault, FaultKind, ProfileQueue
 from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID, seed
 from watchdog.sandbox.server import SandboxServer
 
@@ -106,9 +108,61 @@ async def test_contacts_and_the_next_status_are_read(stand):
     stand.model.end_contact(DEFAULT_INSTANCE_ID, user, contact.id)
     assert data.rows[user].next_status == "Offline"
     assert data.rows[user].contacts == ("CONNECTED",)
+    assert data.rows[user].contact_ids == (contact.id,)
     (connected_at,) = data.rows[user].connected_at
     assert connected_at == pytest.approx(contact.connected_at, abs=0.01)
     assert data.dated
+
+
+async def test_a_missed_contact_is_dismissed_by_the_id_that_was_read(stand):
+    user = stand.users[1]
+    stand.model.add_contact(DEFAULT_INSTANCE_ID, user, ContactState.MISSED)
+    seen = (await stand.connect.current_user_data(DEFAULT_INSTANCE_ID, [user])).rows[user]
+    await stand.connect.dismiss_user_contact(DEFAULT_INSTANCE_ID, user, seen.contact_ids[0], LATER)
+    assert stand.model.user(DEFAULT_INSTANCE_ID, user).contacts == ()
+    with pytest.raises(ConnectNotFound):
+        await stand.connect.dismiss_user_contact(DEFAULT_INSTANCE_ID, user, seen.contact_ids[0], LATER)
+
+
+async def test_a_contact_that_goes_on_cannot_be_dismissed(stand):
+    user = stand.users[1]
+    contact = stand.model.add_contact(DEFAULT_INSTANCE_ID, user, ContactState.CONNECTED)
+    with pytest.raises(ConnectInvalid):
+        await stand.connect.dismiss_user_contact(DEFAULT_INSTANCE_ID, user, contact.id, LATER)
+    stand.model.end_contact(DEFAULT_INSTANCE_ID, user, contact.id)
+
+
+async def test_all_sessions_of_a_user_are_ended(stand):
+    before = stand.model.user(DEFAULT_INSTANCE_ID, stand.users[0]).sessions_ended
+    await stand.connect.delete_all_entity_sessions(DEFAULT_INSTANCE_ID, stand.users[0], LATER)
+    assert stand.model.user(DEFAULT_INSTANCE_ID, stand.users[0]).sessions_ended == before + 1
+    with pytest.raises(ConnectNotFound):
+        await stand.connect.delete_all_entity_sessions(DEFAULT_INSTANCE_ID, "nobody", LATER)
+
+
+async def test_each_queue_of_a_profile_is_listed_once_whatever_its_channels(stand):
+    instance = stand.model.instance(DEFAULT_INSTANCE_ID)
+    profile = next(iter(instance.profiles.values()))
+    assert len(profile.queues) == 2
+    page = await stand.connect.list_routing_profile_queues(DEFAULT_INSTANCE_ID, profile.id)
+    (queue,) = page.queues
+    assert (queue.name, queue.arn) == ("BasicQueue", f"{instance.arn}/queue/{queue.id}")
+    assert page.cursor is None
+
+
+async def test_queues_of_a_profile_are_listed_page_by_page(stand):
+    instance = stand.model.instance(DEFAULT_INSTANCE_ID)
+    queues = {f"queue-{number:03}": f"Queue {number}" for number in range(101)}
+    instance.queues.update(queues)
+    profile = replace(next(iter(instance.profiles.values())), id="many", name="Many")
+    instance.profiles["many"] = replace(profile, queues=tuple(ProfileQueue(each, "VOICE") for each in queues))
+    first = await stand.connect.list_routing_profile_queues(DEFAULT_INSTANCE_ID, "many")
+    second = await stand.connect.list_routing_profile_queues(DEFAULT_INSTANCE_ID, "many", first.cursor)
+    del instance.profiles["many"]
+    assert (len(first.queues), len(second.queues), second.cursor) == (100, 1, None)
+    assert {queue.name for queue in first.queues + second.queues} == set(queues.values())
+    with pytest.raises(ConnectNotFound, match="Routing profile"):
+        await stand.connect.list_routing_profile_queues(DEFAULT_INSTANCE_ID, "many")
 
 
 async def test_agents_are_read_by_profile_page_by_page(stand):
@@ -137,6 +191,18 @@ async def test_statuses_and_profiles_are_listed(stand):
     assert "Basic Routing Profile" in (await stand.connect.list_routing_profiles(DEFAULT_INSTANCE_ID)).names.values()
 
 
+WRITES = {
+    "PutUserStatus": lambda stand, at: stand.put(not_after=at),
+    "DismissUserContact": lambda stand, at: stand.connect.dismiss_user_contact(
+        DEFAULT_INSTANCE_ID, stand.users[0], "contact", at
+    ),
+    "DeleteAllEntitySessions": lambda stand, at: stand.connect.delete_all_entity_sessions(
+        DEFAULT_INSTANCE_ID, stand.users[0], at
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", WRITES)
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
@@ -147,12 +213,19 @@ async def test_statuses_and_profiles_are_listed(stand):
         (FaultKind.INVALID, ConnectInvalid),
     ],
 )
-async def test_an_error_is_one_request_and_one_exception_of_ours(stand, kind, error):
-    stand.model.add_fault(Fault(kind, "PutUserStatus"))
+async def test_an_error_is_one_request_and_one_exception_of_ours(stand, operation, kind, error):
+    stand.model.add_fault(Fault(kind, operation))
     with pytest.raises(error) as caught:
-        await stand.put()
-    assert caught.value.operation == "PutUserStatus"
+        await WRITES[operation](stand, LATER)
+    assert caught.value.operation == operation
+    assert (kind is FaultKind.ACCESS_DENIED) == (f"Allow connect:{operation}." in str(caught.value))
     assert len(stand.calls()) == 1
+
+
+async def test_a_denied_listing_of_queues_names_its_action(stand):
+    stand.model.add_fault(Fault(FaultKind.ACCESS_DENIED, "ListRoutingProfileQueues"))
+    with pytest.raises(ConnectDenied, match=r"Allow connect:ListRoutingProfileQueues\."):
+        await stand.connect.list_routing_profile_queues(DEFAULT_INSTANCE_ID, "any")
 
 
 async def test_a_500_may_have_been_applied(stand):
@@ -180,10 +253,11 @@ async def test_where_nobody_listens_nothing_was_applied(stand, monkeypatch):
     assert not caught.value.maybe_applied
 
 
-async def test_a_write_that_is_late_is_never_sent(stand):
+@pytest.mark.parametrize("operation", WRITES)
+async def test_a_write_that_is_late_is_never_sent(stand, operation):
     await stand.put(user=stand.users[1])
     with pytest.raises(CallAborted):
-        await stand.put(not_after=Boot(now().boot - 0.001))
+        await WRITES[operation](stand, Boot(now().boot - 0.001))
     assert len(stand.calls()) == 1
     assert stand.model.status_name(DEFAULT_INSTANCE_ID, stand.users[0]) == "Available"
     # The limit of one call is not that of the next one in the same thread.
@@ -286,13 +360,20 @@ async def test_a_200_that_is_no_answer_of_connect_is_none(monkeypatch, body, kin
             connect.current_user_data("i", ["anna"]),
             connect.list_agent_statuses("i"),
             connect.list_routing_profiles("i"),
+            connect.list_routing_profile_queues("i", "profile"),
         ):
             with pytest.raises(ConnectUnavailable):
                 await call
         if kind == "text/html":
-            with pytest.raises(ConnectUnavailable) as caught:
-                await connect.put_user_status("i", "anna", "offline", Boot(now().boot + 5))
-            assert caught.value.maybe_applied
+            at = Boot(now().boot + 5)
+            for write in (
+                connect.put_user_status("i", "anna", "offline", at),
+                connect.dismiss_user_contact("i", "anna", "contact", at),
+                connect.delete_all_entity_sessions("i", "anna", at),
+            ):
+                with pytest.raises(ConnectUnavailable) as caught:
+                    await write
+                assert caught.value.maybe_applied
         await connect.close(1)
         proxy.shutdown()
         thread.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from watchdog.connect.circuit import ANY_OPERATION, PROBE_EVERY_S, Circuits, Line
+from watchdog.connect.circuit import ANY_OPERATION, PROBE_EVERY_S, Circuits, Gate, Line
 from watchdog.core.model import Boot, Epoch, Instant
 
 
@@ -50,3 +50,23 @@ def test_circuits_that_listings_probe_stand_whoever_waits():
     stand.opened("ListAgentStatuses")
     stand.opened(ANY_OPERATION, where="own/default")
     assert stand.left({}) == {"ListAgentStatuses", ANY_OPERATION}
+
+
+def test_agents_are_claimed_although_their_contacts_cannot_be_dismissed():
+    stand = Stand()
+    stand.opened("DismissUserContact")
+    assert stand.circuits.gate(["main"], "offline") is Gate.OPEN
+    assert stand.circuits.refusal(Line("main", "DismissUserContact")) == "why"
+    stand.opened("GetCurrentUserData")
+    assert stand.circuits.gate(["main"], "offline") is Gate.SHUT
+
+
+def test_a_circuit_of_dismissals_is_dropped_when_none_was_tried_for_a_minute():
+    stand = Stand()
+    stand.opened("DismissUserContact")
+    stand.at += PROBE_EVERY_S - 1
+    stand.opened("DismissUserContact")
+    stand.at += 2
+    stand.circuits.keep({"main": "offline"})
+    assert [problem.code for problem in stand.circuits.problems()] == ["DismissUserContact"]
+    assert stand.left({"main": "offline"}) == set()

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from watchdog.connect.api import BotoConfig, BotoConnect, Instance
+from watchdog.connect.api import Instance
+from watchdog.connect.boto import BotoConfig, BotoConnect
 from watchdog.connect.prompt import Prompt
 from watchdog.core.model import Boot, Epoch, Instant
 from watchdog.errors import CallAborted, ConnectUnavailable

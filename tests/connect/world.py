@@ -15,12 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from watchdog.connect import directory
 from watchdog.connect.answers import (
     ProfilePage,
+    QueuePage,
     StatusPage,
     UserData,
     UserPage,
     answered_at,
     classify,
     is_dated,
+    parse_queues,
     parse_status,
     parse_user,
 )
@@ -103,6 +105,18 @@ class DirectClient:
         return UserPage(rows, answer.get("NextToken"))
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
+        await self.sending(not_after)
+        await self.call("PutUserStatus", instance_id, UserId=user_id, AgentStatusId=status_id)
+
+    async def dismiss_user_contact(self, instance_id: str, user_id: str, contact_id: str, not_after: Boot) -> None:
+        await self.sending(not_after)
+        await self.call("DismissUserContact", instance_id, UserId=user_id, ContactId=contact_id)
+
+    async def delete_all_entity_sessions(self, instance_id: str, user_id: str, not_after: Boot) -> None:
+        await self.sending(not_after)
+        await self.call("DeleteAllEntitySessions", instance_id, EntityId=user_id, EntityType="USER")
+
+    async def sending(self, not_after: Boot) -> None:
         if self.send_after_s:
             await asyncio.sleep(self.send_after_s.pop(0))
         if self.before_send is not None:
@@ -110,7 +124,13 @@ class DirectClient:
         if instant().boot > not_after:
             self.aborted += 1
             raise CallAborted("late")
-        await self.call("PutUserStatus", instance_id, UserId=user_id, AgentStatusId=status_id)
+
+    async def list_routing_profile_queues(
+        self, instance_id: str, profile_id: str, cursor: str | None = None
+    ) -> QueuePage:
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self.call("ListRoutingProfileQueues", instance_id, RoutingProfileId=profile_id, **more)
+        return QueuePage(parse_queues(answer["RoutingProfileQueueConfigSummaryList"]), answer.get("NextToken"))
 
     async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         more = {} if cursor is None else {"NextToken": cursor}

@@ -29,6 +29,20 @@ LIST_AGENT_STATUSES = "ListAgentStatuses"
 LIST_ROUTING_PROFILES = "ListRoutingProfiles"
 GET_CURRENT_USER_DATA = "GetCurrentUserData"
 PUT_USER_STATUS = "PutUserStatus"
+DISMISS_USER_CONTACT = "DismissUserContact"
+DELETE_ALL_ENTITY_SESSIONS = "DeleteAllEntitySessions"
+LIST_ROUTING_PROFILE_QUEUES = "ListRoutingProfileQueues"
+
+OPERATIONS = (
+    PUT_USER_STATUS,
+    GET_CURRENT_USER_DATA,
+    LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILES,
+    DISMISS_USER_CONTACT,
+    DELETE_ALL_ENTITY_SESSIONS,
+    LIST_ROUTING_PROFILE_QUEUES,
+)
+"""Every operation that is ever called."""
 
 
 class StatusType(StrEnum):
@@ -66,6 +80,7 @@ class Seen:
         since: When it began (`StatusStartTimestamp`), None when Connect did not say.
         next_status: Name of the status that follows once every slot is clear, else None.
         contacts: States of the agent's contacts.
+        contact_ids: Their ids, in the same order.
         connected_at: When each of them was connected to the agent (`ConnectedToAgentTimestamp`), None when it was not.
         state_since: When each of them entered its state (`StateStartTimestamp`), None when Connect did not say.
         available: Free slots by channel.
@@ -77,6 +92,7 @@ class Seen:
     since: Epoch | None = None
     next_status: str | None = None
     contacts: tuple[str, ...] = ()
+    contact_ids: tuple[str, ...] = ()
     connected_at: tuple[Epoch | None, ...] = ()
     state_since: tuple[Epoch | None, ...] = ()
     available: Mapping[str, int] = field(default_factory=dict)
@@ -128,6 +144,26 @@ class ProfilePage:
     """One page of ListRoutingProfiles: names by id. The cursor is for the next page; None on the last one."""
 
     names: Mapping[str, str]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue of a routing profile. The ARN and the name are empty when Connect gave none."""
+
+    id: str
+    arn: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """One page of ListRoutingProfileQueues. The cursor is for the next page; None on the last one.
+
+    Connect has a row for each queue and channel: a queue is once in a page, and may be in the next one too.
+    """
+
+    queues: tuple[Queue, ...]
     cursor: str | None = None
 
 
@@ -186,6 +222,13 @@ def parse_status(summary: Mapping[str, Any]) -> Status:
     )
 
 
+def parse_queues(rows: Sequence[Mapping[str, Any]]) -> tuple[Queue, ...]:
+    """The queues in rows of ListRoutingProfileQueues, each once."""
+    return tuple(
+        dict.fromkeys(Queue(row["QueueId"], row.get("QueueArn", ""), row.get("QueueName", "")) for row in rows)
+    )
+
+
 def parse_user(row: Mapping[str, Any]) -> tuple[str, Seen] | None:
     """One row of GetCurrentUserData as user id and what was seen; None without a user or a status."""
     user_id = row.get("User", {}).get("Id")
@@ -199,6 +242,7 @@ def parse_user(row: Mapping[str, Any]) -> tuple[str, Seen] | None:
         since=_moment(status.get("StatusStartTimestamp")),
         next_status=row.get("NextStatus") or None,
         contacts=tuple(contact.get("AgentContactState", "") for contact in contacts),
+        contact_ids=tuple(contact.get("ContactId", "") for contact in contacts),
         connected_at=tuple(_moment(contact.get("ConnectedToAgentTimestamp")) for contact in contacts),
         state_since=tuple(_moment(contact.get("StateStartTimestamp")) for contact in contacts),
         available=dict(row.get("AvailableSlotsByChannel", {})),

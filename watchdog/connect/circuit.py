@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 import structlog
 
-from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS
+from watchdog.connect.answers import GET_CURRENT_USER_DATA, LIST_AGENT_STATUSES, PUT_USER_STATUS
 from watchdog.core.model import AgentId, Boot, Epoch, Instant
 from watchdog.errors import ConnectDenied
 
@@ -22,6 +22,9 @@ PROBE_EVERY_S = 60.0
 
 ANY_OPERATION = "*"
 """Operation of a circuit that stands for all calls of an account and region."""
+
+NEEDED = (ANY_OPERATION, LIST_AGENT_STATUSES, GET_CURRENT_USER_DATA, PUT_USER_STATUS)
+"""Without these nobody can be set. Whatever else is refused, agents are claimed and set all the same."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -91,6 +94,7 @@ class Circuits:
             self._broken[line] = broken = _Broken(Problem(code, detail, instant.epoch), instant.boot, instant.boot)
             log.warning("circuit.opened", where=line.where, operation=line.operation, code=code, detail=detail)
         broken.probe_at = Boot(instant.boot + PROBE_EVERY_S)
+        broken.needed_at = instant.boot
 
     def close(self, line: Line) -> None:
         """Closes a circuit after a call that succeeded."""
@@ -110,8 +114,9 @@ class Circuits:
         """
         boot = self._now().boot
         for line, broken in list(self._broken.items()):
-            by_agents = line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS)
-            wanted = line in lines or (line.where in needed and line.target in ("", needed[line.where]))
+            by_agents = line.operation not in (ANY_OPERATION, LIST_AGENT_STATUSES)
+            by_target = line.where in needed and line.target in ("", needed[line.where])
+            wanted = line in lines or (line.operation in NEEDED and by_target)
             if not by_agents or wanted:
                 broken.needed_at = boot
             if boot - broken.needed_at >= PROBE_EVERY_S:
@@ -163,4 +168,8 @@ class Circuits:
         return sorted((broken.problem for broken in self._broken.values()), key=lambda problem: problem.since)
 
     def _relevant(self, places: Sequence[str], target: str) -> list[_Broken]:
-        return [broken for line, broken in self._broken.items() if line.where in places and line.target in ("", target)]
+        return [
+            broken
+            for line, broken in self._broken.items()
+            if line.operation in NEEDED and line.where in places and line.target in ("", target)
+        ]

@@ -16,6 +16,7 @@ import structlog
 
 from watchdog.connect.answers import (
     LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILE_QUEUES,
     LIST_ROUTING_PROFILES,
     ProfilePage,
     Status,
@@ -51,7 +52,7 @@ MAX_PAGES = 50
 """Pages after which a listing is taken as endless: 50,000 statuses or profiles."""
 
 LISTING_RATE, LISTING_BURST = 10.0, 20.0
-"""Quota of both listings, which CONNECT_RATE does not tell; the burst is in proportion to the others'.
+"""Quota of all listings, which CONNECT_RATE does not tell; the burst is in proportion to the others'.
 Source: Amazon Connect service quotas, API throttling."""
 
 RETRY_S = 30.0
@@ -71,7 +72,8 @@ def quotas(share: float) -> dict[str, QuotaRules]:
     Args:
         share: Of AWS' quota that the watchdog takes (CONNECT_SHARE).
     """
-    return dict.fromkeys((LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES), QuotaRules(LISTING_RATE, LISTING_BURST, share))
+    listings = (LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES, LIST_ROUTING_PROFILE_QUEUES)
+    return dict.fromkeys(listings, QuotaRules(LISTING_RATE, LISTING_BURST, share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,15 @@ from typing import Protocol, TypeVar
 import structlog
 
 from watchdog.connect.answers import (
+    DELETE_ALL_ENTITY_SESSIONS,
+    DISMISS_USER_CONTACT,
     GET_CURRENT_USER_DATA,
     LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILE_QUEUES,
     LIST_ROUTING_PROFILES,
     PUT_USER_STATUS,
     ProfilePage,
+    QueuePage,
     StatusPage,
     UserData,
     UserPage,
@@ -124,6 +128,16 @@ class Guard:
         line = Line(instance_id, PUT_USER_STATUS, status_id)
         await self._watched(line, self._connect.put_user_status(instance_id, user_id, status_id, not_after))
 
+    async def dismiss_user_contact(self, instance_id: str, user_id: str, contact_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        line = Line(instance_id, DISMISS_USER_CONTACT)
+        await self._watched(line, self._connect.dismiss_user_contact(instance_id, user_id, contact_id, not_after))
+
+    async def delete_all_entity_sessions(self, instance_id: str, user_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        line = Line(instance_id, DELETE_ALL_ENTITY_SESSIONS)
+        await self._watched(line, self._connect.delete_all_entity_sessions(instance_id, user_id, not_after))
+
     async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""
         line = Line(instance_id, LIST_AGENT_STATUSES)
@@ -137,6 +151,13 @@ class Guard:
         """See `Connect`."""
         line = Line(instance_id, LIST_ROUTING_PROFILES)
         return await self._watched(line, self._connect.list_routing_profiles(instance_id, cursor))
+
+    async def list_routing_profile_queues(
+        self, instance_id: str, profile_id: str, cursor: str | None = None
+    ) -> QueuePage:
+        """See `Connect`."""
+        line = Line(instance_id, LIST_ROUTING_PROFILE_QUEUES)
+        return await self._watched(line, self._connect.list_routing_profile_queues(instance_id, profile_id, cursor))
 
     def problems(self) -> list[Problem]:
         """What does not work at present without being refused: throttling and an unreachable service."""
@@ -175,8 +196,8 @@ class Guard:
                 )
             case ConnectDenied() if not breaks:
                 self._note("reconcile_denied", line, error, "reconcile.denied")
-            case ConnectDenied() if line.operation in (GET_CURRENT_USER_DATA, PUT_USER_STATUS):
-                # Listings have no circuit: what they listed before is kept, and the agents can be acted on.
+            case ConnectDenied() if line.operation not in (LIST_AGENT_STATUSES, LIST_ROUTING_PROFILES):
+                # These listings have no circuit: what they listed before is kept, and the agents can be acted on.
                 self._circuits.open(line, "denied", str(error))
 
     def _note(self, code: str, line: Line, error: Exception, event: str) -> None:

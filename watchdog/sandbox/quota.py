@@ -20,7 +20,9 @@ SLOW = Quota(2.0, 5.0)
 FAST = Quota(10.0, 20.0)
 """Default of all other APIs here; the burst is an assumption in proportion."""
 
-SLOW_OPERATIONS = frozenset({"PutUserStatus", "GetCurrentUserData", "DismissUserContact", "SearchUsers"})
+SLOW_OPERATIONS = frozenset(
+    {"PutUserStatus", "GetCurrentUserData", "DismissUserContact", "DeleteAllEntitySessions", "SearchUsers"}
+)
 
 
 class Quotas:

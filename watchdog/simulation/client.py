@@ -14,16 +14,21 @@ from typing import Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from watchdog.connect.answers import (
+    DELETE_ALL_ENTITY_SESSIONS,
+    DISMISS_USER_CONTACT,
     GET_CURRENT_USER_DATA,
     LIST_AGENT_STATUSES,
+    LIST_ROUTING_PROFILE_QUEUES,
     LIST_ROUTING_PROFILES,
     PUT_USER_STATUS,
     ProfilePage,
+    QueuePage,
     StatusPage,
     UserData,
     UserPage,
     answered_at,
     classify,
+    parse_queues,
     parse_status,
     parse_user,
 )
@@ -98,14 +103,21 @@ class VirtualConnect:
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         """See `Connect`."""
-        # A thread of the pool, a signature, a connection: mostly quick, at times not.
-        await asyncio.sleep(self._rng.random() * (0.02 if self._rng.random() < 0.95 else 0.6))
-        if self._now().boot > not_after:
-            raise CallAborted("Not sent: more than 250 ms have passed since the re-check.")
+        await self._ready(not_after)
         self._point("put.before")
         self._watcher.sent(user_id, status_id)
         await self._call(PUT_USER_STATUS, instance_id, UserId=user_id, AgentStatusId=status_id)
         self._point("put.answered")
+
+    async def dismiss_user_contact(self, instance_id: str, user_id: str, contact_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        await self._ready(not_after)
+        await self._call(DISMISS_USER_CONTACT, instance_id, UserId=user_id, ContactId=contact_id)
+
+    async def delete_all_entity_sessions(self, instance_id: str, user_id: str, not_after: Boot) -> None:
+        """See `Connect`."""
+        await self._ready(not_after)
+        await self._call(DELETE_ALL_ENTITY_SESSIONS, instance_id, EntityId=user_id, EntityType="USER")
 
     async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:
         """See `Connect`."""
@@ -119,6 +131,20 @@ class VirtualConnect:
         answer = await self._call(LIST_ROUTING_PROFILES, instance_id, **more)
         names = {row["Id"]: row["Name"] for row in answer["RoutingProfileSummaryList"]}
         return ProfilePage(names, answer.get("NextToken"))
+
+    async def list_routing_profile_queues(
+        self, instance_id: str, profile_id: str, cursor: str | None = None
+    ) -> QueuePage:
+        """See `Connect`."""
+        more = {} if cursor is None else {"NextToken": cursor}
+        answer = await self._call(LIST_ROUTING_PROFILE_QUEUES, instance_id, RoutingProfileId=profile_id, **more)
+        return QueuePage(parse_queues(answer["RoutingProfileQueueConfigSummaryList"]), answer.get("NextToken"))
+
+    async def _ready(self, not_after: Boot) -> None:
+        """A thread of the pool, a signature, a connection: mostly quick, at times not."""
+        await asyncio.sleep(self._rng.random() * (0.02 if self._rng.random() < 0.95 else 0.6))
+        if self._now().boot > not_after:
+            raise CallAborted("Not sent: more than 250 ms have passed since the re-check.")
 
     async def _call(self, operation: str, instance_id: str, **params: object) -> dict[str, Any]:
         sent = spawn(self._carry(operation, instance_id, params))
