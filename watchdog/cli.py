@@ -99,6 +99,23 @@ def run() -> None:
 
 
 @app.command()
+def check(
+    iam: Annotated[bool, typer.Option("--iam", help="Only the IAM policy that these settings need.")] = False,  # noqa: FBT002
+    running: Annotated[  # noqa: FBT002
+        bool, typer.Option("--running", help="A daemon with these settings runs: its store is left alone.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,  # noqa: FBT002
+) -> None:
+    """Check settings, store, credentials, permissions, and every name in the settings. Changes nothing."""
+    from watchdog.settings import Settings
+
+    settings = Settings.load()
+    from watchdog.check import run as run_check
+
+    raise SystemExit(run_check(settings, running=running, iam=iam, as_json=as_json))
+
+
+@app.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port; 0 = any free one.")] = 5005,

@@ -71,7 +71,7 @@ class Place:
     @property
     def states(self) -> list[str]:
         """ARNs of the statuses that may be set."""
-        return [f"{self.arn}/agent-state/{status_id}" for status_id in self.status_ids or ("*",)]
+        return [f"{self.arn}/agent-state/{each}" for each in (("*",) if self.status_ids is None else self.status_ids)]
 
 
 RESOURCES: Mapping[str, Callable[[Place], list[str]]] = {

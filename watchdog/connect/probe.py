@@ -29,7 +29,14 @@ from watchdog.connect.iam import Uses
 from watchdog.core import quota
 from watchdog.core.model import Boot, Instant
 from watchdog.core.quota import Bucket, QuotaRules
-from watchdog.errors import ConnectError, ConnectInvalid, ConnectNotFound, ConnectThrottled
+from watchdog.errors import (
+    ConnectCredentials,
+    ConnectError,
+    ConnectInvalid,
+    ConnectNotFound,
+    ConnectThrottled,
+    ConnectUnavailable,
+)
 
 T = TypeVar("T")
 
@@ -101,8 +108,10 @@ class Probe:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     async def find(self, instance_id: str) -> Found:
-        """Lists statuses and routing profiles."""
+        """Lists statuses and routing profiles. Where AWS is not reached, or does not know us, it is asked only once."""
         statuses = await self._statuses(instance_id)
+        if isinstance(statuses, (ConnectUnavailable, ConnectCredentials)):
+            return Found(statuses, statuses)
         return Found(statuses, await self._profiles(instance_id))
 
     async def trials(

@@ -62,8 +62,8 @@ def _look_at_lock(lock: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         raise StoreLocked(
-            f"{lock} is held by a running daemon. If that is the one to check, say so with --running; else stop it, or "
-            "give WATCHDOG_STORE another file."
+            f"{lock} is held by a running daemon. One process at a time may use a SQLite file: stop it, or give "
+            "WATCHDOG_STORE another file."
         ) from None
     finally:
         os.close(file)
