@@ -28,6 +28,9 @@ STATUSES = tuple(
 )
 
 
+ONE = (Instance("i-1"),)
+
+
 def settings(**variables):
     """Settings without an admin token: nobody can ask for an explicit logout."""
     given = {"INSTANCES": "i-1", "HEARTBEAT_TOKENS": "t", **variables}
@@ -40,7 +43,7 @@ def names(**variables):
     return [(each.where, each.name, each.kind) for each in named(settings(**variables))]
 
 
-def granted(known=None, instances=(Instance("i-1"),), **variables):
+def granted(known=None, instances=ONE, **variables):
     """The grants with one instance that was listed, unless told otherwise."""
     chosen = settings(**variables)
     known = known or {each.instance_id: Known(STATUSES, None, "us-east-1") for each in instances}
@@ -50,12 +53,8 @@ def granted(known=None, instances=(Instance("i-1"),), **variables):
 def allowed(**variables):
     """Resources by action."""
     (grant,) = granted(**variables)
-    return {
-        each["Action"].removeprefix("connect:"): each["Resource"]
-        if isinstance(each["Resource"], list)
-        else [each["Resource"]]
-        for each in grant.policy["Statement"]
-    }
+    found = {each["Action"].removeprefix("connect:"): each["Resource"] for each in grant.policy["Statement"]}
+    return {action: [arns] if isinstance(arns, str) else arns for action, arns in found.items()}
 
 
 # Names.

@@ -71,8 +71,8 @@ def test_an_instance_without_one_offline_status_is_told_what_it_has():
             "name the one to set"
         ),
         (
-            "WATCHDOG_STATUS: names no status, and instance west has not one status of type OFFLINE but: Away, Offline; "
-            "name the one to set"
+            "WATCHDOG_STATUS: names no status, and instance west has not one status of type OFFLINE but: Away, "
+            "Offline; name the one to set"
         ),
     ]
 
