@@ -81,7 +81,7 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "sandbox", "demo", "hold", "release", "restore"):
+    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore"):
         assert f" {command} " in done.stdout
 
 

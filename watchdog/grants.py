@@ -99,7 +99,7 @@ def grants(
                     "again when connect:ListAgentStatuses is allowed, for those that are set alone."
                 )
             places.append(Place(arn, status_ids))
-        if uses.writes and any(place.status_ids is not None for place in places):
+        if uses.writes and not missing and any(place.status_ids is not None for place in places):
             notes.append(UNDO)
         assumed = roles if role is None else []
         if not places and not missing and not assumed:
