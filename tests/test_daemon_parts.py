@@ -617,4 +617,5 @@ def test_the_store_serves_the_instances_of_the_settings_and_knows_the_quota_of_l
     assert {name: each.own_rate for name, each in rules.quotas.items()} == {
         "ListAgentStatuses": 5.0,
         "ListRoutingProfiles": 5.0,
+        "ListRoutingProfileQueues": 5.0,
     }
