@@ -88,6 +88,49 @@ def test_what_a_heartbeat_does(
     assert judge(message, incarnation, seq, closed=closed, same_agent=same_agent) is expected
 
 
+@pytest.mark.parametrize(
+    ("message", "seq", "expected"),
+    [
+        (beat(), None, Verdict.STOPPED),
+        (beat(seq=9), 2, Verdict.STOPPED),
+        (beat(incarnation=1), None, Verdict.STOPPED),
+        (beat(HELLO), None, Verdict.OPENED),
+        (beat(HELLO, seq=3), 2, Verdict.OPENED),
+        (beat(HELLO, seq=2), 2, Verdict.STALE),
+        (beat(HELLO, incarnation=1, seq=0), 2, Verdict.OPENED),
+        (beat(HELLO, ttl=None), None, Verdict.NOT_RENEWED),
+        (beat(BYE), None, Verdict.TOMBSTONE),
+    ],
+)
+def test_a_session_that_was_stopped_is_opened_by_a_hello_alone(
+    message: Beat, seq: int | None, expected: Verdict
+) -> None:
+    assert judge(message, 0, seq, closed=True, same_agent=True, stopped=True) is expected
+    assert judge(message, 1, None, closed=True, same_agent=True, stopped=True) is not Verdict.OPENED or (
+        message.incarnation == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"), [(400.0, AgentState.AWAY), (400.1, AgentState.DUE), (99.0, AgentState.LIVE)]
+)
+def test_a_settled_agent_is_due_once_more_after_the_time_of_its_follow_up(clock: float, expected: AgentState) -> None:
+    found = state(
+        Observed(100.0),
+        5.0,
+        Observed(clock),
+        settled=True,
+        last_outcome=Outcome.CONFIRMED,
+        follow_up_at=Observed(400.0),
+    )
+    assert found is expected
+
+
+def test_a_follow_up_of_an_epoch_that_is_over_says_nothing() -> None:
+    found = state(Observed(100.0), 5.0, Observed(101.0), settled=False, last_outcome=None, follow_up_at=Observed(50.0))
+    assert found is AgentState.GRACE
+
+
 def test_a_beat_renews_for_its_ttl_and_a_bye_ends_now() -> None:
     assert expiry(beat(), Observed(10.0)) == 45.0
     assert expiry(beat(BYE), Observed(10.0)) == 10.0
@@ -135,6 +178,12 @@ def test_coalescing_never_closes_what_applying_both_would_leave_open_nor_opens_w
         return not closed and not ended
 
     assert live([coalesce(earlier, later)]) == live([earlier, later])
+
+
+@pytest.mark.parametrize(("first", "second"), [(HELLO, BEAT), (BEAT, HELLO)])
+def test_of_two_beats_flushed_together_a_hello_is_not_forgotten(first: BeatType, second: BeatType) -> None:
+    assert coalesce(beat(first, seq=1), beat(second, seq=2)).type is HELLO
+    assert coalesce(beat(first, seq=1), beat(BYE, seq=2)).type is BYE
 
 
 @pytest.mark.parametrize(("first", "second"), [(60_000.0, 0.0), (0.0, 60_000.0), (60_000.0, None), (None, 60_000.0)])

@@ -18,8 +18,13 @@ QUIET_SHARE = 0.6
 TOMBSTONE_S = 300.0
 """For this long a session that said bye stays known, so that a beat which was in flight does not reopen it."""
 
+STOPPED_S = 86_400.0
+"""For this long a session that was stopped stays known: as long as a ticket is good."""
 
-def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool) -> Verdict:
+
+def judge(
+    beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool, same_agent: bool, stopped: bool = False
+) -> Verdict:
     """What a heartbeat does to its session.
 
     Args:
@@ -28,6 +33,7 @@ def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool,
         seq: The highest seq of that incarnation; None when none was given.
         closed: The session has said bye.
         same_agent: The session was opened for the beat's agent.
+        stopped: The agent was logged out on purpose; the session is closed since.
 
     Returns:
         `OPENED`, `RENEWED` or `CLOSED` when it moves something; any other verdict moves nothing.
@@ -40,6 +46,8 @@ def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool,
         return Verdict.FOREIGN
     if beat.incarnation < incarnation:
         return Verdict.STALE
+    if stopped:
+        return _judge_stopped(beat, incarnation, seq)
     if beat.incarnation == incarnation:
         if closed:
             return Verdict.TOMBSTONE
@@ -54,6 +62,16 @@ def judge(beat: Beat, incarnation: int | None, seq: int | None, *, closed: bool,
     return Verdict.RENEWED if beat.incarnation == incarnation else Verdict.OPENED
 
 
+def _judge_stopped(beat: Beat, incarnation: int, seq: int | None) -> Verdict:
+    if beat.type is BeatType.BYE:
+        return Verdict.TOMBSTONE
+    if beat.type is not BeatType.HELLO:
+        return Verdict.STOPPED
+    if beat.incarnation == incarnation and seq is not None and beat.seq is not None and beat.seq <= seq:
+        return Verdict.STALE
+    return Verdict.NOT_RENEWED if beat.ttl is None else Verdict.OPENED
+
+
 def expiry(beat: Beat, clock: Observed) -> Observed:
     """When the lease of a session ends that this beat opened, renewed or closed."""
     if beat.type is BeatType.BYE or beat.ttl is None:
@@ -65,7 +83,8 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     """The one of two beats of a session that counts when both are flushed together.
 
     One that may not renew gives way, since it moves nothing. Else the higher incarnation wins; within one, a bye wins
-    over beats, then the higher seq, then the later arrival. The longer gap of the two is kept: a page says it once.
+    over beats, then the higher seq, then the later arrival. The longer gap of the two is kept, and that one of them was
+    a hello: a page says either once.
     """
     if later.ttl is None or earlier.ttl is None:
         return earlier if later.ttl is None else later
@@ -77,6 +96,8 @@ def coalesce(earlier: Beat, later: Beat) -> Beat:
     winner, other = (earlier, later) if behind else (later, earlier)
     if other.gap_ms is not None and (winner.gap_ms is None or winner.gap_ms < other.gap_ms):
         winner = replace(winner, gap_ms=other.gap_ms)
+    if other.type is BeatType.HELLO and winner.type is BeatType.BEAT:
+        winner = replace(winner, type=BeatType.HELLO)
     return winner
 
 
@@ -112,6 +133,7 @@ def state(
     settled: bool,
     last_outcome: Outcome | None,
     mark: Mark = Mark.FREE,
+    follow_up_at: Observed | None = None,
 ) -> AgentState:
     """Where an agent stands.
 
@@ -122,11 +144,14 @@ def state(
         settled: An intent of the agent's present epoch has an outcome.
         last_outcome: What became of the last intent.
         mark: The brake's. A released agent has a lease that nobody renews: it counts as part of the timer.
+        follow_up_at: After this a settled agent is due once more; None for never.
     """
     if mark is Mark.HELD and not settled:
         return AgentState.HELD
     if clock <= ends_at and mark is not Mark.RELEASED:
         return AgentState.LIVE
     if settled:
+        if follow_up_at is not None and clock > follow_up_at:
+            return AgentState.DUE
         return AgentState.AWAY if last_outcome in SET_BY_US else AgentState.GONE
     return AgentState.DUE if is_due(ends_at, timer_s, clock) else AgentState.GRACE

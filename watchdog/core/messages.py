@@ -148,6 +148,7 @@ def to_beat(heartbeat: Heartbeat, agent: AgentId, rules: LeaseRules) -> Beat:
         hidden=hidden,
         main_driver=main_driver,
         gap_ms=heartbeat.gap_ms,
+        arrived=heartbeat.login is True and heartbeat.visibility == "visible",
     )
 
 

@@ -146,6 +146,61 @@ SET_BY_US = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS})
 """Outcomes after which an agent is `away`: the status that Connect shows is the watchdog's doing."""
 
 
+class Next(StrEnum):
+    """What is still to be done with an agent whose last intent has an outcome."""
+
+    STAGE = "stage"
+    """The next status of a rule that has several stages."""
+    SIGN_OUT = "sign_out"
+    """End the agent's Connect sessions, now that it is Offline."""
+    LOG_OUT = "log_out"
+    """Somebody wants the agent logged out, whether it is there or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What is still to be done with an agent of whom nothing is heard any more. It ends with the agent's next return.
+
+    Attributes:
+        next: What.
+        at: Observed time after which the agent is due for it.
+        rule: Name of the rule that asks for it; empty for an order.
+        stage: Which of the rule's stages; that of the status before, for a sign-out.
+        target: Id of the status that was set and has to be in force still; for an order, of the status to set.
+        reason_code: Of an order, as its sender gave it.
+        queue: Of an order, as its sender gave it.
+        by: Who ordered it.
+        released: The brake has held the agent before the status was set.
+    """
+
+    next: Next
+    at: Observed
+    rule: str = ""
+    stage: int = 0
+    target: str = ""
+    reason_code: str | None = None
+    queue: str | None = None
+    by: str | None = None
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an agent's page is told about a status that the watchdog has set.
+
+    Attributes:
+        status: The status that was set, by name.
+        set_at: Wall clock of that.
+        why: One sentence for the person.
+        restored: The status that was set again since, by name; None for none.
+    """
+
+    status: str
+    set_at: Epoch
+    why: str
+    restored: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """One accepted heartbeat, reduced to what the timers need.
@@ -160,6 +215,7 @@ class Beat:
         hidden: The page said that it is hidden.
         main_driver: The page's main thread sent it, not a worker.
         gap_ms: The longest time for which the page's timer did not run since its last answered beat; None: not said.
+        arrived: The page is visible and its Connect session is up.
     """
 
     agent: AgentId
@@ -171,6 +227,7 @@ class Beat:
     hidden: bool = False
     main_driver: bool = False
     gap_ms: float | None = None
+    arrived: bool = False
 
 
 class Verdict(StrEnum):
@@ -187,6 +244,8 @@ class Verdict(StrEnum):
     """The beat may not renew (its page is not usable): nothing moved."""
     FOREIGN = "foreign"
     """The session belongs to another agent: nothing moved."""
+    STOPPED = "stopped"
+    """The agent was logged out on purpose; only a hello opens the session again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +256,13 @@ class Reply:
         verdict: What the beat did.
         live: The session has a lease now.
         left_s: Seconds of observed time left of that lease; 0 without one.
+        notice: What the page is to be told; None for nothing.
     """
 
     verdict: Verdict
     live: bool
     left_s: float
+    notice: Notice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +273,13 @@ class Due:
         agent: Who.
         epoch: The agent's number in the store at this moment; a claim with an older one is void.
         deadline: When the timer ended, in observed seconds.
+        follow_up: What the agent is due for, if it is settled otherwise.
     """
 
     agent: AgentId
     epoch: int
     deadline: Observed
+    follow_up: FollowUp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +291,14 @@ class Intent:
         target: The status' id.
         former: The status' id that Connect showed before; None when Connect did not show the agent.
         at: Wall clock of the decision.
+        rule: Name of the rule that asked for it; empty where none did.
     """
 
     kind: IntentKind
     target: str
     former: str | None
     at: Epoch
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +314,9 @@ class Claim:
         lag_s: Observed seconds from the deadline to the claim.
         evidence: What the decision rests on: how and when each session ended, the timer, the clock.
         intent: An intent that an earlier claim of the same epoch left behind without an outcome, else None.
+        ended_at: When the agent's last lease ended, observed seconds.
+        follow_up: What the agent was due for, if it was settled otherwise.
+        released: The brake has held the agent in this epoch, or tripped shortly after it was set.
     """
 
     agent: AgentId
@@ -259,6 +327,14 @@ class Claim:
     lag_s: float
     evidence: Mapping[str, Any] = field(default_factory=dict)
     intent: Intent | None = None
+    ended_at: Observed = Observed(0.0)
+    follow_up: FollowUp | None = None
+    released: bool = False
+
+    @property
+    def silent_s(self) -> float:
+        """Observed seconds from the end of the agent's last lease to the claim."""
+        return self.deadline + self.lag_s - self.ended_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,12 @@ class Rule:
     initial: str | None
 
 
+def plain(timer_s: float, status: str | None = None, *, initial: str | None = None) -> Rule:
+    """A rule for everybody, with one stage."""
+    stage = Stage(timer_s, status, sign_out=False)
+    return Rule("default", (), (), (stage,), OnContact.NEXT_STATUS, dismiss=True, initial=initial)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of an agent at the moment of the decision.
