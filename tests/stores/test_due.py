@@ -19,7 +19,7 @@ def agent(number: int, ends_at: float, instance_id: str = "main") -> Agent:
 
 
 def line() -> DueLine:
-    return DueLine(TIMER, lambda agent_id: agent_id.instance_id == "main")
+    return DueLine(lambda agent: agent.ends_at + TIMER, lambda agent_id: agent_id.instance_id == "main")
 
 
 def first(due_line: DueLine, limit: int = 10_000, running: float = 0.0) -> list[AgentId]:
@@ -161,7 +161,7 @@ def test_whoever_returns_or_is_forgotten_is_not_in_the_line_of_the_table() -> No
 def test_instances_share_the_limit_as_if_each_had_one_in_turn():
     rng = random.Random(11)
     for _ in range(300):
-        due_line, made = DueLine(TIMER, lambda _: True), []
+        due_line, made = DueLine(lambda agent: agent.ends_at + TIMER, lambda _: True), []
         for name in "abcde"[: rng.randint(1, 5)]:
             for _ in range(rng.choice((0, 1, 3, 30))):
                 made.append(agent(len(made), rng.uniform(0.0, 100.0), name))
@@ -173,7 +173,7 @@ def test_instances_share_the_limit_as_if_each_had_one_in_turn():
 
 
 def test_of_many_of_two_instances_only_the_first_are_looked_at():
-    due_line = DueLine(TIMER, lambda _: True)
+    due_line = DueLine(lambda agent: agent.ends_at + TIMER, lambda _: True)
     for number in range(20_000):
         made = Watched(AgentId(f"i{number % 2}", f"user-{number}"))
         made.ends_at = Observed(float(number))

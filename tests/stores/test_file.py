@@ -129,7 +129,8 @@ async def test_whose_intent_is_left_or_in_hand_is_not_forgotten(world: World, pa
     edit(
         path,
         "UPDATE agents SET epoch = 2, settled_epoch = 2",
-        f"INSERT INTO claims VALUES ('{ANNA.instance_id}', 'anna', 1, 1, 'x', 0, '{{}}', 'set_status', 't', 'f', 0)",
+        "INSERT INTO claims VALUES "
+        f"('{ANNA.instance_id}', 'anna', 1, 1, 'x', 0, '{{}}', 'set_status', 't', 'f', 0, '')",
     )
     await world.restart()
     await world.store.prune(LATER)

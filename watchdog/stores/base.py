@@ -22,6 +22,7 @@ from watchdog.core.model import (
     Claim,
     Due,
     Epoch,
+    FollowUp,
     Instant,
     Intent,
     Outcome,
@@ -37,7 +38,7 @@ class StoreRules:
     """What a store has to know of the settings.
 
     Attributes:
-        timer_s: From the end of an agent's last session to its deadline (SESSION_END_TIMER).
+        timer_s: From the end of an agent's last session to its deadline: the shortest timer of all rules.
         clock: How the clock resumes after a gap.
         quota: The share of Connect's quota, the same for each API.
         quotas: Exceptions from it, by operation.
@@ -45,6 +46,7 @@ class StoreRules:
         instances: Those that are served (INSTANCES). Nobody acts on agents of others, which an earlier process has
             left: they are not due, not in the backlog, and pruned like those who are settled. None serves all.
         return_window_s: For so long after a change a return may show that it was a mistake (RETURN_WINDOW).
+        greets: Whoever returns with a new page gets a status (INITIAL_AGENT_STATE).
     """
 
     timer_s: float
@@ -59,6 +61,7 @@ class StoreRules:
         return self.instances is None or agent.instance_id in self.instances
 
     return_window_s: float = 900.0
+    greets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,9 @@ class Store(Protocol):
         Epoch and brake are tested in one step. Changes nothing.
         """
 
-    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
+    async def settle(
+        self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
+    ) -> bool:
         """Ends the claim with what became of it, and adds the action to the history; one transaction, synced.
 
         With `written` the claim's intent is the agent's last change from now on, in the same transaction: beats that
@@ -198,10 +203,35 @@ class Store(Protocol):
             claim: The claim.
             action: What became of it.
             written: What was written and took effect, or may have; None when nothing was.
+            follow_up: What is still to be done. The agent is due for it at its time, unless it returns before.
 
         Returns:
             True when the agent is settled; False when it returned meanwhile (the action is recorded and the claim ended
             all the same), or when the claim was void (nothing is recorded).
+        """
+
+    async def file_again(self, claim: Claim, timer_s: float) -> bool:
+        """Ends the claim without an outcome: the agent's timer is this one until its next return.
+
+        Nothing is on the disk: after a restart the agent is due by the shortest timer once more.
+
+        Args:
+            claim: The claim; it has no intent.
+            timer_s: Seconds from the end of the agent's last lease.
+
+        Returns:
+            True; or False when the claim was void.
+        """
+
+    async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
+        """Somebody wants an agent logged out: all its sessions end, and it is due for `follow_up` at once.
+
+        The sessions are answered `STOPPED` until they say hello, for `STOPPED_S`. A new epoch begins; a claim, a hold
+        and an undo that was not sent yet are over. An agent who is not known is known then. It is in force at once, and
+        synced when this returns; with StoreUnavailable it may be either.
+
+        Returns:
+            True; or False while the agent's former status is being set again: nothing is changed.
         """
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:

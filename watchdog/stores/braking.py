@@ -112,6 +112,10 @@ class Braking:
         """Whether an operator holds the agent's group."""
         return self.brakes.get(_group(agent, self.brakes), CLEAR).state is State.ORDERED
 
+    def holds(self, instance_id: str) -> bool:
+        """Whether silence of the instance's agents is taken for a fault at present."""
+        return any(self.brakes.get(group, CLEAR).state in HOLDS for group in (instance_id, ALL))
+
     def evidence(self, agent: Agent, running: Running) -> dict[str, Any]:
         """Why and for how long the agent is held, as JSON values for an action."""
         group = _group(agent, self.brakes)

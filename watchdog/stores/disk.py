@@ -66,6 +66,10 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (instance_id, user_id)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE agents ADD COLUMN follow_up TEXT;
+    ALTER TABLE claims ADD COLUMN rule TEXT NOT NULL DEFAULT '';
+    """,
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

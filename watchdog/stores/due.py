@@ -23,14 +23,14 @@ Entry = tuple[Observed, int, Due, Agent]
 class DueLine:
     """Who is due. Adding and dropping cost the same for any number, but for a sort now and then."""
 
-    def __init__(self, timer_s: float, serves: Callable[[AgentId], bool]) -> None:
+    def __init__(self, deadline: Callable[[Agent], Observed], serves: Callable[[AgentId], bool]) -> None:
         """Nobody is due.
 
         Args:
-            timer_s: From the end of an agent's last lease to the deadline.
+            deadline: Of an agent.
             serves: Whether anybody acts on an agent; those others are only counted.
         """
-        self._timer_s = timer_s
+        self._deadline = deadline
         self._serves = serves
         self._numbers = count()
         self._lines: dict[str, _Line] = {}
@@ -51,7 +51,7 @@ class DueLine:
         if not self._serves(agent.id):
             self._foreign.setdefault(agent.id.instance_id, set()).add(agent.id)
             return
-        due = Due(agent.id, agent.epoch, Observed(agent.ends_at + self._timer_s))
+        due = Due(agent.id, agent.epoch, self._deadline(agent), agent.follow_up if agent.settled else None)
         line = self._lines.get(agent.id.instance_id)
         if line is None:
             line = self._lines[agent.id.instance_id] = _Line()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Running
 
 if TYPE_CHECKING:
-    from watchdog.core.model import Claim, Intent, Outcome
+    from watchdog.core.model import Claim, FollowUp, Intent, Outcome
     from watchdog.core.undo import Change
 
 NEVER = Observed(float("-inf"))
@@ -28,6 +28,8 @@ class Session:
         ttl: Seconds of the last renewal; after a restart no lease is longer.
         seen: Wall clock of the last beat that moved it.
         closed: It has said bye; the row is its tombstone.
+        stopped: It is closed because the agent was logged out: only a hello opens it.
+        loaded: A page that was opened after the agent was set last, and no older one that came back.
         closed_at: When that was, or the start of this process if it was before; its lease may have ended long before.
         hidden: The page was hidden at the last beat.
         main_driver: The page's main thread beats, not a worker.
@@ -41,10 +43,12 @@ class Session:
         "hidden",
         "horizon",
         "incarnation",
+        "loaded",
         "main_driver",
         "seen",
         "seq",
         "session_id",
+        "stopped",
         "ttl",
     )
 
@@ -58,6 +62,8 @@ class Session:
         self.ttl = 0.0
         self.seen = Epoch(0.0)
         self.closed = False
+        self.stopped = False
+        self.loaded = False
         self.closed_at = NEVER
         self.hidden = False
         self.main_driver = False
@@ -89,6 +95,8 @@ class Agent:
         held_at: Running time since which it is held.
         held_s: Running seconds for which it was held before, since it was heard last.
         change: The last status that was written for it, as long as a beat may show that it was a mistake.
+        timer_s: Its timer in this epoch, where a rule asks for a longer one than the shortest; else None.
+        follow_up: What is still to be done with it in this epoch, now that it is settled; else None.
     """
 
     __slots__ = (
@@ -99,6 +107,7 @@ class Agent:
         "ends_at",
         "epoch",
         "floor",
+        "follow_up",
         "held_at",
         "held_s",
         "id",
@@ -113,6 +122,7 @@ class Agent:
         "sessions",
         "settled_epoch",
         "spilled",
+        "timer_s",
         "ttl",
     )
 
@@ -139,6 +149,14 @@ class Agent:
         self.held_at = Running(0.0)
         self.held_s = 0.0
         self.change: Change | None = None
+        self.timer_s: float | None = None
+        self.follow_up: FollowUp | None = None
+
+    def begin_epoch(self) -> None:
+        """The agent is back, or counts as if: whatever belonged to its silence is over."""
+        self.epoch += 1
+        self.timer_s = None
+        self.follow_up = None
 
     @property
     def settled(self) -> bool:
@@ -148,7 +166,8 @@ class Agent:
     def lengthened(self, ends_at: Observed) -> Agent:
         """Its row with a lease until then and no session, in the next epoch, as `LeaseTable.lengthen` will leave it."""
         row = copy(self)
-        row.epoch, row.floor = self.epoch + 1, ends_at
+        row.begin_epoch()
+        row.floor = ends_at
         row.mark, row.held_s = Mark.FREE, 0.0
         return row
 

@@ -23,6 +23,7 @@ from watchdog.core.model import (
     AgentView,
     Beat,
     Epoch,
+    FollowUp,
     Mark,
     Observed,
     Outcome,
@@ -66,7 +67,7 @@ class LeaseTable:
         self.agents: dict[AgentId, Agent] = {}
         self.sessions: dict[bytes, Session] = {}
         self.due: dict[AgentId, Agent] = {}
-        self.line = DueLine(timer_s, serves)
+        self.line = DueLine(self.deadline, serves)
         self.phases = dict.fromkeys(AgentState, 0)
         self.presence = Presence()
         self.held = Turns()
@@ -99,6 +100,7 @@ class LeaseTable:
                 session.seq,
                 closed=session.closed,
                 same_agent=session.agent.id == beat.agent,
+                stopped=session.stopped,
             )
         if verdict is Verdict.OPENED or verdict is Verdict.RENEWED:
             session = self._renew(session, beat, clock, seen, opened=verdict is Verdict.OPENED)
@@ -123,10 +125,10 @@ class LeaseTable:
             agent = session.agent
         back = deadline.returned(agent.ends_at, clock)
         if back:
-            agent.epoch += 1
+            agent.begin_epoch()
             self.dirty.agents[agent.id] = agent
         if opened:
-            session.closed = False
+            session.closed = session.stopped = False
             session.incarnation = beat.incarnation
             session.seq = None
         if beat.seq is not None:
@@ -178,7 +180,7 @@ class LeaseTable:
         """An agent who was quiet or gone is heard."""
         if agent.mark is Mark.RELEASED and not back:
             # Its grace had begun before it was given a fresh lease: a claim of that time is void.
-            agent.epoch += 1
+            agent.begin_epoch()
         self._heard(agent, clock)
         self._enter(agent, AgentState.LIVE)
         self.presence.place(agent, leased=True, awake=True)
@@ -257,7 +259,7 @@ class LeaseTable:
     def witnessed(self, agent: Agent, age_s: float, ttl_s: float, clock: Observed) -> Observed | None:
         """When the lease of activity ends that somebody has witnessed; None when it proves nothing."""
         return evidence.lease(
-            age_s, ttl_s, heard=self.heard(agent), ends_at=agent.ends_at, timer_s=self._timer_s, clock=clock
+            age_s, ttl_s, heard=self.heard(agent), ends_at=agent.ends_at, timer_s=self.timer_s(agent), clock=clock
         )
 
     def lengthen(self, agent: Agent, ends_at: Observed, clock: Observed) -> None:
@@ -266,7 +268,7 @@ class LeaseTable:
         A hold is over. Its sessions are as silent as before: the brake may hold it anew when that lease ends.
         """
         self._heard(agent, clock)
-        agent.epoch += 1
+        agent.begin_epoch()
         agent.floor = max(agent.floor, ends_at)
         agent.ends_at = max(agent.ends_at, agent.floor)
         self.dirty.agents[agent.id] = agent
@@ -324,7 +326,7 @@ class LeaseTable:
         leased = clock <= agent.ends_at and agent.mark is not Mark.RELEASED
         # A lease without a session owes no beat.
         self.presence.place(agent, leased=leased, awake=leased and not silent and at is not None)
-        over = Observed(agent.ends_at + self._timer_s)
+        over = Observed(agent.ends_at + self.timer_s(agent))
         if state is AgentState.LIVE:
             self._file(agent, agent.ends_at if silent or at is None else at)
         elif state is AgentState.GRACE:
@@ -333,8 +335,14 @@ class LeaseTable:
             self._look_at_held(agent, clock, over)
         elif state is not AgentState.DUE:
             self._forget_sessions(agent, clock)
-            if agent.sessions:
-                self._file(agent, Observed(clock + LINGER_S))
+            self._file_settled(agent, clock)
+
+    def _file_settled(self, agent: Agent, clock: Observed) -> None:
+        wakes = [Observed(clock + LINGER_S)] if agent.sessions else []
+        if agent.follow_up is not None:
+            wakes.append(agent.follow_up.at)
+        if wakes:
+            self._file(agent, min(wakes))
 
     def _look_at_held(self, agent: Agent, clock: Observed, over: Observed) -> None:
         if clock <= over:
@@ -353,7 +361,7 @@ class LeaseTable:
         keep: list[Session] = []
         for session in agent.sessions:
             over_s = clock - session.closed_at if session.closed else clock - session.expires_at
-            if over_s <= (deadline.TOMBSTONE_S if session.closed else LINGER_S):
+            if over_s <= _kept_s(session):
                 keep.append(session)
                 continue
             agent.floor = max(agent.floor, session.expires_at)
@@ -379,16 +387,47 @@ class LeaseTable:
         elif self.due.pop(agent.id, None) is not None:
             self.line.drop(agent.id)
 
-    def settle(self, agent: Agent, epoch: int, outcome: Outcome, clock: Observed) -> None:
+    def settle(
+        self, agent: Agent, epoch: int, outcome: Outcome, clock: Observed, follow_up: FollowUp | None = None
+    ) -> None:
         """The intent of `epoch` has an outcome. An agent that has returned since is not settled by it."""
         agent.settled_epoch = epoch
         agent.last_outcome = outcome
+        if agent.settled:
+            agent.follow_up = follow_up
         self.dirty.agents[agent.id] = agent
         if agent.settled:
             if agent.mark is not Mark.FREE:
                 self._heard(agent, clock)
             self._enter(agent, self.state(agent, clock))
-            self._file(agent, Observed(clock + LINGER_S))
+            self._file_settled(agent, clock)
+
+    def file_again(self, agent: Agent, timer_s: float, clock: Observed) -> None:
+        """The agent has this timer for the rest of its silence."""
+        agent.timer_s = timer_s
+        if not agent.settled:
+            self._look(agent, clock)
+
+    def log_out(self, agent_id: AgentId, follow_up: FollowUp, clock: Observed) -> None:
+        """All sessions of the agent, known or not, are stopped, and it is due for `follow_up` from the next tick on."""
+        agent = self.agents.get(agent_id) or self._new_agent(agent_id)
+        self._heard(agent, clock)
+        for session in agent.sessions:
+            if session.closed:
+                continue
+            session.closed = session.stopped = True
+            session.closed_at = clock
+            session.expires_at = session.horizon = min(session.expires_at, clock)
+            self.dirty.sessions[session.session_id] = session
+        agent.floor, agent.spilled = min(agent.floor, clock), min(agent.spilled, clock)
+        agent.ends_at = _ends_at(agent)
+        if agent.change is not None and agent.change.undo is not None:
+            self.put_change(agent, replace(agent.change, undo=None))
+        agent.begin_epoch()
+        agent.settled_epoch = agent.epoch
+        agent.follow_up = replace(follow_up, at=clock)
+        self.dirty.agents[agent.id] = agent
+        self._look(agent, clock)
 
     # The brake.
 
@@ -466,17 +505,30 @@ class LeaseTable:
         """Where the agent stands at `clock`, from the facts."""
         return deadline.state(
             agent.ends_at,
-            self._timer_s,
+            self.timer_s(agent),
             clock,
             settled=agent.settled,
             last_outcome=agent.last_outcome,
             mark=agent.mark,
+            follow_up_at=None if agent.follow_up is None else agent.follow_up.at,
         )
+
+    def timer_s(self, agent: Agent) -> float:
+        """The agent's session-end timer."""
+        return self._timer_s if agent.timer_s is None else agent.timer_s
+
+    def deadline(self, agent: Agent) -> Observed:
+        """When the agent's timer ends, or when it is due for what is still to be done."""
+        if agent.settled and agent.follow_up is not None:
+            return agent.follow_up.at
+        return Observed(agent.ends_at + self.timer_s(agent))
 
     def view(self, agent: Agent, clock: Observed) -> AgentView:
         """The agent as the API shows it."""
         state = self.state(agent, clock)
-        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE)
+        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE) or (
+            agent.settled and agent.follow_up is not None
+        )
         return AgentView(
             agent=agent.id,
             state=state,
@@ -485,7 +537,7 @@ class LeaseTable:
                 for row in agent.sessions
                 if not row.closed
             ),
-            due_in_s=max(0.0, agent.ends_at + self._timer_s - clock) if waiting else None,
+            due_in_s=max(0.0, self.deadline(agent) - clock) if waiting else None,
             last_seen=agent.seen or None,
             last_outcome=agent.last_outcome,
         )
@@ -495,8 +547,8 @@ class LeaseTable:
         ended = sorted(agent.sessions, key=lambda row: row.expires_at, reverse=True)
         return {
             "clock_s": round(clock, 3),
-            "timer_s": self._timer_s,
-            "deadline_s": round(agent.ends_at + self._timer_s, 3),
+            "timer_s": self.timer_s(agent),
+            "deadline_s": round(self.deadline(agent), 3),
             "sessions_in_all": len(ended),
             "sessions": [
                 {
@@ -521,6 +573,13 @@ class LeaseTable:
             agent = self.agents.get(order[position])
             if agent is not None:
                 yield agent
+
+
+def _kept_s(session: Session) -> float:
+    """Seconds for which a session that is over is kept."""
+    if session.stopped:
+        return deadline.STOPPED_S
+    return deadline.TOMBSTONE_S if session.closed else LINGER_S
 
 
 def _ends_at(agent: Agent) -> Observed:

@@ -15,9 +15,11 @@ from watchdog.core.model import (
     Boot,
     Claim,
     Epoch,
+    FollowUp,
     Intent,
     IntentKind,
     Mark,
+    Next,
     Observed,
     Outcome,
     Running,
@@ -38,11 +40,14 @@ MAX_ASIDE = 1000
 """Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
 
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
-PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
 DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
-PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+OPEN, BYE, STOPPED = 0, 1, 2
+"""What the column `closed` of a session says."""
+
 DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
 
 
@@ -134,6 +139,7 @@ def agent_row(agent: Agent) -> tuple[Any, ...]:
         agent.mark,
         agent.held_at,
         agent.held_s,
+        None if agent.follow_up is None else orjson.dumps(agent.follow_up).decode(),
     )
 
 
@@ -146,7 +152,7 @@ def _session_row(session: Session) -> tuple[Any, ...]:
         session.horizon,
         session.ttl,
         session.seen,
-        session.closed,
+        STOPPED if session.stopped else BYE if session.closed else OPEN,
         session.hidden,
         session.main_driver,
     )
@@ -190,7 +196,7 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
 
 
 def _agent(row: tuple[Any, ...]) -> Agent:
-    instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s = row
+    instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s, follow_up = row
     agent = Agent(AgentId(text(instance_id), text(user_id)))
     agent.epoch = whole(epoch)
     agent.settled_epoch = whole(settled_epoch)
@@ -200,7 +206,21 @@ def _agent(row: tuple[Any, ...]) -> Agent:
     agent.mark = Mark(mark)
     agent.held_at = Running(real(held_at))
     agent.held_s = real(held_s)
+    agent.follow_up = None if follow_up is None else _follow_up(orjson.loads(follow_up))
     return agent
+
+
+def _follow_up(row: dict[str, Any]) -> FollowUp:
+    return FollowUp(
+        **{
+            **row,
+            "next": Next(row["next"]),
+            "at": Observed(real(row["at"])),
+            "stage": whole(row["stage"]),
+            "rule": text(row["rule"]),
+            "target": text(row["target"]),
+        }
+    )
 
 
 def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
@@ -214,7 +234,8 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
     session.ttl = real(ttl)
     session.expires_at = Observed(min(session.horizon, clock + session.ttl))
     session.seen = Epoch(real(seen))
-    session.closed = bool(whole(closed))
+    session.closed = whole(closed) != OPEN
+    session.stopped = closed == STOPPED
     session.closed_at = clock
     session.hidden = bool(whole(hidden))
     session.main_driver = bool(whole(main_driver))
@@ -232,6 +253,7 @@ def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
         claim.deadline,
         orjson.dumps(dict(claim.evidence)).decode(),
         *(written if intent is None else (intent.kind, intent.target, intent.former, intent.at)),
+        "" if intent is None else intent.rule,
     )
 
 
@@ -248,11 +270,15 @@ def claims(connection: sqlite3.Connection) -> tuple[list[tuple[Claim, Intent | N
 
 
 def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
-    instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at = row
+    instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at, rule = row
     intent = None
     if kind is not None:
         intent = Intent(
-            IntentKind(kind), text(target), None if former is None else text(former), Epoch(real(intended_at))
+            IntentKind(kind),
+            text(target),
+            None if former is None else text(former),
+            Epoch(real(intended_at)),
+            text(rule),
         )
     claim = Claim(
         agent=AgentId(text(instance_id), text(user_id)),

@@ -11,6 +11,7 @@ import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,11 @@ from watchdog.core.model import (
     Claim,
     Due,
     Epoch,
+    FollowUp,
     Instant,
     Intent,
+    Mark,
+    Next,
     Observed,
     Outcome,
     Reply,
@@ -278,10 +282,13 @@ class SqliteStore:
             epoch=agent.epoch,
             token=self._token,
             owner=owner,
-            deadline=Observed(agent.ends_at + self._rules.timer_s),
-            lag_s=max(0.0, self._clock.observed - agent.ends_at - self._rules.timer_s),
+            deadline=self._table.deadline(agent),
+            lag_s=max(0.0, self._clock.observed - self._table.deadline(agent)),
             evidence=self._table.evidence(agent, self._clock.observed),
             intent=None if left is None else left.intent,
+            ended_at=agent.ends_at,
+            follow_up=agent.follow_up if agent.settled else None,
+            released=_released(agent),
         )
         agent.claim = claim
         batch = Batch()
@@ -318,9 +325,16 @@ class SqliteStore:
             return Standing.RETURNED
         # A released agent may have been given a later deadline than the claim was made for.
         due = self._table.state(agent, self._clock.observed) is AgentState.DUE
-        return Standing.GONE if due else Standing.HELD
+        return Standing.GONE if due and not self._put_off(agent) else Standing.HELD
 
-    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
+    def _put_off(self, agent: Agent) -> bool:
+        """Whether the rest of what is to be done waits until it is known whose fault the silence is."""
+        follow = agent.follow_up if agent.settled else None
+        return follow is not None and follow.next is not Next.LOG_OUT and self._braking.holds(agent.id.instance_id)
+
+    async def settle(
+        self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
+    ) -> bool:
         """See `Store.settle`."""
         agent = self._holder(claim)
         if agent is None:
@@ -329,13 +343,13 @@ class SqliteStore:
         if written is not None and intent is not None:
             change = self._changes.made(agent, claim, action, intent, written, self._now(action.at))
         missed_s = self._changes.missed_s
-        settled = (agent.settled_epoch, agent.last_outcome)
-        agent.settled_epoch, agent.last_outcome = claim.epoch, action.outcome
+        row = copy(agent)
+        row.settled_epoch, row.last_outcome = claim.epoch, action.outcome
+        row.follow_up = follow_up if row.settled else row.follow_up
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
-        batch.add(rows.PUT_AGENT, [rows.agent_row(agent)])
+        batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
         batch.add(history.PUT_ACTION, [history.action_row(action)])
-        agent.settled_epoch, agent.last_outcome = settled
         if change is not None:
             batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(change)])
         await self._write(batch)
@@ -348,8 +362,29 @@ class SqliteStore:
                 change = undo.crossed(change, self._now(action.at))
             self._table.put_change(agent, change)
             self._braking.tripped_lately(agent)
-        self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed)
+        self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed, follow_up)
         return agent.epoch == claim.epoch
+
+    async def file_again(self, claim: Claim, timer_s: float) -> bool:
+        """See `Store.file_again`."""
+        agent = self._holder(claim)
+        if agent is None or not await self.release(claim, 0.0):
+            return False
+        if agent.epoch == claim.epoch:
+            self._table.file_again(agent, timer_s, self._clock.observed)
+        return True
+
+    async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
+        """See `Store.log_out`."""
+        row = self._table.agents.get(agent)
+        if row is not None and row.restoring:
+            return False
+        # At once: a beat that comes while it is written is stopped. What cannot be written is tried again.
+        self._table.log_out(agent, follow_up, self._clock.observed)
+        row = self._table.agents[agent]
+        row.seen = row.seen or instant.epoch
+        await self._write(Batch(sync=True))
+        return True
 
     # The undo.
 
@@ -564,4 +599,13 @@ class SqliteStore:
         if agent.id in self._table.due and not self._rules.serves(agent.id):
             return agent.claim is None
         # Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
-        return agent.id not in self._left and agent.settled and not agent.sessions
+        done = agent.id not in self._left and agent.settled and agent.follow_up is None
+        return done and not agent.sessions
+
+
+def _released(agent: Agent) -> bool:
+    """Whether the brake has taken the agent's silence for a fault, before it was set or shortly after."""
+    follow = agent.follow_up if agent.settled else None
+    change = agent.change
+    tripped = change is not None and change.tripped and change.epoch == agent.epoch
+    return agent.mark is Mark.RELEASED or tripped or (follow is not None and follow.released)
