@@ -35,6 +35,7 @@ from watchdog.core.brake import BrakeRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
+from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import StoreUnavailable, WatchdogError
 from watchdog.health import Health
@@ -176,7 +177,7 @@ class Daemon:
             instances,
             DispatcherConfig(
                 owner=self._boot,
-                status=settings.status,
+                rules=settings.rules_in_force,
                 quota=_quota(settings),
                 quotas=directory.quotas(settings.connect_share),
                 dry_run=settings.dry_run,
@@ -399,7 +400,7 @@ def _quota(settings: Settings) -> QuotaRules:
 
 def _store_rules(settings: Settings) -> StoreRules:
     return StoreRules(
-        timer_s=settings.session_end_timer,
+        timer_s=first_timer_s(settings.rules_in_force),
         clock=ClockRules(settings.resume_grace, settings.heartbeat_interval),
         quota=_quota(settings),
         quotas=directory.quotas(settings.connect_share),

@@ -117,9 +117,9 @@ class Insistent:
         self.told = self.told or tick.orphans
         return replace(tick, orphans=self.told)
 
-    async def settle(self, claim, action, written=None):
+    async def settle(self, claim, action, written=None, follow_up=None):
         await asyncio.sleep(1)
-        settled = await self.inner.settle(claim, action, written)
+        settled = await self.inner.settle(claim, action, written, follow_up)
         self.told = ()
         return settled
 

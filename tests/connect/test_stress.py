@@ -45,9 +45,9 @@ class InHand:
         await self.inner.release(claim, delay_s)
         await asyncio.sleep(self.slow_release_s)
 
-    async def settle(self, claim, action, written=None):
+    async def settle(self, claim, action, written=None, follow_up=None):
         self.held.discard(claim.agent)
-        return await self.inner.settle(claim, action, written)
+        return await self.inner.settle(claim, action, written, follow_up)
 
 
 def in_hand(each):

@@ -31,6 +31,7 @@ from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.model import AgentId, Beat, BeatType, Boot, Epoch, Instant
+from watchdog.core.policy import Rule, first_timer_s, plain
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import CallAborted, StoreUnavailable
 from watchdog.sandbox.direct import DirectConnect
@@ -189,6 +190,7 @@ class World:
     extra: list[str] = field(default_factory=list)
     brake: BrakeRules | None = None
     return_window: float = 900.0
+    rules: tuple[Rule, ...] = ()
     behaviour: Behaviour = field(default_factory=Behaviour)
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
@@ -220,7 +222,7 @@ class World:
         """Starts a process on what the store's file holds."""
         listings = directory.quotas(0.8)
         rules = StoreRules(
-            TIMER,
+            first_timer_s(self.policy),
             ClockRules(30.0, 10.0),
             self.quota,
             listings,
@@ -241,7 +243,7 @@ class World:
             instances,
             DispatcherConfig(
                 f"me-{self.copies}",
-                self.status,
+                self.policy,
                 self.quota,
                 listings,
                 dry_run=self.dry_run,
@@ -258,6 +260,10 @@ class World:
         if self.listed:
             await self.dispatcher.directory.refresh()
         self.sweep = asyncio.create_task(self.run())
+
+    @property
+    def policy(self) -> tuple[Rule, ...]:
+        return self.rules or (plain(TIMER, self.status),)
 
     def assumes(self, name: str) -> bool:
         return self.scopes[name][0] != DEFAULT_ACCOUNT or name in self.roles

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from watchdog.connect.answers import Status
+from watchdog.connect.answers import Seen
 from watchdog.connect.queue import Rank
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting
 from watchdog.core.model import Action, Boot, Claim, Instant, Intent, IntentKind
 from watchdog.core.undo import Written
+
+if TYPE_CHECKING:
+    from watchdog.connect.plan import Job
 
 MAY_HAVE_APPLIED = frozenset({"accepted", "unanswered", "unavailable"})
 """Results of a write after which Connect may have the status."""
@@ -35,6 +39,10 @@ class Trail:
         unanswered_at: When the last one was sent that had no answer.
         before: What the witness saw before the first write.
         activity: Activity that counts as a heartbeat.
+        decided: What the policy rested on: the rule, the stage and the routing profile.
+        waits_since: Since when a contact is waited for.
+        offline_since: First look of this process at which nothing spoke against ending the sessions.
+        dismissed: Contacts that were cleared: which, and its result.
         writes: Each write: when, what, and its result.
         read_backs: What was seen after writes.
     """
@@ -50,8 +58,52 @@ class Trail:
     unanswered_at: Boot | None = None
     before: dict[str, Any] | None = None
     activity: dict[str, Any] | None = None
+    decided: dict[str, Any] | None = None
+    waits_since: Boot | None = None
+    offline_since: Boot | None = None
+    dismissed: list[dict[str, Any]] = field(default_factory=list)
     writes: list[dict[str, Any]] = field(default_factory=list)
     read_backs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """There is an outcome.
+
+    Attributes:
+        settle: The outcome.
+        job: What was to be set; None where no rule applied.
+        kind: What was to be done.
+        shown: Connect showed the agent before.
+    """
+
+    settle: Settle
+    job: Job | None
+    kind: IntentKind = IntentKind.SET_STATUS
+    shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """The agent was active: the claim has ended, and that is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Not before something is over in Connect.
+
+    Attributes:
+        over: Whether it is, from what a complete look shows; None for an agent who is not shown.
+    """
+
+    over: Callable[[Seen | None], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not before so many seconds."""
+
+    delay_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +115,7 @@ class Case:
         scope: Account and region that share the quota.
         rank: The place in the queues.
         trail: What happened so far.
+        claimed_at: When the claim was made.
         unserved: Still waits for its first token of PutUserStatus.
         interruptible: Nothing of it is under way that a stop would leave half done.
         closed: Settled or released.
@@ -72,6 +125,7 @@ class Case:
     scope: str
     rank: Rank
     trail: Trail
+    claimed_at: Boot
     unserved: bool = True
     interruptible: bool = True
     closed: bool = False
@@ -82,8 +136,11 @@ class Case:
 
         Writes of an earlier process are not known, so they may have.
         """
+        intent = self.claim.intent
+        if intent is None or intent.kind is not IntentKind.SET_STATUS:
+            return None
         sent = any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes)
-        return self.claim.intent if sent or not self.trail.whole else None
+        return intent if sent or not self.trail.whole else None
 
     def written(self, now: Instant) -> Written | None:
         """What was written for this epoch and took effect, or may have; None for nothing."""
@@ -105,20 +162,24 @@ class Case:
             found["before"] = self.trail.before
         if self.trail.activity is not None:
             found["activity"] = self.trail.activity
+        if self.trail.decided is not None:
+            found |= self.trail.decided
+        if self.trail.dismissed:
+            found["dismissed"] = list(self.trail.dismissed)
         if self.trail.writes:
             found["writes"] = list(self.trail.writes)
         if self.trail.read_backs:
             found["read_backs"] = list(self.trail.read_backs)
         return found
 
-    def action(self, settle: Settle, target: Status, now: Instant) -> Action:
-        """The record of the outcome."""
+    def action(self, settle: Settle, target: str, now: Instant, kind: IntentKind = IntentKind.SET_STATUS) -> Action:
+        """The record of the outcome; `target` is a name."""
         return Action(
             id=action_id(now, self.claim),
             at=now.epoch,
             agent=self.claim.agent,
-            intent=IntentKind.SET_STATUS,
-            target=target.name,
+            intent=kind,
+            target=target,
             outcome=settle.outcome,
             reason=settle.reason,
             evidence=self.evidence(),

@@ -103,19 +103,19 @@ class Circuits:
             stood_s = round(self._now().epoch - broken.problem.since, 1)
             log.info("circuit.closed", where=line.where, operation=line.operation, after_s=stood_s)
 
-    def keep(self, needed: Mapping[str, str | None], lines: Container[Line] = ()) -> None:
+    def keep(self, needed: Mapping[str, Container[str]], lines: Container[Line] = ()) -> None:
         """Drops circuits that nobody has needed for the time between two probes: the next call finds out again.
 
         Those of listings and credentials stay; listings go on whatever is open, and close them.
 
         Args:
-            needed: Instances of which agents wait, with the target's id; None while it is not known.
-            lines: What restores wait for.
+            needed: Instances of which agents wait, with the ids of the targets that they wait for.
+            lines: What else is waited for.
         """
         boot = self._now().boot
         for line, broken in list(self._broken.items()):
             by_agents = line.operation not in (ANY_OPERATION, LIST_AGENT_STATUSES)
-            by_target = line.where in needed and line.target in ("", needed[line.where])
+            by_target = line.where in needed and (not line.target or line.target in needed[line.where])
             wanted = line in lines or (line.operation in NEEDED and by_target)
             if not by_agents or wanted:
                 broken.needed_at = boot

@@ -1,7 +1,7 @@
 """Agents in hand: each from its claim until it is settled, or released for a later tick.
 
-What is done with a claimed agent is in `set_status.py`, who is claimed and when is the dispatcher's business. A claim
-that cannot be given back, because the store is away, is owed until it can.
+What is done with a claimed agent is in `set_status.py` and `sign_out.py`, who is claimed and when is the dispatcher's
+business. A claim that cannot be given back, because the store is away, is owed until it can.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from typing import Any
 import structlog
 
 from watchdog.connect.answers import Status
-from watchdog.connect.case import Case, Trail, action_id, left_behind
+from watchdog.connect.case import Case, Later, Settled, Spared, Trail, WaitFor, action_id, left_behind
 from watchdog.connect.circuit import Circuits
 from watchdog.connect.directory import Directory
 from watchdog.connect.guard import Observer
+from watchdog.connect.plan import Job, Plans
 from watchdog.connect.selection import Chosen
 from watchdog.connect.set_status import SetStatus
+from watchdog.connect.sign_out import SignOut
 from watchdog.connect.verdict import Settle
+from watchdog.connect.waiting import WaitingRoom
 from watchdog.connect.witness import Witness
 from watchdog.core import backoff
-from watchdog.core.model import Action, AgentId, Claim, Instant, IntentKind, Outcome
+from watchdog.core.model import Action, AgentId, Claim, Due, Instant, IntentKind, Next, Observed, Outcome
+from watchdog.core.policy import FileAgain
 from watchdog.errors import AgentHeld, CallAborted, ConnectError, ConnectUnavailable, StoreUnavailable
 from watchdog.stores.base import Store
 
@@ -54,6 +58,9 @@ class Claims:
         store: Store,
         owner: str,
         set_status: SetStatus,
+        sign_out: SignOut,
+        plans: Plans,
+        room: WaitingRoom,
         scopes: Mapping[str, str],
         circuits: Circuits,
         directory: Directory,
@@ -69,7 +76,10 @@ class Claims:
         Args:
             store: Hands out claims and keeps what becomes of them.
             owner: Name of this process in claims.
-            set_status: Carries out.
+            set_status: Carries out what rules ask for.
+            sign_out: Ends Connect sessions.
+            plans: Tell what is still to be done after an outcome.
+            room: Takes who waits for something to be over in Connect.
             scopes: Scope of the quota, by instance id.
             circuits: Are told when an agent is done who may have been their probe.
             directory: Knows the statuses' names.
@@ -82,6 +92,9 @@ class Claims:
         self._store = store
         self._owner = owner
         self._set_status = set_status
+        self._sign_out = sign_out
+        self._plans = plans
+        self._room = room
         self._scopes = scopes
         self._circuits = circuits
         self._directory = directory
@@ -93,6 +106,7 @@ class Claims:
         self._running: dict[AgentId, _Run] = {}
         self._trails: dict[AgentId, Trail] = {}
         self._owed: list[tuple[Claim, float]] = []
+        self._watchers: dict[AgentId, Callable[[Settle], None]] = {}
         self._draining = False
 
     def __contains__(self, agent: AgentId) -> bool:
@@ -135,44 +149,88 @@ class Claims:
             return
         if claim is None:
             return
-        case = Case(claim, self._scopes[claim.agent.instance_id], chosen.rank, self._trail(claim))
+        scope, boot = self._scopes[claim.agent.instance_id], self._now().boot
+        case = Case(claim, scope, chosen.rank, self._trail(claim), boot)
         self._running[claim.agent].case = case
         if self._draining:
             return
         log.debug("agent.claimed", agent=str(claim.agent), epoch=claim.epoch, lag_s=round(claim.lag_s, 3))
         try:
-            settle, target = await self._set_status.carry_out(case, chosen.target)
-            if case.closed:
-                self._trails.pop(claim.agent, None)
-                self._witness.forget(claim.agent)
-            else:
-                await self._settle(case, settle, target)
+            await self._take(case, chosen.due, await self._carry_out(case))
         except (ConnectError, CallAborted, AgentHeld) as error:
             await self._release(case, error)
         except StoreUnavailable:
             self._owed.append((claim, SOON_AGAIN_S))
             case.closed = True
 
+    async def _carry_out(self, case: Case) -> Settled | FileAgain | WaitFor | Spared | Later:
+        follow = case.claim.follow_up
+        match None if follow is None else follow.next:
+            case Next.SIGN_OUT if follow is not None:
+                return await self._sign_out.follow(case, follow)
+            case Next.LOG_OUT if follow is not None:
+                return await self._sign_out.order(case, follow)
+        return await self._set_status.carry_out(case)
+
+    async def _take(self, case: Case, due: Due, result: Settled | FileAgain | WaitFor | Spared | Later) -> None:
+        match result:
+            case Settled():
+                await self._settle(case, result)
+                return
+            case FileAgain():
+                case.interruptible = False
+                await self._store.file_again(case.claim, result.timer_s)
+            case WaitFor():
+                self._room.admit(due, result.over)
+                await self.give_back(case.claim, 0.0)
+            case Later():
+                await self.give_back(case.claim, result.delay_s)
+            case Spared():
+                self._forget(case.claim.agent)
+        case.closed = True
+
     def _trail(self, claim: Claim) -> Trail:
         trail = self._trails.pop(claim.agent, None)
         if trail is None or trail.epoch != claim.epoch:
             trail = Trail(claim.epoch, self._now().boot, whole=claim.intent is None)
-            if claim.intent is None:
+            if claim.intent is None and claim.follow_up is None:
                 self._observer.detection_lag(claim.lag_s)
         self._trails[claim.agent] = trail
         while len(self._trails) > TRAILS:
             del self._trails[next(iter(self._trails))]
         return trail
 
-    async def _settle(self, case: Case, settle: Settle, target: Status) -> None:
+    async def _settle(self, case: Case, done: Settled) -> None:
         case.interruptible = False
-        action = case.action(settle, target, self._now())
-        settled = await self._store.settle(case.claim, action, case.written(self._now()))
+        claim, job, instant = case.claim, done.job, self._now()
+        action = case.action(done.settle, self._name(case, job), instant, done.kind)
+        # No earlier than it is by the store's clock, which may have stood meanwhile.
+        clock = Observed(claim.deadline + claim.lag_s + instant.boot - case.claimed_at)
+        follow_up = self._plans.follow_up(claim, done, clock)
+        settled = await self._store.settle(claim, action, case.written(instant), follow_up)
         case.closed = True
-        self._trails.pop(action.agent, None)
-        self._witness.forget(action.agent)
+        self._forget(action.agent)
         if settled or await self._in_history(action):
             self._record(action)
+        watcher = self._watchers.get(action.agent)
+        if watcher is not None and claim.follow_up is not None and claim.follow_up.next is Next.LOG_OUT:
+            watcher(done.settle)
+
+    def _name(self, case: Case, job: Job | None) -> str:
+        """The status that was to be set, by name; the usual one where no rule applied."""
+        target = job.target if job is not None else self._directory.target(case.claim.agent.instance_id)
+        return target.name if isinstance(target, Status) else ""
+
+    def _forget(self, agent: AgentId) -> None:
+        self._trails.pop(agent, None)
+        self._witness.forget(agent)
+
+    def watch(self, agent: AgentId, watcher: Callable[[Settle], None] | None) -> None:
+        """Tells what becomes of the next order to log the agent out; None: nobody wants to know any more."""
+        if watcher is None:
+            self._watchers.pop(agent, None)
+        else:
+            self._watchers[agent] = watcher
 
     async def _in_history(self, action: Action) -> bool:
         """Whether a `settle` that was too late has recorded the action, or the claim was void."""
@@ -218,7 +276,8 @@ class Claims:
             latency_s=0.0,
         )
         try:
-            written = None if intent is None else left_behind(intent, instant)
+            writes = intent is not None and intent.kind is IntentKind.SET_STATUS
+            written = left_behind(intent, instant) if writes and intent is not None else None
             if await self._store.settle(orphan, action, written) or await self._in_history(action):
                 self._record(action)
         except StoreUnavailable:

@@ -92,6 +92,8 @@ class Unresolved:
 @dataclass(slots=True)
 class _Entry:
     statuses: Mapping[str, Status] | None = None
+    # What names mean among these statuses.
+    resolved: dict[str | None, Status | str] = field(default_factory=dict)
     profiles: Mapping[str, str] = field(default_factory=dict)
     faults: dict[str, Problem] = field(default_factory=dict)
     asked_at: Boot | None = None
@@ -172,12 +174,18 @@ class Directory:
         return self._entries[instance_id].faults.get(LIST_AGENT_STATUSES)
 
     def target(self, instance_id: str) -> Status | Unresolved:
-        """The status that agents of the instance are to be set to. Source: ListAgentStatuses."""
+        """The status that agents of the instance are set to unless a rule says otherwise."""
+        return self.resolve(instance_id, self._wanted)
+
+    def resolve(self, instance_id: str, wanted: str | None) -> Status | Unresolved:
+        """A status of the instance by its name or id, see `resolve`. Source: ListAgentStatuses."""
         entry = self._entries[instance_id]
         if entry.statuses is None:
             fault = entry.faults.get(LIST_AGENT_STATUSES)
             return Unresolved(fault.detail if fault else "The statuses have not been listed yet.", loaded=False)
-        found = resolve(tuple(entry.statuses.values()), self._wanted)
+        if wanted not in entry.resolved:
+            entry.resolved[wanted] = resolve(tuple(entry.statuses.values()), wanted)
+        found = entry.resolved[wanted]
         return Unresolved(f"Instance {instance_id}: {found}", loaded=True) if isinstance(found, str) else found
 
     def status(self, instance_id: str, status_id: str) -> Status | None:
@@ -218,7 +226,7 @@ class Directory:
         entry.asked_at = self._now().boot
         try:
             with self._fault_of(instance_id, entry, LIST_AGENT_STATUSES):
-                entry.statuses = await self._statuses(instance_id)
+                entry.statuses, entry.resolved = await self._statuses(instance_id), {}
             with self._fault_of(instance_id, entry, LIST_ROUTING_PROFILES):
                 entry.profiles = await self._profiles(instance_id)
             target = self.target(instance_id)

@@ -7,20 +7,22 @@ Who is next is in `selection.py`, what becomes of a claim in `claims.py`, what i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS, Status
+from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS
 from watchdog.connect.api import Connect, Instance
 from watchdog.connect.braked import Braked
 from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.claims import Claims
 from watchdog.connect.directory import Directory
+from watchdog.connect.dismissal import Dismissal
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
+from watchdog.connect.plan import Plans
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
 from watchdog.connect.restore import Restorer
@@ -28,12 +30,16 @@ from watchdog.connect.restore_status import RestoreRules, RestoreStatus
 from watchdog.connect.scopes import Scopes
 from watchdog.connect.selection import Selection
 from watchdog.connect.set_status import SetStatus
+from watchdog.connect.sign_out import SignOut
 from watchdog.connect.sparing import Sparing
 from watchdog.connect.tokens import Tokens
+from watchdog.connect.waiting import WaitingRoom
 from watchdog.connect.witness import Witness
 from watchdog.connect.writer import Writer
+from watchdog.core.brake import ALL, HOLDS
 from watchdog.core.clock import MAX_STEP_S, Clock, gives_grace
-from watchdog.core.model import Action, Due, Instant, Running
+from watchdog.core.model import Action, Due, Instant, Next, Running
+from watchdog.core.policy import Rule
 from watchdog.core.quota import QuotaRules
 from watchdog.stores.base import Store, Tick
 
@@ -46,7 +52,7 @@ class DispatcherConfig:
 
     Attributes:
         owner: Name of this process in claims.
-        status: The target status' name or id (STATUS); None is the one of type OFFLINE.
+        rules: For whom, when and what, in their order; the last one is for everybody.
         quota: The share of Connect's quota, as the store has it.
         quotas: Exceptions from it, by operation.
         dry_run: Decide and record, write nothing (DRY_RUN).
@@ -58,7 +64,7 @@ class DispatcherConfig:
     """
 
     owner: str
-    status: str | None
+    rules: tuple[Rule, ...]
     quota: QuotaRules
     quotas: Mapping[str, QuotaRules] = field(default_factory=dict)
     dry_run: bool = False
@@ -106,7 +112,9 @@ class Dispatcher:
         self._guard = Guard(
             connect, self._circuits, self._scopes, observer=observer, throttled=self._tokens.throttled, now=now
         )
-        self.directory = Directory(self._guard, self._tokens, self._scopes, config.status, now)
+        default = config.rules[-1].stages[0].status
+        self.directory = Directory(self._guard, self._tokens, self._scopes, default, now)
+        self._plans = Plans(config.rules, self.directory, dry_run=config.dry_run)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now
@@ -136,15 +144,19 @@ class Dispatcher:
             record=record,
         )
         sparing = Sparing(store, config.witness_ttl_s, is_own=restore_status.is_own, record=record, now=now)
+        dismissal = Dismissal(store, writer, record=record, now=now)
         set_status = SetStatus(
             self.directory,
+            self._plans,
             self._witness,
             writer,
-            ReadBack(store, self._witness, sparing, now),
+            ReadBack(store, self._witness, sparing, dismissal, now),
+            dismissal,
             sparing,
             dry_run=config.dry_run,
             now=now,
         )
+        self._room = WaitingRoom(self._witness, now)
         self.reconciler = (
             None
             if config.reconcile is None
@@ -163,6 +175,7 @@ class Dispatcher:
         self._selection = Selection(
             self._scopes,
             self.directory,
+            self._plans,
             self._circuits,
             self._witness,
             lambda scope: self._tokens.rate(PUT_USER_STATUS, scope),
@@ -184,6 +197,9 @@ class Dispatcher:
             store,
             config.owner,
             set_status,
+            SignOut(self._plans, set_status, writer, dry_run=config.dry_run, now=now),
+            self._plans,
+            self._room,
             self._scopes,
             self._circuits,
             self.directory,
@@ -226,8 +242,9 @@ class Dispatcher:
             # Whoever was due before a gap may have returned in it, and is heard with the next retry.
             return
         waiting = [due for due in tick.due if due.agent not in self._claims]
-        self._circuits.keep(self._needed(waiting), self._restorer.lines())
-        for chosen in self._selection.choose(waiting, self._claims.unserved()):
+        held = {hold.group for hold in tick.brake.holds if hold.state in HOLDS}
+        free = self._room.without(due for due in waiting if not (held and _waits(due, held)))
+        for chosen in self._selection.choose(free, self._claims.unserved(), self._restorer.lines()):
             self._claims.start(chosen)
 
     async def drain(self, timeout_s: float) -> None:
@@ -239,6 +256,7 @@ class Dispatcher:
         self._claims.interrupt()
         await self._selection.close()
         await self._held.close()
+        await self._room.close()
         restoring = asyncio.create_task(self._restorer.drain(timeout_s))
         ending = [*self._claims.tasks(), *self._background]
         if ending:
@@ -276,14 +294,6 @@ class Dispatcher:
             found = known.get(instance_id) or Problem("unknown_instance", text, self._now().epoch)
             self._foreign[instance_id] = found
 
-    def _needed(self, waiting: Sequence[Due]) -> dict[str, str | None]:
-        """Instances of agents who wait, and the target of each."""
-        found: dict[str, str | None] = {}
-        for instance_id in {due.agent.instance_id for due in waiting}:
-            target = self.directory.target(instance_id)
-            found[instance_id] = target.id if isinstance(target, Status) else None
-        return found
-
     def _quota(self, operation: str) -> QuotaRules:
         return self._config.quotas.get(operation, self._config.quota)
 
@@ -301,3 +311,9 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _waits(due: Due, held: Container[str]) -> bool:
+    """Whether the rest of what is to be done with an agent waits until it is known whose fault the silence is."""
+    follow = due.follow_up
+    return follow is not None and follow.next is not Next.LOG_OUT and (ALL in held or due.agent.instance_id in held)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from watchdog.connect.answers import Seen, Status
+from watchdog.connect.answers import Seen
 from watchdog.connect.case import MAY_HAVE_APPLIED, Case, shown
+from watchdog.connect.dismissal import Dismissal, stuck
+from watchdog.connect.plan import Job
 from watchdog.connect.queue import Level
 from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, after_write, find
@@ -31,26 +33,30 @@ def returned(case: Case) -> Settle:
 class ReadBack:
     """Reads back for each case; the reads of all cases are joined by the witness."""
 
-    def __init__(self, store: Store, witness: Witness, sparing: Sparing, now: Callable[[], Instant]) -> None:
+    def __init__(
+        self, store: Store, witness: Witness, sparing: Sparing, dismissal: Dismissal, now: Callable[[], Instant]
+    ) -> None:
         """Composes.
 
         Args:
             store: Knows who has returned.
             witness: Reads.
             sparing: Knows whose deed a status is.
+            dismissal: Clears contacts that are over and keep the target from taking effect.
             now: The machine's clocks.
         """
         self._store = store
         self._witness = witness
         self._sparing = sparing
+        self._dismissal = dismissal
         self._now = now
 
-    async def confirm(self, case: Case, target: Status, before: Seen | None) -> Settle | None:
+    async def confirm(self, case: Case, job: Job, before: Seen | None) -> Settle | None:
         """Reads at 2, 10 and 30 s after now, until something is proven.
 
         Args:
             case: The claim.
-            target: What was written.
+            job: What was written.
             before: What was seen before.
 
         Returns:
@@ -60,7 +66,7 @@ class ReadBack:
             ConnectError: The last read failed, so nothing is known.
             StoreUnavailable: It is not known whether the agent has returned.
         """
-        written_at = self._now().boot
+        written_at, target = self._now().boot, job.target
         rank = case.rank._replace(level=Level.LATER)
         for after_s in READ_BACK_S:
             await asyncio.sleep(written_at + after_s - self._now().boot)
@@ -79,6 +85,10 @@ class ReadBack:
             case.trail.read_backs.append({"after_s": waited_s, **shown(sighting)})
             finding = find(sighting.seen, target, complete=sighting.complete)
             settled = after_write(finding, target)
+            if job.dismiss and finding in (Finding.NEXT, Finding.ELSEWHERE) and stuck(sighting.seen):
+                await self._dismissal.clear(case, sighting.seen)
+                if after_s != READ_BACK_S[-1]:
+                    continue
             if finding is Finding.ELSEWHERE:
                 settled = self._sparing.overruled_since(case, sighting, target, before)
             if settled is not None:

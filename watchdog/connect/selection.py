@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from watchdog.connect.answers import Status
-from watchdog.connect.circuit import Circuits, Gate
+from watchdog.connect.answers import DELETE_ALL_ENTITY_SESSIONS, Status
+from watchdog.connect.circuit import Circuits, Gate, Line
 from watchdog.connect.directory import Directory, Unresolved
+from watchdog.connect.plan import Plans
 from watchdog.connect.queue import Level, Rank, level, rooms
 from watchdog.connect.scopes import Scopes
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
-from watchdog.core.model import Boot, Due, Instant
+from watchdog.core.model import Boot, Due, Instant, Next
 
 CLAIM_AHEAD_S = 5.0
 """Agents are claimed when a token will be there for them within this time: longer, and the order would be old."""
@@ -42,12 +43,10 @@ class Chosen:
 
     Attributes:
         due: Who.
-        target: The status to set.
         rank: The place in the queues for tokens.
     """
 
     due: Due
-    target: Status
     rank: Rank
 
 
@@ -58,6 +57,7 @@ class Selection:
         self,
         scopes: Scopes,
         directory: Directory,
+        plans: Plans,
         circuits: Circuits,
         witness: Witness,
         rate: Callable[[str], float],
@@ -69,7 +69,8 @@ class Selection:
 
         Args:
             scopes: Of quotas and credentials.
-            directory: Has the targets.
+            directory: Knows the statuses.
+            plans: Tell what agents will probably be set to.
             circuits: Which instances are not to be called.
             witness: Has seen agents, or looks at them.
             rate: Tokens of PutUserStatus a second, by scope.
@@ -78,6 +79,7 @@ class Selection:
         """
         self._scopes = scopes
         self._directory = directory
+        self._plans = plans
         self._circuits = circuits
         self._witness = witness
         self._rate = rate
@@ -87,17 +89,24 @@ class Selection:
         self._surveys: dict[str, Boot | None] = {}
         self._background: set[asyncio.Task[None]] = set()
 
-    def choose(self, waiting: Sequence[Due], unserved: Mapping[str, int]) -> list[Chosen]:
+    def choose(self, waiting: Sequence[Due], unserved: Mapping[str, int], lines: Collection[Line]) -> list[Chosen]:
         """The agents to claim now, those of each instance in order.
 
         Args:
             waiting: Due agents of the instances that are served who are not in hand, oldest deadline first.
             unserved: How many are in hand and wait for their first token, by instance.
+            lines: What others wait for; circuits that are open there are needed.
         """
-        due: dict[str, dict[str, list[Due]]] = {}
+        by_instance: dict[str, list[Due]] = {}
         for each in waiting:
-            due.setdefault(self._scopes[each.agent.instance_id], {}).setdefault(each.agent.instance_id, []).append(each)
-        return [chosen for scope, of_scope in due.items() for chosen in self._of_scope(scope, of_scope, unserved)]
+            by_instance.setdefault(each.agent.instance_id, []).append(each)
+        leaving = {Line(due.agent.instance_id, DELETE_ALL_ENTITY_SESSIONS) for due in waiting if _signs_out(due)}
+        scopes: dict[str, dict[str, dict[str, list[Due]]]] = {}
+        for instance_id, due in by_instance.items():
+            scopes.setdefault(self._scopes[instance_id], {})[instance_id] = self._by_target(instance_id, due)
+        needed = {instance_id: groups for of_scope in scopes.values() for instance_id, groups in of_scope.items()}
+        self._circuits.keep(needed, leaving.union(lines))
+        return [chosen for scope, of_scope in scopes.items() for chosen in self._of_scope(scope, of_scope, unserved)]
 
     async def close(self) -> None:
         """Gives up surveys and refreshes."""
@@ -106,43 +115,55 @@ class Selection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _of_scope(self, scope: str, due: Mapping[str, list[Due]], unserved: Mapping[str, int]) -> list[Chosen]:
+    def _of_scope(
+        self, scope: str, due: Mapping[str, Mapping[str, list[Due]]], unserved: Mapping[str, int]
+    ) -> list[Chosen]:
         ready: dict[str, list[Due]] = {}
-        targets: dict[str, Status] = {}
         chosen: list[Chosen] = []
-        for instance_id, waiting in due.items():
+        for instance_id, groups in due.items():
             places = (instance_id, self._scopes.credentials(instance_id))
-            target = self._target(instance_id, places)
-            if target is None:
-                continue
-            targets[instance_id] = target
-            match self._circuits.gate(places, target.id):
-                case Gate.OPEN:
-                    ready[instance_id] = waiting
-                case Gate.PROBE:
-                    # Any of them: the one that waits longest may be the one that is refused.
-                    first = waiting[int(self._random() * len(waiting)) % len(waiting)]
-                    self._circuits.probe(first.agent, places, target.id)
-                    chosen.append(Chosen(first, target, Rank(Level.SOON, first.deadline)))
-                case Gate.SHUT:
-                    pass
+            self._list_again(instance_id, places)
+            for target_id, group in groups.items():
+                match self._circuits.gate(places, target_id):
+                    case Gate.OPEN:
+                        ready.setdefault(instance_id, []).extend(group)
+                    case Gate.PROBE:
+                        # Any of them: the one that waits longest may be the one that is refused.
+                        first = group[int(self._random() * len(group)) % len(group)]
+                        self._circuits.probe(first.agent, places, target_id)
+                        chosen.append(Chosen(first, Rank(Level.SOON, first.deadline)))
+                    case Gate.SHUT:
+                        pass
         busy = {each: count for each, count in unserved.items() if self._scopes.get(each) == scope}
         capacity = max(1, int(self._rate(scope) * CLAIM_AHEAD_S))
         room = rooms({instance_id: len(waiting) for instance_id, waiting in ready.items()}, busy, capacity)
         for instance_id, waiting in ready.items():
             # Whose turn it is among the instances is told when a token comes.
-            ranked = self._ranked(instance_id, waiting, room[instance_id])
-            chosen += [Chosen(each, targets[instance_id], rank) for rank, each in ranked]
+            chosen += [Chosen(each, rank) for rank, each in self._ranked(instance_id, waiting, room[instance_id])]
         return chosen
 
-    def _target(self, instance_id: str, places: Sequence[str]) -> Status | None:
-        """The target, or None while there is none. What could not be listed is listed again from time to time."""
-        target = self._directory.target(instance_id)
-        unresolved = isinstance(target, Unresolved)
+    def _by_target(self, instance_id: str, waiting: Iterable[Due]) -> dict[str, list[Due]]:
+        """Agents by the id of the status that they will probably be set to; without those for whom there is none.
+
+        Whoever is to be signed out while that is refused is left out as well.
+        """
+        refused = self._circuits.refusal(Line(instance_id, DELETE_ALL_ENTITY_SESSIONS)) is not None
+        found: dict[str, list[Due]] = {}
+        for due in waiting:
+            if refused and _signs_out(due):
+                continue
+            sighting = self._witness.glance(due.agent)
+            target = self._plans.likely(due, None if sighting is None else sighting.seen)
+            if isinstance(target, Status):
+                found.setdefault(target.id, []).append(due)
+        return found
+
+    def _list_again(self, instance_id: str, places: Sequence[str]) -> None:
+        """What could not be listed is listed again from time to time; so is an instance that lacks a status."""
+        unresolved = isinstance(self._directory.target(instance_id), Unresolved)
         wanted = unresolved or self._directory.fault(instance_id) is not None
         if wanted and self._directory.overdue(instance_id) and self._circuits.gate(places, "") is not Gate.SHUT:
             self._spawn(self._directory.refresh(instance_id))
-        return None if isinstance(target, Unresolved) else target
 
     def _ranked(self, instance_id: str, waiting: list[Due], room: int) -> list[tuple[Rank, Due]]:
         """The next agents in their order, `room` at most; those of a backlog once they have been looked at."""
@@ -202,3 +223,7 @@ class Selection:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _signs_out(due: Due) -> bool:
+    return due.follow_up is not None and due.follow_up.next is Next.SIGN_OUT

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from watchdog.connect.answers import Status
-from watchdog.connect.case import Case, shown
+from watchdog.connect.answers import Seen
+from watchdog.connect.case import Case, Later, Settled, Spared, WaitFor, shown
 from watchdog.connect.directory import Directory, Unresolved
+from watchdog.connect.dismissal import Dismissal, stuck
+from watchdog.connect.plan import Job, Plans
 from watchdog.connect.queue import level
 from watchdog.connect.readback import ReadBack, returned
 from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.connect.writer import Writer
-from watchdog.core.model import Instant, Outcome, Standing
+from watchdog.core import policy
+from watchdog.core.model import Instant, Next, Outcome, Standing
+from watchdog.core.policy import FileAgain, Skip, WaitForContact
 from watchdog.errors import AgentHeld, ConnectError, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
 REWRITES = 3
@@ -25,6 +29,8 @@ REWRITES = 3
 RESOLUTIONS = 3
 """Times that a refused target is looked up again; each time only if the directory has another one."""
 
+PAGES_MISSING = "GetCurrentUserData: pages are missing from the answer."
+
 
 class SetStatus:
     """Carries out `set_status`."""
@@ -32,9 +38,11 @@ class SetStatus:
     def __init__(
         self,
         directory: Directory,
+        plans: Plans,
         witness: Witness,
         writer: Writer,
         read_back: ReadBack,
+        dismissal: Dismissal,
         sparing: Sparing,
         *,
         dry_run: bool,
@@ -43,27 +51,28 @@ class SetStatus:
         """Composes.
 
         Args:
-            directory: Has the target.
+            directory: Knows statuses and profiles.
+            plans: The rules.
             witness: Sees the agent.
             writer: Writes.
             read_back: Confirms.
+            dismissal: Clears contacts that are over.
             sparing: Knows signs of life.
             dry_run: Write nothing.
             now: The machine's clocks.
         """
         self._directory = directory
+        self._plans = plans
         self._witness = witness
         self._writer = writer
         self._read_back = read_back
+        self._dismissal = dismissal
         self._sparing = sparing
         self._dry_run = dry_run
         self._now = now
 
-    async def carry_out(self, case: Case, target: Status) -> tuple[Settle, Status]:
-        """Does what can be done.
-
-        Returns:
-            The outcome and the target that it is about. If the agent was spared, the claim has ended with it already.
+    async def carry_out(self, case: Case) -> Settled | FileAgain | WaitFor | Spared | Later:
+        """Does what can be done for an agent who is due by a rule.
 
         Raises:
             ConnectError: Not now. If anything was sent, its intent is on disk.
@@ -71,60 +80,134 @@ class SetStatus:
             AgentHeld: Not while the brake holds the agent.
             StoreUnavailable: Nothing was called after that.
         """
-        for _ in range(RESOLUTIONS):
-            try:
-                return await self._attempt(case, target), target
-            except (ConnectNotFound, ConnectInvalid) as error:
-                again = await self._reconsider(case, target, error)
-            if isinstance(again, Settle):
-                return again, target
-            target = again
-        return Settle(Outcome.FAILED, "Connect refuses each status that the directory names as the target."), target
+        try:
+            sighting = await self.look(case)
+        except (ConnectNotFound, ConnectInvalid) as error:
+            return Settled(await self._unknown(case, error), None)
+        seen = sighting.seen
+        if seen is None and not sighting.complete:
+            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
+        job = self._begun(case, sighting)
+        if job is None:
+            decision = await self._decide(case, seen)
+            if not isinstance(decision, Job):
+                return decision
+            job = decision
+        return await self.set(case, job, sighting)
 
-    async def _attempt(self, case: Case, target: Status) -> Settle:
-        sighting = await self._look(case)
-        finding = find(sighting.seen, target, complete=sighting.complete)
-        if finding is Finding.ELSEWHERE:
-            alive = self._sparing.overruled_before(case, sighting, target)
-            alive = alive or await self._sparing.spare(case, sighting, target)
-            if alive is not None:
-                return alive
-        step = before_write(finding, target, case.carried, dry_run=self._dry_run)
+    async def set(self, case: Case, job: Job, sighting: Sighting) -> Settled | Spared:
+        """Sets the status of a job. Raises as `carry_out`.
+
+        Args:
+            case: The claim.
+            job: What to set.
+            sighting: From `look`.
+        """
+        for attempt in range(RESOLUTIONS):
+            if attempt:
+                sighting = await self.look(case)
+            try:
+                return await self._attempt(case, job, sighting)
+            except (ConnectNotFound, ConnectInvalid) as error:
+                again = await self._reconsider(case, job, error)
+            if isinstance(again, Settle):
+                return Settled(again, job)
+            job = again
+        settle = Settle(Outcome.FAILED, "Connect refuses each status that the directory names as the target.")
+        return Settled(settle, job)
+
+    def _begun(self, case: Case, sighting: Sighting) -> Job | None:
+        """The job of an earlier claim that has taken effect: its own filters would not match any more."""
+        if case.carried is None:
+            return None
+        job = self._plans.carried(case.claim, case.carried)
+        if job is None:
+            return None
+        finding = find(sighting.seen, job.target, complete=sighting.complete)
+        return None if finding is Finding.ELSEWHERE else job
+
+    async def _decide(self, case: Case, seen: Seen | None) -> Job | Settled | FileAgain | WaitFor:
+        claim, instance_id = case.claim, case.claim.agent.instance_id
+        if self._plans.undecided(instance_id, seen):
+            if self._directory.overdue(instance_id):
+                await self._directory.refresh(instance_id)
+            if self._plans.undecided(instance_id, seen):
+                raise ConnectUnavailable("The name of the agent's routing profile is not known.", maybe_applied=False)
+        facts = self._plans.facts(instance_id, seen)
+        case.trail.decided = {"silent_s": round(claim.silent_s, 3), "profile": facts.profile}
+        decision = self._plans.decide(claim, seen)
+        match decision:
+            case Unresolved():
+                raise ConnectUnavailable(decision.reason, maybe_applied=False)
+            case Skip():
+                return Settled(Settle(decision.outcome, decision.reason), None)
+            case WaitForContact():
+                if case.trail.waits_since is None:
+                    case.trail.waits_since = self._now().boot
+                return WaitFor(lambda row: policy.by_contact(decision.rule, row.contacts if row else ()) is None)
+            case Job():
+                case.trail.decided |= {"rule": decision.name, "stage": decision.index}
+        if case.trail.waits_since is not None:
+            case.trail.decided["waited_for_contact_s"] = round(self._now().boot - case.trail.waits_since, 3)
+        return decision
+
+    async def _attempt(self, case: Case, job: Job, sighting: Sighting) -> Settled | Spared:
+        seen, ordered = sighting.seen, _is_order(case)
+        finding = find(seen, job.target, complete=sighting.complete)
+        if finding is Finding.ELSEWHERE and not ordered:
+            overruled = self._sparing.overruled_before(case, sighting, job.target)
+            if overruled is not None:
+                return Settled(overruled, job)
+            if await self._sparing.spare(case, sighting, job.target):
+                return Spared()
+        step = before_write(finding, job.target, case.carried, dry_run=self._dry_run)
         match step:
             case Settle():
-                return step
+                if finding is Finding.NEXT and job.dismiss and not self._dry_run and stuck(seen):
+                    step = await self._unstick(case, job, seen) or step
+                return Settled(step, job, shown=seen is not None)
             case Step.WAIT:
-                raise ConnectUnavailable("GetCurrentUserData: pages are missing from the answer.", maybe_applied=False)
+                raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
             case Step.WRITE_UNSEEN:
-                if not await self._write(case, target, None, last=True):
-                    return returned(case)
-                return Settle(Outcome.ALREADY, f"Connect did not show the agent; {target.name} was set to be sure.")
-        former = sighting.seen.status_id if sighting.seen else None
-        while case.trail.accepted <= REWRITES:
-            if not await self._write(case, target, former, last=False):
-                return returned(case)
-            settled = await self._read_back.confirm(case, target, sighting.seen)
-            shown_last = self._witness.glance(case.claim.agent)
-            if settled is None and shown_last is not None:
-                settled = await self._sparing.spare(case, shown_last, target)
-            if settled is not None:
-                return settled
-        return Settle(
-            Outcome.FAILED,
-            f"Connect accepted {target.name} {case.trail.accepted} times and does not show it; see the evidence.",
-        )
+                if not await self._write(case, job, None, last=not ordered):
+                    return Settled(returned(case), job)
+                text = f"Connect did not show the agent; {job.target.name} was set to be sure."
+                return Settled(Settle(Outcome.ALREADY, text), job, shown=False)
+        return await self._written(case, job, seen)
 
-    async def _write(self, case: Case, target: Status, former: str | None, *, last: bool) -> bool:
+    async def _written(self, case: Case, job: Job, seen: Seen | None) -> Settled | Spared:
+        """Writes and reads back, again where an accepted write does not show."""
+        former = seen.status_id if seen else None
+        while case.trail.accepted <= REWRITES:
+            if not await self._write(case, job, former, last=False):
+                return Settled(returned(case), job)
+            settled = await self._read_back.confirm(case, job, seen)
+            if settled is not None:
+                return Settled(settled, job)
+            shown_last = None if _is_order(case) else self._witness.glance(case.claim.agent)
+            if shown_last is not None and await self._sparing.spare(case, shown_last, job.target):
+                return Spared()
+        name = job.target.name
+        text = f"Connect accepted {name} {case.trail.accepted} times and does not show it; see the evidence."
+        return Settled(Settle(Outcome.FAILED, text), job)
+
+    async def _unstick(self, case: Case, job: Job, seen: Seen | None) -> Settle | None:
+        """Clears what would leave the target the next status for ever. Returns that the agent has come back, if so."""
+        await self._dismissal.clear(case, seen)
+        settled = await self._read_back.confirm(case, job, seen)
+        return settled if settled is not None and settled.outcome is Outcome.RETURNED else None
+
+    async def _write(self, case: Case, job: Job, former: str | None, *, last: bool) -> bool:
         """Writes. Returns False when the agent has returned."""
-        standing = await self._writer.write(case, target, former, last=last)
+        standing = await self._writer.write(case, job.target, former, rule=job.name, last=last)
         if standing is Standing.HELD:
             raise AgentHeld(f"The brake holds {case.claim.agent}.")
         return standing is Standing.GONE
 
-    async def _look(self, case: Case) -> Sighting:
+    async def look(self, case: Case) -> Sighting:
         """The sighting to decide on: newer than anything that may have been written for this agent."""
         started_at = self._now().boot
-        untouched = case.claim.intent is None and not case.trail.writes
+        untouched = case.claim.intent is None and case.claim.follow_up is None and not case.trail.writes
         since = started_at - FRESH_LOOK_S if untouched else started_at
         try:
             sighting = await self._witness.see(case.claim.agent, since=since, rank=case.rank)
@@ -140,18 +223,26 @@ class SetStatus:
         case.rank = case.rank._replace(level=level(seen, kind))
         return sighting
 
-    async def _reconsider(self, case: Case, target: Status, error: ConnectNotFound | ConnectInvalid) -> Settle | Status:
+    async def _reconsider(self, case: Case, job: Job, error: ConnectNotFound | ConnectInvalid) -> Settle | Job:
         """Why Connect refused: the target, the user or the instance. The directory is read again for it."""
+        settle = await self._unknown(case, error)
+        again = self._plans.again(case.claim.agent, job)
+        if isinstance(again, Unresolved):
+            return Settle(Outcome.FAILED, again.reason)
+        return again if again.target.id != job.target.id else settle
+
+    async def _unknown(self, case: Case, error: ConnectNotFound | ConnectInvalid) -> Settle:
+        """What a refusal means if it is not about the status; the directory is read again to tell the instance's."""
         instance_id = case.claim.agent.instance_id
         await self._directory.refresh(instance_id)
         fault = self._directory.fault(instance_id)
         if fault is not None:
             raise ConnectUnavailable(fault.detail, maybe_applied=False) from error
-        again = self._directory.target(instance_id)
-        if isinstance(again, Unresolved):
-            return Settle(Outcome.FAILED, again.reason)
-        if again.id != target.id:
-            return again
         if isinstance(error, ConnectNotFound):
             return Settle(Outcome.NO_SUCH_USER, "Connect does not know the user any more.")
         return Settle(Outcome.FAILED, str(error))
+
+
+def _is_order(case: Case) -> bool:
+    follow = case.claim.follow_up
+    return follow is not None and follow.next is Next.LOG_OUT

@@ -70,6 +70,8 @@ class Sparing:
         ours = {write["target"] for write in case.trail.writes}
         if case.claim.intent is not None:
             ours.add(case.claim.intent.target)
+        if case.claim.follow_up is not None:
+            ours.add(case.claim.follow_up.target)
         if self._is_own(sighting, case.claim.agent):
             ours.add(sighting.seen.status_id)
         activity = evidence.latest(sighting.seen, sighting.answered_at, frozenset(ours))
@@ -80,7 +82,7 @@ class Sparing:
         age_s = activity.age_s + instant.boot - sighting.asked_at
         settle = Settle(Outcome.WITNESSED, REASONS[activity.kind])
         case.trail.activity = told(activity, self._ttl_s - age_s)
-        action = case.action(settle, target, instant)
+        action = case.action(settle, target.name, instant)
         case.trail.activity = None
         case.interruptible = False
         if not await self._store.witness(case.claim, age_s, self._ttl_s, action):

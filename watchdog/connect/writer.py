@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from watchdog.connect.answers import PUT_USER_STATUS, Status
+from watchdog.connect.answers import DELETE_ALL_ENTITY_SESSIONS, DISMISS_USER_CONTACT, PUT_USER_STATUS, Status
 from watchdog.connect.api import Connect
 from watchdog.connect.case import NOT_SENT, Case
 from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.guard import RESULTS
-from watchdog.connect.queue import Level
+from watchdog.connect.queue import Level, Rank
 from watchdog.connect.tokens import Tokens
 from watchdog.core.model import Boot, Instant, Intent, IntentKind, Standing
 from watchdog.errors import CallAborted, ConnectError, ConnectUnavailable
@@ -116,13 +116,14 @@ class Writer:
         self._flush = flush
         self._now = now
 
-    async def write(self, case: Case, target: Status, former: str | None, *, last: bool) -> Standing:
+    async def write(self, case: Case, target: Status, former: str | None, *, rule: str, last: bool) -> Standing:
         """Sets the agent's status, once.
 
         Args:
             case: The claim.
             target: The status to set.
             former: The status' id that Connect showed before; None when it did not show the agent.
+            rule: Name of the rule that asks for it.
             last: Comes after all others in the queue.
 
         Returns:
@@ -134,27 +135,55 @@ class Writer:
             CallAborted: Not sent, several times in a row.
             StoreUnavailable: Nothing was sent after that.
         """
-        agent = case.claim.agent
         rank = case.rank._replace(level=Level.LAST) if last else case.rank
-        await self._tokens.take(PUT_USER_STATUS, case.scope, agent.instance_id, rank)
+        intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch, rule)
+        line = Line(case.claim.agent.instance_id, PUT_USER_STATUS, target.id)
+        return await self._send(case, line, rank, intent, partial(self._put, case, target))
+
+    async def sign_out(self, case: Case, target: Status, rule: str) -> Standing:
+        """Ends the user's Connect sessions, once. Returns and raises as `write`."""
+        agent = case.claim.agent
+        intent = Intent(IntentKind.SIGN_OUT, target.id, None, self._now().epoch, rule)
+        line = Line(agent.instance_id, DELETE_ALL_ENTITY_SESSIONS)
+        call = partial(self._connect.delete_all_entity_sessions, agent.instance_id, agent.user_id)
+        return await self._send(case, line, case.rank, intent, partial(self._counted, case, call))
+
+    async def dismiss(self, case: Case, contact_id: str) -> Standing:
+        """Clears a contact, once. Returns and raises as `write`; no intent of its own is on disk."""
+        agent = case.claim.agent
+        line = Line(agent.instance_id, DISMISS_USER_CONTACT)
+        call = partial(self._connect.dismiss_user_contact, agent.instance_id, agent.user_id, contact_id)
+        return await self._send(case, line, case.rank, None, partial(self._counted, case, call))
+
+    async def _send(
+        self, case: Case, line: Line, rank: Rank, intent: Intent | None, put: Callable[[Boot], Awaitable[None]]
+    ) -> Standing:
+        await self._tokens.take(line.operation, case.scope, line.where, rank)
         case.unserved = False
-        self._circuits.check(Line(agent.instance_id, PUT_USER_STATUS, target.id))
+        self._circuits.check(line)
         # Before the intent, so that whoever is held while waiting for a token leaves none behind.
         standing = await self._store.still_gone(case.claim)
         if standing is not Standing.GONE:
             return standing
-        case.interruptible = False
-        intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch)
-        if not await self._store.intend(case.claim, intent):
-            return Standing.RETURNED
+        if intent is not None:
+            case.interruptible = False
+            if not await self._store.intend(case.claim, intent):
+                return Standing.RETURNED
         changed = await send_fresh(
-            partial(self._changed, case),
-            partial(self._put, case, target),
-            flush=self._flush,
-            listening=self._listening,
-            now=self._now,
+            partial(self._changed, case), put, flush=self._flush, listening=self._listening, now=self._now
         )
         return Standing.GONE if changed is None else changed
+
+    @staticmethod
+    async def _counted(case: Case, call: Callable[[Boot], Awaitable[None]], not_after: Boot) -> None:
+        try:
+            await call(not_after)
+        except CallAborted:
+            raise
+        except ConnectError:
+            case.trail.calls += 1
+            raise
+        case.trail.calls += 1
 
     async def _changed(self, case: Case) -> Standing | None:
         standing = await self._store.still_gone(case.claim)

@@ -20,6 +20,7 @@ from watchdog.core.brake import ALL, BrakeRules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Action, Instant
+from watchdog.core.policy import plain
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import StoreLocked, StoreUnavailable
 from watchdog.health import Health
@@ -238,7 +239,7 @@ class Process:
             around.instances,
             DispatcherConfig(
                 owner=name,
-                status=None,
+                rules=(plain(timers.session_end_timer),),
                 quota=timers.quota,
                 quotas=listings,
                 witness_ttl_s=timers.session_ttl if timers.witness else None,
