@@ -18,6 +18,9 @@ from watchdog.core.policy import is_dismissible, is_live
 from watchdog.errors import CallAborted, ConnectError, StoreUnavailable
 from watchdog.stores.base import Store
 
+PASSING = frozenset({"ConnectThrottled", "ConnectUnavailable"})
+"""Results after which the next read-back tries again."""
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -46,14 +49,14 @@ class Dismissal:
         self._now = now
 
     async def clear(self, case: Case, seen: Seen | None) -> None:
-        """Clears the agent's contacts that are over, each once a claim. What Connect refuses is left, and told.
+        """Clears the agent's contacts that are over. What Connect refuses is left, and told.
 
         Raises:
             StoreUnavailable: It is not known whether the agent has returned.
         """
         if seen is None or not stuck(seen):
             return
-        done = {each["contact_id"] for each in case.trail.dismissed if each["result"] == "accepted"}
+        done = {each["contact_id"] for each in case.trail.dismissed if each["result"] not in PASSING}
         begun = len(case.trail.dismissed)
         for contact_id, state in zip(seen.contact_ids, seen.contacts, strict=False):
             if contact_id in done or not is_dismissible(state):

@@ -273,6 +273,11 @@ class Dispatcher:
         await self._tokens.close()
         await self.directory.close()
 
+    @property
+    def waiting_for_contacts(self) -> int:
+        """How many of the due wait until something is over in Connect."""
+        return self._room.size
+
     def problems(self) -> list[Problem]:
         """What a person has to mend, each once: open circuits, listings, unknown statuses, throttling, outages."""
         found = [
