@@ -22,7 +22,7 @@ import structlog
 import uvloop
 from apscheduler.schedulers.base import BaseScheduler
 
-from watchdog import __version__, machine
+from watchdog import __version__, machine, needs
 from watchdog.canary import Canary
 from watchdog.connect import directory
 from watchdog.connect.answers import OPERATIONS
@@ -37,7 +37,7 @@ from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
-from watchdog.errors import StoreUnavailable, WatchdogError
+from watchdog.errors import SettingsError, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -62,6 +62,9 @@ CONNECT_STOP_S = 1.0
 STOP_S = 7.0
 """Time limits of the stop, and of all of it but the last flush and the store's closing, which fail after 1 s each with
 a locked file: to be over in 10 s together. Source: Docker's default stop time-out."""
+
+NAMES_S = 5.0
+"""Longest wait for Connect's listings at the start, before heartbeats are taken."""
 
 TOLD_ROWS = 20
 """So many of the rows that cannot be read are told one by one."""
@@ -185,6 +188,7 @@ class Daemon:
                 reconcile=_reconcile_rules(settings),
                 return_window_s=settings.return_window,
                 lease_s=settings.session_ttl,
+                named=needs.named(settings),
             ),
             now=machine.now,
             random=random.random,
@@ -192,6 +196,7 @@ class Daemon:
             record=recorder.record,
             observer=_Observer(metrics),
         )
+        await self._check_names(dispatcher, connect)
         gate = Gate(
             AuthMode(settings.auth),
             Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
@@ -298,6 +303,23 @@ class Daemon:
             async with asyncio.timeout(FLUSH_S + 1):
                 await parts.buffer.flush()
         return clean
+
+    async def _check_names(self, dispatcher: Dispatcher, connect: BotoConnect) -> None:
+        """Asks Connect whether every status and profile exists that the settings name.
+
+        What cannot be listed now says nothing; what is found to be missing later is a problem in `/v1/status`.
+
+        Raises:
+            SettingsError: Some do not exist.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NAMES_S):
+                await dispatcher.directory.refresh()
+        faults = dispatcher.missing(each for each in needs.named(self._settings) if each.chosen)
+        if faults:
+            await dispatcher.directory.close()
+            await connect.close(CONNECT_STOP_S)
+            raise SettingsError(faults)
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
         settings, loop = self._settings, asyncio.get_running_loop()

@@ -32,7 +32,8 @@ def uses(settings: Settings) -> Uses:
         dismisses=any(rule.dismiss for rule in rules) or (logs_out and settings.dismiss_contacts),
         signs_out=logs_out or any(stage.sign_out for rule in rules for stage in rule.stages),
         logs_out=logs_out,
-        restores=any(rule.initial == PREVIOUS for rule in rules),
+        # An undo sets whatever status was there before; so does an operator's order.
+        restores=settings.return_window > 0 or logs_out or any(rule.initial == PREVIOUS for rule in rules),
         reconciles=settings.reconcile != "off",
     )
 
@@ -53,7 +54,9 @@ def _of_rule(settings: Settings, rule: Rule) -> Iterator[Named]:
     if rule.initial not in (None, PREVIOUS):
         taken_over = rule.initial == settings.initial_agent_state
         own = f"{label}initial_agent_state"
-        yield Named(variable("initial_agent_state") if plain or taken_over else own, rule.initial, Kind.TARGET)
+        where = variable("initial_agent_state") if plain or taken_over else own
+        chosen = not (plain or taken_over) or settings.is_set("initial_agent_state")
+        yield Named(where, rule.initial, Kind.TARGET, chosen)
     for kind, key, entries in (
         (Kind.PROFILE, "if_profile_name_includes", rule.profiles),
         (Kind.STATE, "if_current_agent_state", rule.states),

@@ -384,6 +384,13 @@ class Settings(BaseSettings):
         settings._region = variables.get("AWS_REGION") or None
         return settings
 
+    def is_set(self, name: str) -> bool:
+        """Whether somebody has given this setting a value."""
+        return self._source(name) != "default"
+
+    def _source(self, name: str) -> Source:
+        return self._sources.get(name, "environment" if name in self.model_fields_set else "default")
+
     @property
     def store_path(self) -> Path:
         """The file of the SQLite store; relative to the working directory unless it is absolute."""
@@ -416,7 +423,7 @@ class Settings(BaseSettings):
                 variable=variable(name),
                 value=shown(getattr(self, name)),
                 default=None if field.is_required() else shown(field.default),
-                source=self._sources.get(name, "environment" if name in self.model_fields_set else "default"),
+                source=self._source(name),
                 meaning=" ".join((field.description or "").partition("\n\n")[0].split()),
             )
             for name, field in type(self).model_fields.items()

@@ -205,6 +205,16 @@ class Directory:
         """All routing profiles of the instance; empty when they are not known."""
         return tuple(self._entries[instance_id].profiles)
 
+    def listed(self) -> dict[str, tuple[tuple[Status, ...] | None, tuple[str, ...] | None]]:
+        """Statuses and names of profiles by instance; None for what was never listed."""
+        return {
+            instance_id: (
+                None if entry.statuses is None else tuple(entry.statuses.values()),
+                tuple(entry.profiles.values()) or None,
+            )
+            for instance_id, entry in self._entries.items()
+        }
+
     def problems(self) -> list[Problem]:
         """Listings that failed the last time, and targets that do not exist."""
         return [fault for entry in self._entries.values() for fault in entry.faults.values()]

@@ -22,6 +22,7 @@ from watchdog.connect.directory import Directory
 from watchdog.connect.dismissal import Dismissal
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
+from watchdog.connect.names import Kind, Listed, Named, names_missing
 from watchdog.connect.plan import Plans
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
@@ -52,7 +53,7 @@ class DispatcherConfig:
 
     Attributes:
         owner: Name of this process in claims.
-        rules: For whom, when and what, in their order; the last one is for everybody.
+        rules: For whom, when and what, in their order.
         quota: The share of Connect's quota, as the store has it.
         quotas: Exceptions from it, by operation.
         dry_run: Decide and record, write nothing (DRY_RUN).
@@ -61,6 +62,7 @@ class DispatcherConfig:
         reconcile: What is done about agents whom nobody has seen (RECONCILE); None looks for none.
         return_window_s: Longest time from a change to its undo (RETURN_WINDOW).
         lease_s: Seconds of the lease of an agent who is restored without being heard (SESSION_TTL).
+        named: Statuses and profiles that the settings name: they must exist.
     """
 
     owner: str
@@ -72,6 +74,7 @@ class DispatcherConfig:
     reconcile: ReconcileRules | None = None
     return_window_s: float = 900.0
     lease_s: float = 35.0
+    named: tuple[Named, ...] = ()
 
 
 class Dispatcher:
@@ -211,6 +214,7 @@ class Dispatcher:
         )
         self._background: set[asyncio.Task[None]] = set()
         self._foreign: dict[str, Problem] = {}
+        self._missing: dict[str, Problem] = {}
         self._begun: set[str] = set()
         self._draining = False
         self._clock: Clock | None = None
@@ -285,8 +289,28 @@ class Dispatcher:
             *self.directory.problems(),
             *self._guard.problems(),
             *self._foreign.values(),
+            *self._unknown(),
         ]
         return list({(problem.code, problem.detail): problem for problem in reversed(found)}.values())[::-1]
+
+    def missing(self, named: Iterable[Named]) -> list[str]:
+        """One line for each of these names that is known not to exist in Connect."""
+        listed = {instance_id: Listed(*each) for instance_id, each in self.directory.listed().items()}
+        return names_missing(listed, named)
+
+    def _unknown(self) -> list[Problem]:
+        """Names that do not exist; by such a rule nobody is touched. Of the usual target the directory tells."""
+        usual = self._config.rules[-1].stages[0].status
+        named = [each for each in self._config.named if each.kind is not Kind.TARGET or each.name != usual]
+        profiles = [each for each in named if each.kind is Kind.PROFILE]
+        lines = dict.fromkeys(self.missing(each for each in named if each not in profiles), "unknown_status")
+        lines |= dict.fromkeys(self.missing(profiles), "unknown_profile")
+        known, self._missing = self._missing, {}
+        for line, code in lines.items():
+            if line not in known:
+                log.warning("dispatcher.unknown_name", code=code, detail=line)
+            self._missing[line] = known.get(line) or Problem(code, line, self._now().epoch)
+        return list(self._missing.values())
 
     def _note_foreign(self, instance_ids: Iterable[str]) -> None:
         known, self._foreign = self._foreign, {}

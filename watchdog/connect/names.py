@@ -38,11 +38,13 @@ class Named:
         where: The variable, and where in it: `WATCHDOG_RULES: rule "night", stages[1].status`.
         name: What stands there; None for the status of type OFFLINE, whatever it is called.
         kind: What it is used for.
+        chosen: Somebody has set it; False for a default, which does not stop the start.
     """
 
     where: str
     name: str | None
     kind: Kind
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
