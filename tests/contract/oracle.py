@@ -13,7 +13,7 @@ from tests.contract.plain_brakes import Brakes
 from watchdog.core import clock as clocks
 from watchdog.core import deadline as rules_of
 from watchdog.core import evidence, quota, undo
-from watchdog.core.brake import SPARE_S, Order, State
+from watchdog.core.brake import HOLDS, SPARE_S, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
 from watchdog.core.holds import evidence as why_held
@@ -28,9 +28,11 @@ from watchdog.core.model import (
     Claim,
     Due,
     Epoch,
+    FollowUp,
     Instant,
     Intent,
     Mark,
+    Next,
     Observed,
     Outcome,
     Reply,
@@ -85,6 +87,8 @@ class DictStore:
             self._count(clocks.uncounted_s(saved, self.facts.clock))
         self.facts.claims.clear()
         self.facts.trips.clear()
+        for row in self.facts.agents.values():
+            row["timer_s"] = None
 
     async def close(self) -> None:
         pass
@@ -111,8 +115,34 @@ class DictStore:
         at = max(rules_of.quiet_at(session["expires_at"], session["ttl"]) for session in still)
         return row["mark"] is not Mark.FREE or self.clock.observed > at
 
+    def timer_s(self, agent: AgentId) -> float:
+        return float(self.facts.agents[agent].get("timer_s") or self.rules.timer_s)
+
     def deadline(self, agent: AgentId) -> float:
-        return self.ends_at(agent) + self.rules.timer_s
+        follow = self.follow_up(agent)
+        if follow is None:
+            return self.ends_at(agent) + self.timer_s(agent)
+        filed = self.facts.agents[agent].get("timer_s")
+        return follow.at if filed is None else max(follow.at, self.ends_at(agent) + filed)
+
+    def follow_up(self, agent: AgentId) -> FollowUp | None:
+        """What is still to be done, now that the agent is settled."""
+        follow: FollowUp | None = self.facts.agents[agent].get("follow_up")
+        return follow if self.settled(agent) else None
+
+    def next_epoch(self, agent: AgentId) -> None:
+        """The agent is back, or counts as if."""
+        row = self.facts.agents[agent]
+        row.update(epoch=row["epoch"] + 1, timer_s=None, follow_up=None)
+
+    def logged_out_since(self, claim: Claim) -> bool:
+        return self.settled(claim.agent) and self.facts.agents[claim.agent]["epoch"] > claim.epoch
+
+    def released(self, agent: AgentId) -> bool:
+        """Whether the brake took the agent's silence for a fault, before it was set or shortly after."""
+        row, change, follow = self.facts.agents[agent], self.facts.changes.get(agent), self.follow_up(agent)
+        tripped = change is not None and change.tripped and change.epoch == row["epoch"]
+        return row["mark"] is Mark.RELEASED or tripped or (follow is not None and follow.released)
 
     def settled(self, agent: AgentId) -> bool:
         row = self.facts.agents[agent]
@@ -125,6 +155,8 @@ class DictStore:
         if now <= self.ends_at(agent) and mark is not Mark.RELEASED:
             return AgentState.LIVE
         if self.settled(agent):
+            if self.follow_up(agent) is not None and now > self.deadline(agent):
+                return AgentState.DUE
             return AgentState.AWAY if self.facts.agents[agent]["last_outcome"] in SET_BY_US else AgentState.GONE
         return AgentState.DUE if now > self.deadline(agent) else AgentState.GRACE
 
@@ -162,8 +194,8 @@ class DictStore:
                     "floor": NEVER,
                 },
             )
-            if now > self.ends_at(beat.agent) or agent.get("mark") is Mark.RELEASED:
-                agent["epoch"] += 1
+            if now > self.ends_at(beat.agent) or agent.get("mark") is Mark.RELEASED or self.settled(beat.agent):
+                self.next_epoch(beat.agent)
             agent["seen"] = seen
             self._heard(agent, now)
             self.facts.brakes.beats[beat.agent.instance_id] += 1
@@ -178,6 +210,7 @@ class DictStore:
                 "expires_at": now + beat.ttl,
                 "ttl": beat.ttl,
                 "closed": False,
+                "stopped": False,
                 "hidden": beat.hidden,
                 "main_driver": beat.main_driver,
             }
@@ -208,7 +241,17 @@ class DictStore:
             return Verdict.FOREIGN
         if row is not None and beat.incarnation < row["incarnation"]:
             return Verdict.STALE
+        if row is not None and row["stopped"] and self.clock.observed - row["stopped_at"] > rules_of.STOPPED_S:
+            row = None  # forgotten
         same = row is not None and beat.incarnation == row["incarnation"]
+        if row is not None and row["stopped"]:
+            if bye:
+                return Verdict.TOMBSTONE
+            if beat.type is not BeatType.HELLO:
+                return Verdict.STOPPED
+            if same and None not in (beat.seq, row["seq"]) and beat.seq <= row["seq"]:
+                return Verdict.STALE
+            return Verdict.NOT_RENEWED if beat.ttl is None else Verdict.OPENED
         if same and row is not None and row["closed"]:
             return Verdict.TOMBSTONE
         if bye:
@@ -233,7 +276,7 @@ class DictStore:
         served = self.rules.instances
         late = [agent for agent in everyone if served is None or agent.instance_id in served]
         free = [
-            Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)))
+            Due(agent, self.facts.agents[agent]["epoch"], Observed(self.deadline(agent)), self.follow_up(agent))
             for agent in late
             if agent not in self.facts.claims
             and self.facts.agents[agent]["not_before"] <= now.running
@@ -272,6 +315,7 @@ class DictStore:
         change = self.facts.changes.get(agent)
         if change is not None and undo.trips(change, Observed(at), window_s):
             self.facts.changes[agent] = replace(change, tripped=True)
+            self._mark_follow_up(agent)
 
     # Claims.
 
@@ -295,6 +339,9 @@ class DictStore:
             lag_s=self.clock.observed - self.deadline(due.agent),
             evidence={"clock_s": self.clock.observed},
             intent=None if left is None else left.intent,
+            ended_at=Observed(self.ends_at(due.agent)),
+            follow_up=self.follow_up(due.agent),
+            released=self.released(due.agent),
         )
         self.facts.claims[due.agent] = claim
         if claim.intent is not None:
@@ -314,9 +361,15 @@ class DictStore:
     async def still_gone(self, claim: Claim) -> Standing:
         if not self._holds(claim) or self.facts.agents[claim.agent]["epoch"] != claim.epoch:
             return Standing.RETURNED
+        follow, brakes = self.follow_up(claim.agent), self.facts.brakes
+        brake = brakes.brakes.get(brakes.group(claim.agent))
+        if follow is not None and follow.next is not Next.LOG_OUT and brake is not None and brake.state in HOLDS:
+            return Standing.HELD
         return Standing.GONE if self.state(claim.agent) is AgentState.DUE else Standing.HELD
 
-    async def settle(self, claim: Claim, action: Action, written: Written | None = None) -> bool:
+    async def settle(
+        self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
+    ) -> bool:
         if not self._holds(claim):
             return False
         row = self.facts.agents[claim.agent]
@@ -326,11 +379,56 @@ class DictStore:
         del self.facts.claims[claim.agent]
         self.facts.intents.pop(claim.agent, None)
         self.facts.actions.append(action)
-        row["settled_epoch"], row["last_outcome"] = claim.epoch, action.outcome
-        if row["epoch"] == claim.epoch and row["mark"] is not Mark.FREE:
+        row["last_outcome"] = action.outcome
+        if row["epoch"] != claim.epoch:
+            return False
+        row.update(settled_epoch=claim.epoch, follow_up=follow_up)
+        if row["mark"] is not Mark.FREE:
             self._heard(row, self.clock.observed)
             row["proven"] = True
-        return bool(row["epoch"] == claim.epoch)
+        self._mark_follow_up(claim.agent)
+        return True
+
+    async def file_again(self, claim: Claim, timer_s: float) -> bool:
+        if not self._holds(claim):
+            return False
+        if self.facts.agents[claim.agent]["epoch"] == claim.epoch:
+            self.facts.agents[claim.agent]["timer_s"] = timer_s
+        return await self.release(claim, 0.0)
+
+    async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
+        if self._restoring(agent):
+            return False
+        now = self.clock.observed
+        known = agent in self.facts.agents
+        row = self.facts.agents.setdefault(
+            agent, {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "seen": instant.epoch, "floor": now}
+        )
+        self._heard(row, now)
+        for each in self.facts.of.get(agent, ()):
+            if not each["closed"]:
+                each.update(closed=True, stopped=True, stopped_at=now, expires_at=min(each["expires_at"], now))
+        if known:
+            row["floor"] = min(row["floor"], now)
+        self.next_epoch(agent)
+        row.update(settled_epoch=row["epoch"], not_before=0.0, follow_up=replace(follow_up, at=now))
+        change = self.facts.changes.get(agent)
+        if change is not None:
+            self.facts.changes[agent] = self._meant(change)
+        return True
+
+    def _meant(self, change: Change) -> Change:
+        """The agent was logged out since: nothing that comes now shows that the change was a mistake."""
+        epoch = self.facts.agents[change.agent]["epoch"]
+        return replace(change, epoch=epoch, sessions=(), tripped=False, ordered_until=None, undo=None)
+
+    def _mark_follow_up(self, agent: AgentId) -> None:
+        """What is still to be done remembers that the brake tripped."""
+        follow, change = self.follow_up(agent), self.facts.changes.get(agent)
+        if follow is None or change is None:
+            return
+        if change.tripped and change.epoch == self.facts.agents[agent]["epoch"]:
+            self.facts.agents[agent]["follow_up"] = replace(follow, released=True)
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
         if await self.still_gone(claim) is Standing.RETURNED:
@@ -340,14 +438,15 @@ class DictStore:
             ttl_s,
             heard=Observed(self.heard(claim.agent)),
             ends_at=Observed(self.ends_at(claim.agent)),
-            timer_s=self.rules.timer_s,
+            timer_s=self.timer_s(claim.agent),
             clock=self.clock.observed,
         )
         if ends_at is None:
             return False
         row = self.facts.agents[claim.agent]
         self._heard(row, self.clock.observed)
-        row.update(epoch=row["epoch"] + 1, floor=ends_at, last_outcome=action.outcome)
+        self.next_epoch(claim.agent)
+        row.update(floor=ends_at, last_outcome=action.outcome)
         del self.facts.claims[claim.agent]
         self.facts.intents.pop(claim.agent, None)
         self.facts.actions.append(action)
@@ -395,7 +494,9 @@ class DictStore:
             sessions=self._open(agent),
             silent_since=None if still == NEVER or byes > still else Observed(self.ends_at(agent)),
         )
-        if self.facts.agents[agent]["epoch"] != claim.epoch:
+        if self.logged_out_since(claim):
+            change = self._meant(change)
+        elif self.facts.agents[agent]["epoch"] != claim.epoch:
             change = undo.crossed(change, self._now(action.at))
         self.facts.changes[agent] = change
         for group, at, window_s in self.facts.trips:
@@ -423,7 +524,8 @@ class DictStore:
         if self.state(change.agent) in (AgentState.AWAY, AgentState.GONE):
             row = self.facts.agents[change.agent]
             self._heard(row, self.clock.observed)
-            row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + lease_s)
+            self.next_epoch(change.agent)
+            row.update(floor=self.clock.observed + lease_s)
             kept = replace(kept, epoch=row["epoch"])
         self.facts.changes[change.agent] = kept
         return Back.HERE
@@ -473,13 +575,18 @@ class DictStore:
         if not self._holds(claim):
             return False
         del self.facts.claims[claim.agent]
-        self.facts.agents[claim.agent]["not_before"] = self.clock.running + delay_s
+        if not self.logged_out_since(claim):
+            self.facts.agents[claim.agent]["not_before"] = self.clock.running + delay_s
         return True
 
     async def unseen(self, action: Action, ttl_s: float | None) -> bool:
         known = self.facts.agents.get(action.agent)
-        if known is not None and self.state(action.agent) not in (AgentState.AWAY, AgentState.GONE):
-            return False
+        if known is not None:
+            follow = self.follow_up(action.agent)
+            if follow is not None and follow.next is Next.LOG_OUT:
+                return False
+            if self.state(action.agent) not in (AgentState.AWAY, AgentState.GONE):
+                return False
         self.facts.actions.append(action)
         if ttl_s is not None:
             row = self.facts.agents.setdefault(
@@ -487,7 +594,8 @@ class DictStore:
                 {"epoch": 0, "settled_epoch": -1, "last_outcome": None, "not_before": 0.0, "seen": None},
             )
             self._heard(row, self.clock.observed)
-            row.update(epoch=row["epoch"] + 1, floor=self.clock.observed + ttl_s)
+            self.next_epoch(action.agent)
+            row.update(floor=self.clock.observed + ttl_s)
         return True
 
     async def record(self, actions: Sequence[Action]) -> None:
@@ -537,7 +645,8 @@ class DictStore:
             return False
         row = self.facts.agents[held.agent]
         self._heard(row, now)
-        row.update(epoch=row["epoch"] + 1, floor=end, last_outcome=action.outcome)
+        self.next_epoch(held.agent)
+        row.update(floor=end, last_outcome=action.outcome)
         self.facts.actions.append(action)
         return True
 
@@ -578,7 +687,7 @@ class DictStore:
         if agent not in self.facts.agents:
             return None
         state, now = self.state(agent), self.clock.observed
-        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE)
+        waiting = state in (AgentState.LIVE, AgentState.GRACE, AgentState.DUE) or self.follow_up(agent) is not None
         return AgentView(
             agent=agent,
             state=state,

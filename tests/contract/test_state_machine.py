@@ -28,8 +28,11 @@ from watchdog.core.model import (
     Claim,
     Due,
     Epoch,
+    FollowUp,
     Instant,
     IntentKind,
+    Next,
+    Observed,
     Outcome,
     Standing,
     Verdict,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 AGENTS = [AgentId("instance", name) for name in ("a", "b", "c")]
+NEVER_HEARD = AgentId("instance", "nobody")
 TTLS = [2.0, 7.0, 20.0]
 
 
@@ -88,6 +92,7 @@ class Stores(RuleBasedStateMachine):
         Weak.fails = False
         self.undos: tuple[Change, ...] = ()
         self.written: set[AgentId] = set()
+        self.stopped: set[bytes] = set()
 
     @initialize()
     def opened(self) -> None:
@@ -134,6 +139,8 @@ class Stores(RuleBasedStateMachine):
         vouched = self.sqlite.plainly_live(beat)
         (plain,) = done(self.plain.apply([beat], self.instant))
         if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
+            assert kind is BeatType.HELLO or beat.session_id not in self.stopped, "stopped, and open without a hello"
+            self.stopped.discard(beat.session_id)
             self.heard[agent] = self.clock
             self.latest[beat.session_id] = self.plain.facts.sessions[beat.session_id]["expires_at"] + HORIZON_S
         try:
@@ -255,7 +262,7 @@ class Stores(RuleBasedStateMachine):
         for agent in theirs.keys() - ours.keys():
             assert self.clock - self.plain.deadline(agent) <= BUCKET_S, "due, and not found"
         for agent, due in ours.items():
-            assert due.epoch == theirs[agent].epoch
+            assert (due.epoch, due.follow_up) == (theirs[agent].epoch, theirs[agent].follow_up)
             assert self.clock > due.deadline
         assert {claim.agent for claim in tick.orphans} == {claim.agent for claim in plain.orphans}
         told = {change.agent: change for change in tick.undos}
@@ -280,7 +287,14 @@ class Stores(RuleBasedStateMachine):
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert (ours.agent, ours.epoch, ours.intent) == (theirs.agent, theirs.epoch, theirs.intent)
-            assert self.clock > self.heard[ours.agent] + TIMER, "claimed before the timer was over"
+            assert (ours.follow_up, ours.ended_at, ours.deadline) == (
+                theirs.follow_up,
+                theirs.ended_at,
+                theirs.deadline,
+            )
+            assert ours.released == theirs.released
+            if ours.follow_up is None or ours.follow_up.next is not Next.LOG_OUT:
+                assert self.clock > self.heard[ours.agent] + TIMER, "claimed before the timer was over"
             self.claims.append((ours, theirs))
 
     @precondition(lambda self: self.claims)
@@ -293,15 +307,20 @@ class Stores(RuleBasedStateMachine):
         assert spared == done(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
         if spared:
             self.claims.remove((ours, theirs))
-            assert self.clock - age_s > self.heard[ours.agent], "activity before the last heartbeat spared"
+            assert self.clock - age_s > self.heard.get(ours.agent, 0.0), "activity before the last heartbeat spared"
             view = done(self.sqlite.agent(ours.agent))
             assert view is not None
             assert view.due_in_s is not None
             assert view.due_in_s <= ttl + TIMER - age_s + 1e-6, "spared for longer than a heartbeat would have"
 
     @precondition(lambda self: self.claims)
-    @rule(which=st.integers(0, 5), what=st.sampled_from(["intend", "gone", "settle", "release"]))
-    def goes_on_with_a_claim(self, which: int, what: str) -> None:
+    @rule(
+        which=st.integers(0, 5),
+        what=st.sampled_from(["intend", "gone", "settle", "settle", "release", "file again"]),
+        later=st.none() | st.sampled_from([0.0, 8.0, 40.0]),
+        next_=st.sampled_from([Next.STAGE, Next.SIGN_OUT]),
+    )
+    def goes_on_with_a_claim(self, which: int, what: str, later: float | None, next_: Next) -> None:
         ours, theirs = self.claims[which % len(self.claims)]
         standing = done(self.sqlite.still_gone(ours))
         assert standing is done(self.plain.still_gone(theirs))
@@ -310,18 +329,43 @@ class Stores(RuleBasedStateMachine):
             assert done(self.sqlite.intend(ours, intent())) == done(self.plain.intend(theirs, intent())) == gone
         elif what == "settle":
             self.claims.remove((ours, theirs))
-            self.settle(ours, theirs, Outcome.CONFIRMED if gone else Outcome.RETURNED)
+            follow = None if later is None else FollowUp(next_, Observed(self.clock + later), "rule", 1, "offline")
+            self.settle(ours, theirs, Outcome.CONFIRMED if gone else Outcome.RETURNED, follow)
+        elif what == "file again" and ours.agent not in self.plain.facts.intents:
+            self.claims.remove((ours, theirs))
+            timer_s = TIMER + (later or 0.0)
+            assert done(self.sqlite.file_again(ours, timer_s)) == done(self.plain.file_again(theirs, timer_s))
         elif what == "release":
             self.claims.remove((ours, theirs))
             assert done(self.sqlite.release(ours, 3.0)) == done(self.plain.release(theirs, 3.0))
 
-    def settle(self, ours: Claim, theirs: Claim, outcome: Outcome) -> None:
+    def settle(self, ours: Claim, theirs: Claim, outcome: Outcome, follow: FollowUp | None = None) -> None:
         self.actions += 1
         self.written.add(ours.agent)
         written = Written(0.0, None if self.actions % 3 else 0.0)
         at = START + self.actions
-        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at), written))
-        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at), written))
+        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at), written, follow))
+        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at), written, follow))
+
+    @rule(agent=st.sampled_from([*AGENTS, NEVER_HEARD]), full=st.booleans())
+    def somebody_logs_out(self, agent: AgentId, *, full: bool) -> None:
+        order = FollowUp(Next.LOG_OUT, Observed(0.0), target="offline", by="boss")
+        known = [row for row in self.plain.facts.of.get(agent, ()) if not row["closed"]]
+        expected = done(self.plain.log_out(agent, order, self.instant))
+        if expected:
+            self.stopped |= {
+                key for key, row in self.plain.facts.sessions.items() if any(row is each for each in known)
+            }
+        Weak.fails = full and expected
+        try:
+            assert done(self.sqlite.log_out(agent, order, self.instant)) == expected
+        except StoreUnavailable:
+            # It is in force all the same.
+            self.failed = True
+        Weak.fails = False
+        if expected:
+            assert not any(row.expires_at > self.clock for row in self.sqlite._table.agents[agent].sessions)
+            assert agent not in {each.agent for each in self.plain.facts.changes.values() if each.undo is not None}
 
     @rule(since=st.sampled_from([0.0, START + 5]), silent=st.booleans())
     def orders(self, since: float, *, silent: bool) -> None:
@@ -362,7 +406,7 @@ class Stores(RuleBasedStateMachine):
     def they_agree_on_every_agent(self) -> None:
         if not hasattr(self, "sqlite"):
             return
-        for agent in AGENTS:
+        for agent in (*AGENTS, NEVER_HEARD):
             ours, theirs = done(self.sqlite.agent(agent)), done(self.plain.agent(agent))
             assert (ours is None) == (theirs is None)
             if ours is not None and theirs is not None:

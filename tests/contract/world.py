@@ -22,6 +22,7 @@ from watchdog.core.model import (
     Claim,
     Due,
     Epoch,
+    FollowUp,
     Instant,
     Intent,
     IntentKind,
@@ -166,3 +167,15 @@ def intent(former: str | None = "available") -> Intent:
 
 def due_of(claim: Claim) -> Due:
     return Due(claim.agent, claim.epoch, claim.deadline)
+
+
+async def settled(world: World, follow_up: FollowUp | None = None, agent: AgentId = ANNA, number: int = 1) -> Claim:
+    """An agent comes, says bye and is set, with something still to be done."""
+    await world.beat(agent, number)
+    await world.bye(agent, number)
+    await world.wait(TIMER + 0.5)
+    claim = await world.claimed(agent)
+    assert await world.store.intend(claim, intent())
+    action = action_of(claim, at=world.instant.epoch)
+    assert await world.store.settle(claim, action, None, follow_up)
+    return claim

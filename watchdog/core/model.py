@@ -93,6 +93,8 @@ class SessionEnd(StrEnum):
 
     BYE = "bye"
     SILENCE = "silence"
+    STOPPED = "stopped"
+    """The agent was logged out on purpose."""
 
 
 class IntentKind(StrEnum):

@@ -187,7 +187,8 @@ class Store(Protocol):
     async def still_gone(self, claim: Claim) -> Standing:
         """Whether the claim holds and its agent is still due, as of all that was applied and ordered.
 
-        Epoch and brake are tested in one step. Changes nothing.
+        What is still to be done with an agent, but for an order to log it out, is HELD while the agent's group is: its
+        silence may be a fault. Epoch and brake are tested in one step. Changes nothing.
         """
 
     async def settle(
@@ -203,17 +204,18 @@ class Store(Protocol):
             claim: The claim.
             action: What became of it.
             written: What was written and took effect, or may have; None when nothing was.
-            follow_up: What is still to be done. The agent is due for it at its time, unless it returns before.
+            follow_up: What is still to be done. The agent is due for it after its time, unless it returns before.
 
         Returns:
-            True when the agent is settled; False when it returned meanwhile (the action is recorded and the claim ended
-            all the same), or when the claim was void (nothing is recorded).
+            True when the agent is settled; False when it returned or was logged out meanwhile (the action is recorded
+            and the claim ended all the same), or when the claim was void (nothing is recorded).
         """
 
     async def file_again(self, claim: Claim, timer_s: float) -> bool:
         """Ends the claim without an outcome: the agent's timer is this one until its next return.
 
-        Nothing is on the disk: after a restart the agent is due by the shortest timer once more.
+        An agent who was due for what is still to be done is due for it after its time and this timer. Nothing is on the
+        disk: after a restart the agent is due by the shortest timer once more.
 
         Args:
             claim: The claim; it has no intent.
@@ -226,9 +228,11 @@ class Store(Protocol):
     async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
         """Somebody wants an agent logged out: all its sessions end, and it is due for `follow_up` at once.
 
-        The sessions are answered `STOPPED` until they say hello, for `STOPPED_S`. A new epoch begins; a claim, a hold
-        and an undo that was not sent yet are over. An agent who is not known is known then. It is in force at once, and
-        synced when this returns; with StoreUnavailable it may be either.
+        The sessions are answered `STOPPED` until they say hello, for `STOPPED_S`. A new epoch begins, which is no
+        return; a claim, a hold, a delay and an undo that was not sent yet are over, and whatever was written before is
+        no mistake. The agent is claimed once the outcome of a claim that was in hand is known. An agent who is not
+        known is known then. It is in force at once, and synced when this returns; with StoreUnavailable it may be
+        either.
 
         Returns:
             True; or False while the agent's former status is being set again: nothing is changed.
@@ -293,7 +297,7 @@ class Store(Protocol):
         its epoch is up by one, and an unknown agent is known. One transaction, synced.
 
         Returns:
-            True; or False when the agent is live, in grace or due: nothing is changed.
+            True; or False when the agent is live, in grace, due or about to be logged out: nothing is changed.
         """
 
     async def record(self, actions: Sequence[Action]) -> None:
@@ -401,5 +405,6 @@ class Store(Protocol):
     async def prune(self, before: Epoch) -> int:
         """Forgets actions, and agents without a lease, that are older than `before`. Returns how many rows.
 
-        Agents who are due stay, but those of instances that are not served.
+        Agents who are due stay, and those with whom something is still to be done, but those of instances that are not
+        served.
         """

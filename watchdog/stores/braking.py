@@ -112,9 +112,9 @@ class Braking:
         """Whether an operator holds the agent's group."""
         return self.brakes.get(_group(agent, self.brakes), CLEAR).state is State.ORDERED
 
-    def holds(self, instance_id: str) -> bool:
-        """Whether silence of the instance's agents is taken for a fault at present."""
-        return any(self.brakes.get(group, CLEAR).state in HOLDS for group in (instance_id, ALL))
+    def holds(self, agent: Agent) -> bool:
+        """Whether silence of the agent's group is taken for a fault at present."""
+        return self.brakes.get(_group(agent, self.brakes), CLEAR).state in HOLDS
 
     def evidence(self, agent: Agent, running: Running) -> dict[str, Any]:
         """Why and for how long the agent is held, as JSON values for an action."""
@@ -175,13 +175,21 @@ class Braking:
             if brake.level is not None and (mass or (brake.state is State.LISTENING and old is State.CLEAR)):
                 self._trips[group] = now, brake.level.window_s
                 agents = [agent for agent in self._table.changed.values() if _group(agent, self.brakes) == group]
-                self._written.trip(agents, now, brake.level.window_s)
+                self._trip(agents, now, brake.level.window_s)
 
     def tripped_lately(self, agent: Agent) -> None:
         """The agent's change has its outcome now, and was perhaps sent before the last trip."""
         trip = self._trips.get(agent.id.instance_id, self._trips.get(ALL))
         if trip is not None:
-            self._written.trip([agent], *trip)
+            self._trip([agent], *trip)
+
+    def _trip(self, agents: Sequence[Agent], at: Observed, window_s: float) -> None:
+        self._written.trip(agents, at, window_s)
+        for agent in agents:
+            # What is still to be done may be so late that nobody remembers the change.
+            if agent.follow_up is not None and agent.tripped:
+                agent.follow_up = replace(agent.follow_up, released=True)
+                self._table.dirty.agents[agent.id] = agent
 
     # Counting.
 

@@ -163,6 +163,17 @@ class Agent:
         """Whether an intent of the present epoch has an outcome."""
         return self.settled_epoch == self.epoch
 
+    def logged_out_since(self, epoch: int) -> bool:
+        """Whether the present epoch is no return after that one: somebody had the agent logged out."""
+        return self.settled and self.epoch > epoch
+
+    def settle(self, epoch: int, outcome: Outcome, follow_up: FollowUp | None) -> None:
+        """The intent of `epoch` has an outcome. That settles neither who has returned since nor who was logged out."""
+        self.settled_epoch = max(self.settled_epoch, epoch)
+        self.last_outcome = outcome
+        if self.epoch == epoch:
+            self.follow_up = follow_up
+
     def lengthened(self, ends_at: Observed) -> Agent:
         """Its row with a lease until then and no session, in the next epoch, as `LeaseTable.lengthen` will leave it."""
         row = copy(self)
@@ -170,6 +181,11 @@ class Agent:
         row.floor = ends_at
         row.mark, row.held_s = Mark.FREE, 0.0
         return row
+
+    @property
+    def tripped(self) -> bool:
+        """The brake tripped shortly after it was set in this epoch."""
+        return self.change is not None and self.change.tripped and self.change.epoch == self.epoch
 
     @property
     def restoring(self) -> bool:

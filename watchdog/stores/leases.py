@@ -25,6 +25,7 @@ from watchdog.core.model import (
     Epoch,
     FollowUp,
     Mark,
+    Next,
     Observed,
     Outcome,
     Reply,
@@ -178,9 +179,11 @@ class LeaseTable:
 
     def _wake(self, agent: Agent, clock: Observed, *, back: bool) -> None:
         """An agent who was quiet or gone is heard."""
-        if agent.mark is Mark.RELEASED and not back:
-            # Its grace had begun before it was given a fresh lease: a claim of that time is void.
+        if not back and (agent.mark is Mark.RELEASED or agent.settled):
+            # Its grace had begun before it was given a fresh lease: a claim of that time is void. Or the clock stands
+            # since it was logged out.
             agent.begin_epoch()
+            self.dirty.agents[agent.id] = agent
         self._heard(agent, clock)
         self._enter(agent, AgentState.LIVE)
         self.presence.place(agent, leased=True, awake=True)
@@ -221,7 +224,7 @@ class LeaseTable:
             self._file_earlier(agent, agent.ends_at if at is None or not agent.awake else at)
 
     def _make_room(self, agent: Agent, clock: Observed) -> None:
-        """Drops one session: one that ended by silence before one that said bye, the one that ends first among them.
+        """Drops one session: one that ended by silence, said bye, or was stopped, in this order, and the first to end.
 
         No deadline is earlier for it. The lease of one that goes on is kept until its end: its page's next beat opens
         it anew, and a bye of another page must not end it before.
@@ -230,7 +233,7 @@ class LeaseTable:
         def goes_on(row: Session) -> bool:
             return clock <= row.expires_at and not row.closed
 
-        session = min(agent.sessions, key=lambda row: (goes_on(row), row.closed, row.expires_at))
+        session = min(agent.sessions, key=lambda row: (goes_on(row), row.closed, row.stopped, row.expires_at))
         agent.sessions.remove(session)
         if goes_on(session):
             agent.spilled = max(agent.spilled, session.expires_at)
@@ -278,9 +281,12 @@ class LeaseTable:
         self._look(agent, clock)
 
     def expected(self, agent_id: AgentId, clock: Observed) -> bool:
-        """Whether the agent is live, in grace or due."""
+        """Whether the agent is live, in grace, due, or about to be logged out."""
         agent = self.agents.get(agent_id)
-        return agent is not None and self.state(agent, clock) not in (AgentState.AWAY, AgentState.GONE)
+        if agent is None:
+            return False
+        ordered = agent.follow_up is not None and agent.follow_up.next is Next.LOG_OUT
+        return ordered or self.state(agent, clock) not in (AgentState.AWAY, AgentState.GONE)
 
     def suppose(self, agent_id: AgentId, ends_at: Observed, clock: Observed) -> None:
         """Gives an agent, known or not, a lease without a session."""
@@ -339,8 +345,9 @@ class LeaseTable:
 
     def _file_settled(self, agent: Agent, clock: Observed) -> None:
         wakes = [Observed(clock + LINGER_S)] if agent.sessions else []
-        if agent.follow_up is not None:
-            wakes.append(agent.follow_up.at)
+        at = self.follow_up_at(agent)
+        if at is not None:
+            wakes.append(at)
         if wakes:
             self._file(agent, min(wakes))
 
@@ -390,13 +397,10 @@ class LeaseTable:
     def settle(
         self, agent: Agent, epoch: int, outcome: Outcome, clock: Observed, follow_up: FollowUp | None = None
     ) -> None:
-        """The intent of `epoch` has an outcome. An agent that has returned since is not settled by it."""
-        agent.settled_epoch = epoch
-        agent.last_outcome = outcome
-        if agent.settled:
-            agent.follow_up = follow_up
+        """See `Agent.settle`."""
+        agent.settle(epoch, outcome, follow_up)
         self.dirty.agents[agent.id] = agent
-        if agent.settled:
+        if agent.epoch == epoch:
             if agent.mark is not Mark.FREE:
                 self._heard(agent, clock)
             self._enter(agent, self.state(agent, clock))
@@ -405,7 +409,8 @@ class LeaseTable:
     def file_again(self, agent: Agent, timer_s: float, clock: Observed) -> None:
         """The agent has this timer for the rest of its silence."""
         agent.timer_s = timer_s
-        if not agent.settled:
+        if agent.mark is not Mark.HELD:
+            # Of whom is held past the deadline is told once; the end of the hold looks at the timer.
             self._look(agent, clock)
 
     def log_out(self, agent_id: AgentId, follow_up: FollowUp, clock: Observed) -> None:
@@ -421,12 +426,15 @@ class LeaseTable:
             self.dirty.sessions[session.session_id] = session
         agent.floor, agent.spilled = min(agent.floor, clock), min(agent.spilled, clock)
         agent.ends_at = _ends_at(agent)
-        if agent.change is not None and agent.change.undo is not None:
-            self.put_change(agent, replace(agent.change, undo=None))
+        if agent.ends_at == NEVER:
+            agent.floor = agent.ends_at = clock  # who was not known is kept
         agent.begin_epoch()
         agent.settled_epoch = agent.epoch
         agent.follow_up = replace(follow_up, at=clock)
+        agent.not_before = Running(0.0)
         self.dirty.agents[agent.id] = agent
+        if agent.change is not None:
+            self.put_change(agent, meant(agent.change, agent.epoch))
         self._look(agent, clock)
 
     # The brake.
@@ -510,7 +518,7 @@ class LeaseTable:
             settled=agent.settled,
             last_outcome=agent.last_outcome,
             mark=agent.mark,
-            follow_up_at=None if agent.follow_up is None else agent.follow_up.at,
+            follow_up_at=self.follow_up_at(agent),
         )
 
     def timer_s(self, agent: Agent) -> float:
@@ -519,9 +527,14 @@ class LeaseTable:
 
     def deadline(self, agent: Agent) -> Observed:
         """When the agent's timer ends, or when it is due for what is still to be done."""
-        if agent.settled and agent.follow_up is not None:
-            return agent.follow_up.at
-        return Observed(agent.ends_at + self.timer_s(agent))
+        at = self.follow_up_at(agent) if agent.settled else None
+        return Observed(agent.ends_at + self.timer_s(agent)) if at is None else at
+
+    def follow_up_at(self, agent: Agent) -> Observed | None:
+        """After this a settled agent is due once more; None for never."""
+        if agent.follow_up is None or agent.timer_s is None:
+            return None if agent.follow_up is None else agent.follow_up.at
+        return max(agent.follow_up.at, Observed(agent.ends_at + agent.timer_s))
 
     def view(self, agent: Agent, clock: Observed) -> AgentView:
         """The agent as the API shows it."""
@@ -553,7 +566,7 @@ class LeaseTable:
             "sessions": [
                 {
                     "session_id": str(UUID(bytes=session.session_id)),
-                    "ended": (SessionEnd.BYE if session.closed else SessionEnd.SILENCE).value,
+                    "ended": _end(session).value,
                     "ended_s_ago": round(clock - session.expires_at, 3),
                     "ttl_s": session.ttl,
                     "last_beat_at": session.seen,
@@ -573,6 +586,17 @@ class LeaseTable:
             agent = self.agents.get(order[position])
             if agent is not None:
                 yield agent
+
+
+def meant(change: Change, epoch: int) -> Change:
+    """The change of an agent who was logged out since, in that epoch: no return, and nothing to undo any more."""
+    return replace(change, epoch=epoch, sessions=(), tripped=False, ordered_until=None, undo=None)
+
+
+def _end(session: Session) -> SessionEnd:
+    if session.stopped:
+        return SessionEnd.STOPPED
+    return SessionEnd.BYE if session.closed else SessionEnd.SILENCE
 
 
 def _kept_s(session: Session) -> float:

@@ -212,14 +212,15 @@ def _agent(row: tuple[Any, ...]) -> Agent:
 
 def _follow_up(row: dict[str, Any]) -> FollowUp:
     return FollowUp(
-        **{
-            **row,
-            "next": Next(row["next"]),
-            "at": Observed(real(row["at"])),
-            "stage": whole(row["stage"]),
-            "rule": text(row["rule"]),
-            "target": text(row["target"]),
-        }
+        next=Next(row["next"]),
+        at=Observed(real(row["at"])),
+        rule=text(row["rule"]),
+        stage=whole(row["stage"]),
+        target=text(row["target"]),
+        reason_code=None if row["reason_code"] is None else text(row["reason_code"]),
+        queue=None if row["queue"] is None else text(row["queue"]),
+        by=None if row["by"] is None else text(row["by"]),
+        released=bool(whole(row["released"])),
     )
 
 
@@ -236,7 +237,8 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
     session.seen = Epoch(real(seen))
     session.closed = whole(closed) != OPEN
     session.stopped = closed == STOPPED
-    session.closed_at = clock
+    # A tombstone is kept for some minutes more. What was stopped is kept for a day, and a daily restart is common.
+    session.closed_at = session.expires_at if session.stopped else clock
     session.hidden = bool(whole(hidden))
     session.main_driver = bool(whole(main_driver))
     return session

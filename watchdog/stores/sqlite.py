@@ -52,7 +52,7 @@ from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.holding import Holding
-from watchdog.stores.leases import LeaseTable
+from watchdog.stores.leases import LeaseTable, meant
 from watchdog.stores.tokens import TokenBuckets
 from watchdog.stores.undoing import Undoing
 
@@ -134,7 +134,13 @@ class SqliteStore:
         since = Running(self._clock.running + uncounted_s - self._rules.return_window_s)
         changed, unreadable = change_rows.recent_changes(connection, since)
         self.unreadable += unreadable
-        self._changes.load(changed, self._now(instant.epoch), uncounted_s)
+        self._changes.load(map(self._as_meant, changed), self._now(instant.epoch), uncounted_s)
+
+    def _as_meant(self, change: Change) -> Change:
+        """The change as it is; or as it has to be when its agent was logged out while it was written."""
+        agent = self._table.agents.get(change.agent)
+        alone = change.back_at is None and agent is not None and agent.logged_out_since(change.epoch)
+        return meant(change, agent.epoch) if agent is not None and alone else change
 
     def _now(self, epoch: Epoch) -> Now:
         return Now(self._clock.observed, self._clock.running, epoch)
@@ -330,7 +336,7 @@ class SqliteStore:
     def _put_off(self, agent: Agent) -> bool:
         """Whether the rest of what is to be done waits until it is known whose fault the silence is."""
         follow = agent.follow_up if agent.settled else None
-        return follow is not None and follow.next is not Next.LOG_OUT and self._braking.holds(agent.id.instance_id)
+        return follow is not None and follow.next is not Next.LOG_OUT and self._braking.holds(agent)
 
     async def settle(
         self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
@@ -344,8 +350,7 @@ class SqliteStore:
             change = self._changes.made(agent, claim, action, intent, written, self._now(action.at))
         missed_s = self._changes.missed_s
         row = copy(agent)
-        row.settled_epoch, row.last_outcome = claim.epoch, action.outcome
-        row.follow_up = follow_up if row.settled else row.follow_up
+        row.settle(claim.epoch, action.outcome, follow_up)
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
@@ -358,21 +363,23 @@ class SqliteStore:
         self._end_claim(agent, claim)
         if change is not None:
             change = undo.later(change, self._changes.missed_s - missed_s)
-            if change.undo is None and agent.epoch != claim.epoch:
+            if agent.logged_out_since(claim.epoch):
+                change = meant(change, agent.epoch)
+            elif change.undo is None and agent.epoch != claim.epoch:
                 change = undo.crossed(change, self._now(action.at))
             self._table.put_change(agent, change)
-            self._braking.tripped_lately(agent)
         self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed, follow_up)
+        if change is not None:
+            self._braking.tripped_lately(agent)
         return agent.epoch == claim.epoch
 
     async def file_again(self, claim: Claim, timer_s: float) -> bool:
         """See `Store.file_again`."""
         agent = self._holder(claim)
-        if agent is None or not await self.release(claim, 0.0):
-            return False
-        if agent.epoch == claim.epoch:
+        if agent is not None and agent.epoch == claim.epoch:
+            # At once: nobody may find it due while it is written.
             self._table.file_again(agent, timer_s, self._clock.observed)
-        return True
+        return await self.release(claim, 0.0)
 
     async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
         """See `Store.log_out`."""
@@ -469,7 +476,8 @@ class SqliteStore:
         if agent is None:
             return False
         agent.claim = None
-        agent.not_before = Running(self._clock.running + delay_s)
+        if not agent.logged_out_since(claim.epoch):
+            agent.not_before = Running(self._clock.running + delay_s)
         intent = agent.intent or claim.intent
         agent.intent = None
         if intent is not None:
@@ -606,6 +614,4 @@ class SqliteStore:
 def _released(agent: Agent) -> bool:
     """Whether the brake has taken the agent's silence for a fault, before it was set or shortly after."""
     follow = agent.follow_up if agent.settled else None
-    change = agent.change
-    tripped = change is not None and change.tripped and change.epoch == agent.epoch
-    return agent.mark is Mark.RELEASED or tripped or (follow is not None and follow.released)
+    return agent.mark is Mark.RELEASED or agent.tripped or (follow is not None and follow.released)
