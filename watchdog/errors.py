@@ -16,6 +16,7 @@
     │   └── ConnectCredentials   no credentials, or expired ones
     ├── RecordingError           a file is no recording, or a damaged one
     ├── DaemonError              a running daemon does not answer, or refuses
+    ├── LogOutFailed             an agent is not logged out: why, and what to do
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
 
@@ -197,6 +198,21 @@ class DaemonError(WatchdogError):
         """Keeps the text for people."""
         super().__init__(text)
         self.usage = usage
+
+
+class LogOutFailed(WatchdogError):
+    """Somebody wanted an agent logged out, and it is not, or not yet; becomes the answer (RFC 9457 problem).
+
+    Raised before anything was changed, or when it is known what became of the order. The text says what to do.
+
+    Attributes:
+        why: A `watchdog.core.logout.Failure`.
+    """
+
+    def __init__(self, why: str, text: str) -> None:
+        """Keeps the word for programs, and the text for people."""
+        super().__init__(text)
+        self.why = why
 
 
 class CallAborted(WatchdogError):

@@ -191,6 +191,7 @@ class World:
     brake: BrakeRules | None = None
     return_window: float = 900.0
     rules: tuple[Rule, ...] = ()
+    reason_codes: Mapping[str, str] = field(default_factory=dict)
     behaviour: Behaviour = field(default_factory=Behaviour)
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
@@ -250,6 +251,7 @@ class World:
                 witness_ttl_s=TTL if self.witness else None,
                 reconcile=self.reconcile,
                 return_window_s=self.return_window,
+                reason_codes=self.reason_codes,
             ),
             now=instant,
             random=lambda: 0.5,

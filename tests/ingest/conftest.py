@@ -77,6 +77,7 @@ class DictStore:
     gate: asyncio.Event | None = None
     ordered: list[tuple[str, bool, float, str]] = field(default_factory=list)
     undone: list[tuple[float, str | None, bool]] = field(default_factory=list)
+    stopped: set[bytes] = field(default_factory=set)
 
     async def open(self, instant: Instant) -> None:
         self.clock = clocks.first(instant)
@@ -111,12 +112,14 @@ class DictStore:
             None if known is None else known.seq,
             closed=known is not None and known.closed,
             same_agent=known is None or known.agent == beat.agent,
+            stopped=beat.session_id in self.stopped,
         )
         if verdict in (Verdict.OPENED, Verdict.RENEWED, Verdict.CLOSED):
             ends = expiry(beat, self.clock.observed)
             closed = beat.type is BeatType.BYE
             known = Session(beat.agent, beat.incarnation, beat.seq, ends, closed, beat)
             self.sessions[beat.session_id] = known
+            self.stopped.discard(beat.session_id)
         left_s = 0.0 if known is None or known.closed else max(0.0, known.expires_at - self.clock.observed)
         return Reply(verdict, left_s > 0, left_s)
 
@@ -268,6 +271,19 @@ class Daemon:
 
 
 @dataclass
+class LogOuts:
+    """Remembers the orders; the next one fails with `error`, if there is one."""
+
+    orders: list[tuple[AgentId, str | None, str | None, str]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def order(self, agent: AgentId, *, queue: str | None, reason_code: str | None, by: str) -> None:
+        self.orders.append((agent, queue, reason_code, by))
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
 class World:
     """The application over a dictionary, with clocks that stand where they are put."""
 
@@ -277,6 +293,7 @@ class World:
     store: DictStore = field(default_factory=DictStore)
     counters: Counted = field(default_factory=Counted)
     daemon: Daemon = field(default_factory=Daemon)
+    logouts: LogOuts = field(default_factory=LogOuts)
     epoch: Epoch = Epoch(1_800_000_000.0)
     observed: float | None = 100.0
     random: float = 0.5
@@ -307,6 +324,7 @@ class World:
             self.daemon,
             self.daemon,
             self.recordings,
+            logouts=self.logouts,
             version="1.2.3",
             instances={INSTANCE},
             now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),

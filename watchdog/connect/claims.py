@@ -232,6 +232,14 @@ class Claims:
         else:
             self._watchers[agent] = watcher
 
+    def logs_out(self, agent: AgentId) -> bool:
+        """Whether an order to log the agent out is in hand, or may be: before a claim is made it is not known."""
+        run = self._running.get(agent)
+        if run is None or run.case is None:
+            return run is not None
+        follow = run.case.claim.follow_up
+        return follow is not None and follow.next is Next.LOG_OUT
+
     async def _in_history(self, action: Action) -> bool:
         """Whether a `settle` that was too late has recorded the action, or the claim was void."""
         page = await self._store.actions(agent=action.agent, limit=5)

@@ -19,6 +19,8 @@ from watchdog.connect.answers import (
     LIST_ROUTING_PROFILE_QUEUES,
     LIST_ROUTING_PROFILES,
     ProfilePage,
+    Queue,
+    QueuePage,
     Status,
     StatusPage,
     StatusType,
@@ -61,7 +63,7 @@ RETRY_S = 30.0
 _IN_TURN = Rank(Level.SOON, Observed(0.0))
 """Listings wait for nobody but each other: instances in turn."""
 
-Page = TypeVar("Page", StatusPage, ProfilePage)
+Page = TypeVar("Page", StatusPage, ProfilePage, QueuePage)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -214,6 +216,22 @@ class Directory:
             )
             for instance_id, entry in self._entries.items()
         }
+
+    async def queues(self, instance_id: str, profile_id: str) -> tuple[Queue, ...]:
+        """The queues of a routing profile, each once, as they are now. Source: ListRoutingProfileQueues.
+
+        Raises:
+            ConnectError: They could not be listed.
+            StoreUnavailable: There was no token to be had.
+        """
+        found: dict[str, Queue] = {}
+
+        async def listed(instance_id: str, cursor: str | None) -> QueuePage:
+            return await self._connect.list_routing_profile_queues(instance_id, profile_id, cursor)
+
+        async for page in self._pages(LIST_ROUTING_PROFILE_QUEUES, listed, instance_id):
+            found.update((queue.id, queue) for queue in page.queues)
+        return tuple(found.values())
 
     def problems(self) -> list[Problem]:
         """Listings that failed the last time, and targets that do not exist."""

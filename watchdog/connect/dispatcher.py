@@ -22,6 +22,8 @@ from watchdog.connect.directory import Directory
 from watchdog.connect.dismissal import Dismissal
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
+from watchdog.connect.log_out import LogOut
+from watchdog.connect.log_out_check import LogOutCheck, LogOutRules
 from watchdog.connect.names import Kind, Listed, Named, names_missing
 from watchdog.connect.plan import Plans
 from watchdog.connect.readback import ReadBack
@@ -63,6 +65,7 @@ class DispatcherConfig:
         return_window_s: Longest time from a change to its undo (RETURN_WINDOW).
         lease_s: Seconds of the lease of an agent who is restored without being heard (SESSION_TTL).
         named: Statuses and profiles that the settings name: they must exist.
+        reason_codes: Statuses of an explicit logout by reason code (REASON_CODES).
     """
 
     owner: str
@@ -75,6 +78,7 @@ class DispatcherConfig:
     return_window_s: float = 900.0
     lease_s: float = 35.0
     named: tuple[Named, ...] = ()
+    reason_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Dispatcher:
@@ -212,6 +216,20 @@ class Dispatcher:
             record=record,
             observer=observer,
         )
+        self.log_out = LogOut(
+            LogOutCheck(
+                LogOutRules(config.reason_codes, config.dry_run),
+                self._circuits,
+                self.directory,
+                self._witness,
+                self._scopes,
+                now=now,
+            ),
+            store,
+            self._claims,
+            now=now,
+            record=record,
+        )
         self._background: set[asyncio.Task[None]] = set()
         self._foreign: dict[str, Problem] = {}
         self._missing: dict[str, Problem] = {}
@@ -273,6 +291,7 @@ class Dispatcher:
         await asyncio.gather(*(self._claims.give_back(claim, delay_s) for claim, delay_s in self._claims.owed()))
         if self._braked.waiting:
             await self._braked.write()
+        await self.log_out.close()
         await self._witness.close()
         await self._tokens.close()
         await self.directory.close()

@@ -58,6 +58,11 @@ FOREIGN = refusal(
     ),
 )
 
+STOPPED = Answer(
+    200, b"", (), detail="The agent was logged out: its page must stop beating. Only a hello opens the session again."
+)
+"""Of a session in a batch, where there is no `state`: taken, and listed all the same."""
+
 NOT_WATCHED = refusal(
     Rejection.INSTANCE,
     MessageError(

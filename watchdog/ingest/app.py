@@ -19,6 +19,7 @@ from watchdog.ingest import openapi, problems
 from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
+from watchdog.ingest.logout import LogOuts, router_of
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.recording import MAX_S, Recordings
 from watchdog.ingest.views import (
@@ -86,6 +87,7 @@ def build(
     metrics: Exposition,
     recordings: Recordings,
     *,
+    logouts: LogOuts,
     version: str,
     instances: Container[str],
     now: Callable[[], Instant],
@@ -99,6 +101,7 @@ def build(
         health: Answers about the daemon.
         metrics: Answers Prometheus.
         recordings: Answers whoever records.
+        logouts: Log agents out.
         version: Of the distribution.
         instances: Ids of the instances that are watched.
         now: The machine's clocks.
@@ -114,6 +117,7 @@ def build(
     problems.install(api)
     api.include_router(_probes(health))
     api.include_router(_operators(store, gate, health, recordings, instances, now))
+    api.include_router(router_of(logouts, gate, instances))
     api.include_router(_scrape(gate, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
 

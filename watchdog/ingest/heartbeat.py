@@ -24,6 +24,7 @@ from watchdog.ingest.answers import (
     NO_BATCH,
     NO_CANARY,
     NOT_WATCHED,
+    STOPPED,
     WRONG_METHOD,
     WRONG_TYPE,
     Answer,
@@ -175,7 +176,8 @@ class FastLane:
             return GONE
         if reply.live:
             return self._live(beat, reply.left_s)
-        body = orjson.dumps({"state": "unknown", "next_ms": self._next_ms(), "boot": self._rules.boot})
+        state = "stop" if reply.verdict is Verdict.STOPPED else "unknown"
+        body = orjson.dumps({"state": state, "next_ms": self._next_ms(), "boot": self._rules.boot})
         return Answer(200, body, JSON_HEADERS)
 
     def _canary(self, body: bytes) -> Answer:
@@ -203,8 +205,10 @@ class FastLane:
         for (index, beat), reply in zip(admitted, replies, strict=True):
             if isinstance(reply, Reply) and reply.verdict is Verdict.FOREIGN:
                 refused.append((index, FOREIGN))
-            else:
-                self._took(beat, parse_batched, items[index])
+                continue
+            self._took(beat, parse_batched, items[index])
+            if isinstance(reply, Reply) and reply.verdict is Verdict.STOPPED:
+                refused.append((index, STOPPED))
         for _, each in refused:
             if each.reason is not None:
                 self._counters.rejected[each.reason] += 1

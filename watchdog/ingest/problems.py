@@ -1,10 +1,11 @@
 """Errors as RFC 9457 problems, in the shape that the fast lane and FastAPI share.
 
-`type` is a stable URN for heartbeats that are refused, so that a client can tell the reasons apart, and `about:blank`
-for everything else. `detail` says what to do.
+`type` is a stable URN for heartbeats that are refused and for logouts that failed, so that a client can tell the
+reasons apart, and `about:blank` for everything else. `detail` says what to do.
 """
 
 import http
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -33,17 +34,21 @@ class Problem:
         title: The same text for every problem of the kind.
         detail: What is wrong with this request and what to do.
         kind: Last part of the URN in `type`; empty for `about:blank`.
+        outcome: Of what was to be done, for those who look at that alone; empty where there is none.
     """
 
     status: int
     title: str
     detail: str
     kind: str = ""
+    outcome: str = ""
 
     def body(self) -> bytes:
         """The problem as JSON."""
         kind = f"urn:watchdog:problem:{self.kind}" if self.kind else "about:blank"
-        return orjson.dumps({"type": kind, "title": self.title, "status": self.status, "detail": self.detail})
+        outcome = {"outcome": self.outcome} if self.outcome else {}
+        told = {"type": kind, "title": self.title, "status": self.status, "detail": self.detail}
+        return orjson.dumps(told | outcome)
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to the status."""
@@ -60,26 +65,31 @@ UNEXPECTED = Problem(500, "Internal Server Error", "This is a fault of the daemo
 
 def install(app: FastAPI) -> None:
     """Makes the app answer every error as a problem."""
-    app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(MessageError, _of_message)
-    app.add_exception_handler(StoreUnavailable, _of_store)
-    app.add_exception_handler(Exception, _of_unexpected)
+    for kind in (HTTPException, RequestValidationError, MessageError, StoreUnavailable, Exception):
+        app.add_exception_handler(kind, _answer)
 
 
-def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as an answer; `headers` over those of its status."""
     return Response(problem.body(), problem.status, {**problem.headers(), **(headers or {})}, MEDIA_TYPE)
 
 
-def _of_http(_: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    title = http.HTTPStatus(error.status_code).phrase
-    detail = error.detail
-    if detail == title:
-        detail = _DETAILS.get(error.status_code, title)
-    return respond(Problem(error.status_code, title, detail), dict(error.headers or {}))
+def of(error: Exception) -> Problem | None:
+    """The problem of an error that its sender can do something about; None for a fault of our own."""
+    match error:
+        case HTTPException():
+            title = http.HTTPStatus(error.status_code).phrase
+            detail = _DETAILS.get(error.status_code, title) if error.detail == title else error.detail
+            return Problem(error.status_code, title, detail)
+        case RequestValidationError():
+            # Where and what, never the value: it may be a secret in the wrong place.
+            faults = "; ".join(f"`{fault['loc'][-1]}`: {fault['msg']}" for fault in error.errors())
+            return Problem(422, http.HTTPStatus(422).phrase, f"{faults}.")
+        case MessageError():
+            return Problem(error.status, error.title, error.detail)
+        case StoreUnavailable():
+            return Problem(503, "Service Unavailable", UNAVAILABLE)
+    return None
 
 
 _DETAILS = {
@@ -88,23 +98,5 @@ _DETAILS = {
 }
 
 
-def _of_validation(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    # Where and what, never the value: it may be a secret in the wrong place.
-    faults = "; ".join(f"`{fault['loc'][-1]}`: {fault['msg']}" for fault in error.errors())
-    return respond(Problem(422, http.HTTPStatus(422).phrase, f"{faults}."))
-
-
-def _of_message(_: Request, error: Exception) -> Response:
-    if not isinstance(error, MessageError):
-        raise error
-    return respond(Problem(error.status, error.title, error.detail))
-
-
-def _of_store(_: Request, __: Exception) -> Response:
-    return respond(Problem(503, "Service Unavailable", UNAVAILABLE))
-
-
-def _of_unexpected(_: Request, __: Exception) -> Response:
-    return respond(UNEXPECTED)
+def _answer(_: Request, error: Exception) -> Response:
+    return respond(of(error) or UNEXPECTED, error.headers if isinstance(error, HTTPException) else None)

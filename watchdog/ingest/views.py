@@ -19,6 +19,10 @@ MAX_ORDER_S = 86_400
 """Longest order of an operator: a day. Whoever wants more says so again."""
 
 
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Text without control characters."""
+
+
 class ProblemOut(BaseModel):
     """An error. Source: RFC 9457."""
 
@@ -28,10 +32,16 @@ class ProblemOut(BaseModel):
     detail: str
 
 
+class FailOut(ProblemOut):
+    """An error of an order to log out."""
+
+    outcome: Literal["Fail"]
+
+
 class HeartbeatOut(BaseModel):
     """The answer to a hello or beat. `ttl_ms` and `ticket` come with `live` only."""
 
-    state: Literal["live", "unknown"]
+    state: Literal["live", "unknown", "stop"]
     next_ms: int
     ttl_ms: int | None = None
     ticket: str | None = None
@@ -111,7 +121,7 @@ class BrakeIn(BaseModel):
     state: Literal["hold", "released"]
     for_s: float = Field(ge=0, le=MAX_ORDER_S, allow_inf_nan=False)
     instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
-    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    reason: str = Field(default="", max_length=500, pattern=_LINE)
 
 
 class RestoreIn(BaseModel):
@@ -131,6 +141,15 @@ class RestoreOut(BaseModel):
     queued: int
     left: int
     other: int
+
+
+class LogOutIn(BaseModel):
+    """Somebody's order to log an agent out. What is empty or missing was not given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    queue: str | None = Field(default=None, max_length=500, pattern=_LINE)
+    reason_code: str | None = Field(default=None, max_length=200, pattern=_LINE)
 
 
 class ActionOut(BaseModel):
