@@ -81,7 +81,7 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore"):
+    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore", "logout"):
         assert f" {command} " in done.stdout
 
 
@@ -107,6 +107,13 @@ def daemon():
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             asked.append((self.path, self.headers["authorization"], body))
+            if self.path.endswith("/logout"):
+                status = {"": 204, "9": 422}.get(body["reason_code"], 409)
+                self.send_response(status)
+                self.end_headers()
+                if status != 204:
+                    self.wfile.write(json.dumps({"outcome": "Fail", "detail": "A contact goes on."}).encode())
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(
@@ -241,6 +248,33 @@ def test_restore_asks_a_running_daemon(daemon):
     assert (path, token, plain) == ("/v1/restore", "Bearer admin", {"since": "2026-01-31T12:00:00Z", "silent": False})
     assert (silent["silent"], silent["instance_id"]) == (True, "i-1")
     assert began - 1 <= float(silent["since"]) + 900 <= time.time() + 1
+
+
+def test_logout_asks_a_running_daemon_and_tells_what_became_of_it(daemon):
+    url, asked = daemon
+    admin = {"WATCHDOG_ADMIN_TOKENS": "admin"}
+    done = watchdog("logout", "i-1/u-1", "--queue", "q-1", "--url", url, environ=admin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("i-1/u-1 is logged out")
+    arn = "arn:aws:connect:us-east-1:123456789012:instance/i-1/agent/u-2"
+    done = watchdog("logout", arn, "--json", "--url", url, environ=admin)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {})
+    done = watchdog("logout", "i-1/u-1", "--reason-code", "7", "--url", url, environ=admin)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "(409): A contact goes on." in done.stderr
+    assert watchdog("logout", "i-1/u-1", "--reason-code", "9", "--url", url, environ=admin).returncode == 2
+    assert asked[:2] == [
+        ("/v1/agents/i-1/u-1/logout", "Bearer admin", {"queue": "q-1", "reason_code": ""}),
+        ("/v1/agents/i-1/u-2/logout", "Bearer admin", {"queue": "", "reason_code": ""}),
+    ]
+
+
+@pytest.mark.parametrize("agent", ["u-1", "", "i-1/", "arn:aws:connect:us-east-1:1:instance/i", "i/u/logout?x"])
+def test_logout_of_what_is_no_agent_is_bad_usage(daemon, agent):
+    url, asked = daemon
+    done = watchdog("logout", agent, "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})
+    assert (done.returncode, done.stdout, asked) == (2, "", [])
+    assert "INSTANCE-ID/USER-ID" in done.stderr
 
 
 def test_restore_does_not_guess_since_when():

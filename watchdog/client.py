@@ -15,7 +15,14 @@ TIMEOUT_S = 10.0
 """The daemon answers within its flush, which is 1 s late at most before it says so."""
 
 
-def ask(method: str, url: str, path: str, token: str | None, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  # JSON
+def ask(
+    method: str,
+    url: str,
+    path: str,
+    token: str | None,
+    body: dict[str, Any] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:  # noqa: ANN401  # JSON
     """Asks the daemon.
 
     Args:
@@ -24,16 +31,17 @@ def ask(method: str, url: str, path: str, token: str | None, body: dict[str, Any
         path: Of its API.
         token: An admin token; None for a daemon that takes none.
         body: Sent as JSON.
+        timeout_s: Longest time without an answer.
 
     Returns:
-        The answer's JSON.
+        The answer's JSON; an empty object for an answer without a body.
 
     Raises:
         DaemonError: There was no answer, or a refusal.
     """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        answer = httpx.request(method, url.rstrip("/") + path, json=body, headers=headers, timeout=TIMEOUT_S)
+        answer = httpx.request(method, url.rstrip("/") + path, json=body, headers=headers, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error).rstrip(".")
         raise DaemonError(f"No daemon answers at {url}: {reason}. Name another address with --url.") from None

@@ -12,6 +12,9 @@ import typer
 ORDERS = {"hold": "hold", "release": "released"}
 """By the command's name, what the brake is to do."""
 
+LOG_OUT_S = 60.0
+"""Longer than the daemon takes to tell what became of a logout."""
+
 commands = typer.Typer()
 
 _OfInstance = Annotated[str | None, typer.Option("--instance", help="Only agents of this instance.")]
@@ -70,6 +73,40 @@ def restore(
         f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
     )
     typer.echo("watchdog looks at each of them first; /v1/actions tells what became of it.")
+
+
+@commands.command("logout")
+def log_out(
+    agent: Annotated[str, typer.Argument(help="The agent: INSTANCE-ID/USER-ID, or its ARN.")],
+    queue: Annotated[
+        str, typer.Option("--queue", help="Id or ARN of a queue: only if it is the only one of the agent's profile.")
+    ] = "",
+    reason_code: Annotated[
+        str, typer.Option("--reason-code", help="A code of WATCHDOG_REASON_CODES; tells which status is set.")
+    ] = "",
+    url: _Url = None,
+    token_file: _TokenFile = None,
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Log an agent out: set its status, and end all of its Connect sessions. Not while a contact goes on."""
+    from watchdog.client import ask
+    from watchdog.errors import MessageError
+    from watchdog.ingest.queries import read_agent
+    from watchdog.settings import admin_token, daemon_url
+
+    try:
+        named = read_agent(agent)
+    except MessageError:
+        named = None
+    if named is None:
+        raise typer.BadParameter("takes INSTANCE-ID/USER-ID, or an agent's ARN", param_hint="AGENT")
+    body = {"queue": queue, "reason_code": reason_code}
+    path = f"/v1/agents/{named.instance_id}/{named.user_id}/logout"
+    found = ask("POST", daemon_url() if url is None else url, path, admin_token(token_file), body, LOG_OUT_S)
+    if as_json:
+        _print(found)
+        return
+    typer.echo(f"{named} is logged out: every Connect session of the user was ended.")
 
 
 @commands.command()
