@@ -15,6 +15,7 @@ from watchdog import __version__, settings
 from watchdog.connect.directory import CODES
 from watchdog.connect.guard import RESULTS
 from watchdog.core.clock import Cause
+from watchdog.core.logout import Failure
 from watchdog.core.model import AgentState, Outcome
 from watchdog.environment import variable
 from watchdog.ingest.answers import Rejection
@@ -122,6 +123,7 @@ async def test_every_endpoint_and_no_other_is_in_the_page():
         health=None,
         metrics=None,
         recordings=None,
+        logouts=None,
         version=__version__,
         instances=(),
         now=None,
@@ -135,7 +137,9 @@ async def test_every_endpoint_and_no_other_is_in_the_page():
 
 def test_every_reason_state_and_outcome_is_in_the_page():
     named = {first for first, _ in table("docs/http.md")}
-    assert {f"urn:watchdog:problem:{reason}" for reason in Rejection} <= named
+    assert {f"urn:watchdog:problem:{reason}" for reason in (*Rejection, *Failure)} == {
+        each for each in named if each.startswith("urn:")
+    }
     assert set(AgentState) <= named
     assert set(Outcome) <= named
 
