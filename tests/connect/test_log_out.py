@@ -108,6 +108,21 @@ async def test_a_contact_that_is_over_is_cleared_and_does_not_stand_in_the_way(w
     assert (w.shown(anna), ended(w, anna), w.model.user(*anna).contacts) == ("Offline", 1, ())
 
 
+async def test_a_ghost_in_hand_is_logged_out_all_the_same(w):
+    (anna,) = w.centre()
+    await w.start()
+    await w.leave(anna)
+    w.fault(FaultKind.DELAY, delay_s=4.0)
+    await w.until(lambda: w.puts() or anna in w.dispatcher._claims)
+    await order(w, anna)
+    assert (w.shown(anna), ended(w, anna)) == ("Offline", 1)
+    assert w.outcomes()[-1] == "confirmed"
+    await asyncio.sleep(60)
+    assert await verdict(w, anna, BeatType.HELLO, 2) is Verdict.OPENED
+    await asyncio.sleep(20)
+    assert w.shown(anna) == "Offline", "the logout was undone as if it had crossed with a return"
+
+
 # Queues.
 
 
