@@ -431,6 +431,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         brake=BrakeRules(settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold),
         instances=frozenset(instance.instance_id for instance in settings.instances),
         return_window_s=settings.return_window,
+        greets=any(rule.initial is not None for rule in settings.rules_in_force),
     )
 
 

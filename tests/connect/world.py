@@ -30,7 +30,7 @@ from watchdog.connect.api import Instance
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import ClockRules
-from watchdog.core.model import AgentId, Beat, BeatType, Boot, Epoch, Instant
+from watchdog.core.model import AgentId, Beat, BeatType, Boot, Epoch, Instant, Reply
 from watchdog.core.policy import Rule, first_timer_s, plain
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import CallAborted, StoreUnavailable
@@ -230,6 +230,7 @@ class World:
             self.brake,
             frozenset(self.scopes),
             return_window_s=self.return_window,
+            greets=any(rule.initial is not None for rule in self.policy),
         )
         self.store = wrap(SqliteStore(self.folder / "watchdog.db", rules, SwitchDisk))
         await self.store.open(instant())
@@ -290,14 +291,20 @@ class World:
 
     async def beat(
         self, *agents: AgentId, kind: BeatType = BeatType.BEAT, number: int = 1, gap_ms: float | None = None
-    ) -> None:
+    ) -> list[Reply]:
         self.seq += 1
         ttl = 0.0 if kind is BeatType.BYE else TTL
         made = [
             Beat(a, uuid5(NAMESPACE_URL, f"{a}#{number}").bytes, kind, self.seq, None, ttl, gap_ms=gap_ms)
             for a in agents
         ]
-        await self.store.apply(made, instant())
+        return await self.store.apply(made, instant())
+
+    async def load(self, *agents: AgentId, number: int = 2, login: bool = True, seq: int = 0) -> list[Reply]:
+        """A new page is opened, says hello, or its next beats where `seq` is not 0."""
+        kind = BeatType.BEAT if seq else BeatType.HELLO
+        made = [Beat(a, uuid5(NAMESPACE_URL, f"{a}#{number}").bytes, kind, 0, seq, TTL, arrived=login) for a in agents]
+        return await self.store.apply(made, instant())
 
     async def leave(self, *agents: AgentId) -> None:
         """Their last session says bye."""

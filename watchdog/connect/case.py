@@ -37,6 +37,7 @@ class Trail:
         sent_at: When the last write was sent that Connect accepted, or may have.
         accepted_at: When Connect last accepted one.
         unanswered_at: When the last one was sent that had no answer.
+        intended: The last status that was to be set.
         before: What the witness saw before the first write.
         activity: Activity that counts as a heartbeat.
         decided: What the policy rested on: the rule, the stage and the routing profile.
@@ -56,6 +57,7 @@ class Trail:
     sent_at: Boot | None = None
     accepted_at: Boot | None = None
     unanswered_at: Boot | None = None
+    intended: Intent | None = None
     before: dict[str, Any] | None = None
     activity: dict[str, Any] | None = None
     decided: dict[str, Any] | None = None
@@ -141,6 +143,11 @@ class Case:
             return None
         sent = any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes)
         return intent if sent or not self.trail.whole else None
+
+    def former(self, target: str) -> str | None:
+        """Id of the status that a write of the target, in this or an earlier claim, has replaced; None for unknown."""
+        intent = self.trail.intended or self.claim.intent
+        return intent.former if intent is not None and intent.target == target else None
 
     def written(self, now: Instant) -> Written | None:
         """What was written for this epoch and took effect, or may have; None for nothing."""

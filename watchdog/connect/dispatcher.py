@@ -20,6 +20,7 @@ from watchdog.connect.circuit import Circuits, Problem
 from watchdog.connect.claims import Claims
 from watchdog.connect.directory import Directory
 from watchdog.connect.dismissal import Dismissal
+from watchdog.connect.greeting import Greeting
 from watchdog.connect.guard import Guard, Observer
 from watchdog.connect.held import HeldWitness
 from watchdog.connect.log_out import LogOut
@@ -134,6 +135,7 @@ class Dispatcher:
             self._circuits,
             self.directory,
             self._witness,
+            Greeting(config.rules, self.directory, self._witness, now),
             self._scopes,
             flush=flush,
             listening=self._listening,

@@ -165,4 +165,5 @@ class Restorer:
         former = None
         if case.former_id is not None and instance_id in self._scopes:
             former = self._directory.status(instance_id, case.former_id)
-        return former.name if former is not None else case.former_id or ""
+        wanted = (case.greeting or {}).get("initial_state") or ""
+        return former.name if former is not None else case.former_id or wanted

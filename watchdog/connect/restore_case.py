@@ -12,6 +12,9 @@ from watchdog.core import undo
 from watchdog.core.model import Action, Boot, Instant, IntentKind, Observed
 from watchdog.core.undo import LATE_S, Change, Why
 
+LATER_S = dict.fromkeys(Why, 0.0) | {Why.RETURN: 1e12, Why.ORDER: float("inf")}
+"""By how much the place in the queues is behind that of a mistake of the same time."""
+
 
 @dataclass(slots=True, eq=False)
 class RestoreCase:
@@ -22,7 +25,8 @@ class RestoreCase:
         why: Why it is undone.
         rank: The place in the queues.
         began_at: When it was taken in hand.
-        former_id: The status to restore.
+        former_id: The status to restore; for a return None until it is decided.
+        greeting: For a return what decided it: rule, profile and initial state; None before.
         late_until: A restore without an answer may take effect until then.
         looked_at: When the last look was asked for.
         elsewhere: A look showed that the target was not in force.
@@ -45,6 +49,7 @@ class RestoreCase:
     rank: Rank
     began_at: Boot
     former_id: str | None
+    greeting: dict[str, Any] | None = None
     late_until: Boot | None = None
     looked_at: Boot | None = None
     elsewhere: bool = False
@@ -78,7 +83,12 @@ class RestoreCase:
             target=target,
             outcome=settle.outcome,
             reason=settle.reason,
-            evidence={**undo.evidence(change), "looks": self.looks, "writes": self.writes},
+            evidence={
+                **undo.evidence(change),
+                **(self.greeting or {}),
+                "looks": self.looks,
+                "writes": self.writes,
+            },
             calls=self.calls,
             latency_s=round(now.boot - self.began_at, 3),
         )
@@ -87,9 +97,10 @@ class RestoreCase:
 def taken(change: Change, now: Instant) -> RestoreCase:
     """Takes a change in hand; a write that another process has begun may take effect for a while yet."""
     why = Why.ORDER if change.undo is None else change.undo.why
-    # Whoever we have just wronged comes before whoever an operator has thought of.
-    place = Observed(float("inf")) if why is Why.ORDER else change.settled
-    case = RestoreCase(change, why, Rank(Level.UNDO, place), now.boot, change.former)
+    # Whoever we have just wronged comes before whoever returns, and last comes whom an operator has thought of.
+    place = Observed(change.settled + LATER_S[why])
+    former_id = None if why is Why.RETURN else change.former
+    case = RestoreCase(change, why, Rank(Level.UNDO, place), now.boot, former_id)
     sent_at = None if change.undo is None else change.undo.sent_at
     if sent_at is not None:
         ago_s = min(LATE_S, max(0.0, now.epoch - sent_at))

@@ -1,6 +1,7 @@
 """What is done to restore an agent's status: look, write, read back, until there is an outcome.
 
-What was a mistake, and what a look means for its undo, is decided in `core/undo.py`; who is in hand is the business of
+A return is carried out in the same way, with the status that a rule gives in place of the former one. What was a
+mistake, and what a look means for its undo, is decided in `core/undo.py`; who is in hand is the business of
 `restore.py`.
 """
 
@@ -16,6 +17,7 @@ from watchdog.connect.api import Connect
 from watchdog.connect.case import shown
 from watchdog.connect.circuit import Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
+from watchdog.connect.greeting import Greeting
 from watchdog.connect.readback import READ_BACK_S
 from watchdog.connect.restore_case import RestoreCase
 from watchdog.connect.tokens import Tokens
@@ -39,6 +41,9 @@ ABREAST = 4
 
 OWN_S = 5.0
 """Most by which a status may have begun earlier or later than a restore that set it: a call, and whole seconds."""
+
+PATIENT = frozenset({Why.ORDER, Why.RETURN})
+"""Restores that are no mistakes of ours."""
 
 MOST_OWN = 20_000
 """Most agents of whom it is remembered what was restored; the oldest are forgotten first."""
@@ -71,6 +76,7 @@ class RestoreStatus:
         circuits: Circuits,
         directory: Directory,
         witness: Witness,
+        greeting: Greeting,
         scopes: Mapping[str, str],
         *,
         flush: Callable[[], Awaitable[None]],
@@ -88,6 +94,7 @@ class RestoreStatus:
             circuits: Nothing is written through an open one.
             directory: Knows the statuses.
             witness: Reads.
+            greeting: Knows the status of who returns.
             scopes: Scope of the quota, by instance id.
             flush: Applies all heartbeats that this process has accepted; raises StoreUnavailable if it cannot.
             listening: Whether heartbeats have been heard up to now.
@@ -101,13 +108,14 @@ class RestoreStatus:
         self._circuits = circuits
         self._directory = directory
         self._witness = witness
+        self._greeting = greeting
         self._scopes = scopes
         self._flush = flush
         self._listening = listening
         self._running = running
         self._now = now
         self._own: dict[AgentId, tuple[str, Boot]] = {}
-        self._doors: dict[tuple[Line, bool], asyncio.Semaphore] = {}
+        self._doors: dict[tuple[Line, Why | None], asyncio.Semaphore] = {}
 
     async def carry_out(self, case: RestoreCase) -> Settle | None:
         """Goes on until there is an outcome; None when there is nothing to be undone any more."""
@@ -139,6 +147,7 @@ class RestoreStatus:
                 await self._wait_out(case)
                 if case.confirmed:
                     return Settle(Outcome.CONFIRMED, f"Connect shows {former.name} again.")
+                case.keep = case.keep or decision.in_force
                 return Settle(decision.outcome, decision.reason)
             await self._wait_for_next_look(case)
 
@@ -167,6 +176,10 @@ class RestoreStatus:
         target = self._directory.target(instance_id)
         if isinstance(target, Unresolved) and not target.loaded:
             raise ConnectUnavailable(target.reason, maybe_applied=False)
+        if case.why is Why.RETURN and case.greeting is None:
+            ended = await self._greet(case)
+            if ended is not None:
+                return ended
         if case.former_id is None:
             return Settle(Outcome.SKIPPED_STATE, "Connect did not show the agent before: nothing is known to restore.")
         status = self._directory.status(instance_id, case.former_id)
@@ -177,8 +190,22 @@ class RestoreStatus:
         if status is None:
             return Settle(Outcome.SKIPPED_STATE, "The status before is not there any more.")
         if status.type is StatusType.OFFLINE or status.id == case.change.target:
+            if case.why is Why.RETURN:
+                case.keep = True
+                return Settle(Outcome.SKIPPED_STATE, f"The status on return is {status.name}: there is nothing to set.")
             return Settle(Outcome.SKIPPED_STATE, f"The status before was {status.name}: there is nothing to restore.")
         return status
+
+    async def _greet(self, case: RestoreCase) -> Settle | None:
+        """Which status whoever returns gets; an outcome where none is to be set."""
+        await self._flush()
+        back = await self._store.still_back(case.change)
+        if back is Back.BUSY:
+            raise CallAborted("A claim of the agent has no outcome yet.")
+        if back is not Back.HERE and not case.restored:
+            case.keep = True
+            return Settle(Outcome.SKIPPED_STATE, "The agent has left again.")
+        return await self._greeting.decide(case)
 
     async def _gone(self, case: RestoreCase, former: Status) -> Settle:
         """The agent has left again: nothing is written any more. What was written is waited for."""
@@ -259,8 +286,9 @@ class RestoreStatus:
             return Decision(Step.LEAVE, Outcome.DRY_RUN, f"{former.name} would have been set again; DRY_RUN is on.")
         agent = case.change.agent
         line = Line(agent.instance_id, PUT_USER_STATUS, former.id)
-        # A mistake does not wait behind an order.
-        async with self._doors.setdefault((line, case.why is Why.ORDER), asyncio.Semaphore(ABREAST)):
+        # A mistake does not wait behind an order or a return.
+        door = line, case.why if case.why in PATIENT else None
+        async with self._doors.setdefault(door, asyncio.Semaphore(ABREAST)):
             # Before the token, which is not spent on a refusal, and after having waited for it.
             self._circuits.check(line)
             await self._tokens.take(PUT_USER_STATUS, self._scopes[agent.instance_id], agent.instance_id, case.rank)

@@ -137,13 +137,14 @@ class Writer:
         """
         rank = case.rank._replace(level=Level.LAST) if last else case.rank
         intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch, rule)
+        case.trail.intended = intent
         line = Line(case.claim.agent.instance_id, PUT_USER_STATUS, target.id)
         return await self._send(case, line, rank, intent, partial(self._put, case, target))
 
     async def sign_out(self, case: Case, target: Status, rule: str) -> Standing:
         """Ends the user's Connect sessions, once. Returns and raises as `write`."""
         agent = case.claim.agent
-        intent = Intent(IntentKind.SIGN_OUT, target.id, None, self._now().epoch, rule)
+        intent = Intent(IntentKind.SIGN_OUT, target.id, case.former(target.id), self._now().epoch, rule)
         line = Line(agent.instance_id, DELETE_ALL_ENTITY_SESSIONS)
         call = partial(self._connect.delete_all_entity_sessions, agent.instance_id, agent.user_id)
         return await self._send(case, line, case.rank, intent, partial(self._counted, case, call))

@@ -206,12 +206,18 @@ def stage_of(rules: Sequence[Rule], name: str, index: int) -> Stage | None:
     return rule.stages[index] if rule is not None and 0 <= index < len(rule.stages) else None
 
 
-def initial_of(rules: Sequence[Rule], profile: str | None) -> str | None:
-    """The status for a returning agent, as in `Rule.initial`, by the first rule whose profile filter matches.
+def rule_on_return(rules: Sequence[Rule], profile: str | None) -> Rule | None:
+    """The rule of a returning agent: the first whose profile filter matches; None: none does.
 
     State filters are not asked: on return the status is the one that the watchdog has set.
     """
-    return next((rule.initial for rule in rules if _profile_fits(rule, profile)), None)
+    return next((rule for rule in rules if _profile_fits(rule, profile)), None)
+
+
+def initial_of(rules: Sequence[Rule], profile: str | None) -> str | None:
+    """The status for a returning agent, as in `Rule.initial`, by `rule_on_return`."""
+    rule = rule_on_return(rules, profile)
+    return None if rule is None else rule.initial
 
 
 def never_applies(earlier: Sequence[Rule], rule: Rule) -> bool:

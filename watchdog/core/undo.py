@@ -1,7 +1,8 @@
-"""The undo of our own mistakes: which change was one, and whether there is still something to undo.
+"""The undo of our own mistakes, and the status on return: which change asks for it, and whether it is still in force.
 
 A `Change` is what the store remembers of the last status that was written for an agent. `heard` looks at each beat of
-an agent who has one and says whether it shows a mistake; `decide` looks at what Connect shows and says what to do.
+an agent who has one and says whether it shows a mistake, or else a return; `decide` looks at what Connect shows and
+says what to do.
 Values in, values out: who is asked when is the business of the store and of `connect/restore.py`.
 """
 
@@ -39,6 +40,8 @@ class Why(StrEnum):
     """The brake found shortly afterwards that the silence was a fault."""
     ORDER = "order"
     """An operator wants it."""
+    RETURN = "return"
+    """No mistake: the agent is back with a new page, and may get an initial status."""
 
 
 class Left(NamedTuple):
@@ -121,6 +124,9 @@ class Change:
         ordered_until: An operator wants it undone if the agent is heard by this running time.
         back_at: When the agent was heard first since, by the wall clock of `written_at`; None for not yet.
         undo: It is to be undone.
+        status: Name of the target, for people.
+        profile: Name of the agent's routing profile when it was decided; None when it was not known.
+        greeted: A new page has been seen since: what is to be done for a return was done, or left.
     """
 
     agent: AgentId
@@ -140,6 +146,9 @@ class Change:
     ordered_until: Running | None = None
     back_at: Epoch | None = None
     undo: Undo | None = None
+    status: str = ""
+    profile: str | None = None
+    greeted: bool = False
 
     @property
     def restoring(self) -> bool:
@@ -223,6 +232,8 @@ def changed(
     now: Now,
     sessions: tuple[Left, ...],
     silent_since: Observed | None,
+    status: str = "",
+    profile: str | None = None,
 ) -> Change:
     """The record of a change that has an outcome now."""
     unanswered = written.unanswered_s_ago
@@ -240,7 +251,38 @@ def changed(
         running=Running(now.running - written.s_ago),
         sessions=sessions,
         silent_since=silent_since,
+        status=status,
+        profile=profile,
     )
+
+
+def follows(earlier: Change | None, later: Change) -> Change:
+    """A change, if it replaced the status of an earlier one in the same silence: it goes back to before the first.
+
+    Args:
+        earlier: The agent's change until now; None for none.
+        later: The new one.
+    """
+    if earlier is None or earlier.epoch != later.epoch or earlier.target != later.former:
+        return later
+    return replace(
+        later,
+        former=earlier.former,
+        sessions=earlier.sessions,
+        silent_since=earlier.silent_since,
+        tripped=earlier.tripped,
+        profile=later.profile or earlier.profile,
+    )
+
+
+def overtaken(change: Change, epoch: int) -> Change:
+    """The change of an agent whom somebody wants logged out: what was a mistake before is none any more.
+
+    Args:
+        change: The last one.
+        epoch: The agent's, which begins with the order. The status that is set next may replace that of the change.
+    """
+    return replace(change, epoch=epoch, undo=None, sessions=(), silent_since=None, tripped=False, ordered_until=None)
 
 
 def crossed(change: Change, now: Now) -> Change:
@@ -262,7 +304,7 @@ def trips(change: Change, tripped_at: Observed, window_s: float) -> bool:
     return 0 <= tripped_at - change.silent_since <= window_s
 
 
-def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
+def heard(change: Change, beat: Beat, now: Now, window_s: float, *, loaded: bool = False) -> Change:
     """The change after a beat that renewed a lease of its agent; the same object when it says nothing about it.
 
     Args:
@@ -270,15 +312,18 @@ def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
         beat: The beat; its `gap_ms` is the longest time for which its page's timer did not run, if it says so.
         now: When.
         window_s: RETURN_WINDOW.
+        loaded: Its page was opened after the change, and whoever returns may get a status.
     """
     left = next((each for each in change.sessions if each.session_id == beat.session_id), None)
     if left is not None and not left.precedes(beat):
         return change
     first = change.back_at is None
     ordered = change.ordered_until is not None and now.running <= change.ordered_until
-    if change.undo is not None:
+    returns = loaded and beat.arrived and left is None and not change.greeted and change.outcome in SET_BY_US
+    greeting = change.undo is not None and change.undo.why is Why.RETURN and not change.restoring
+    if change.undo is not None and not (greeting and left):
         return replace(change, back_at=_at(change, now)) if first else change
-    if not (left or first or ordered):
+    if not (left or first or ordered or returns):
         return change
     # A page says once how long its timer stood; its next beats know nothing of it.
     sessions = tuple(each for each in change.sessions if each is not left)
@@ -289,10 +334,19 @@ def heard(change: Change, beat: Beat, now: Now, window_s: float) -> Change:
         why = Why.ORDER
     if why is None and timely and first:
         why = _suspect(change, now)
+    if why is None and timely and returns:
+        why = Why.RETURN
     if why is None:
         return after
     silence_s = None if left is None else now.clock - left.heard
     return replace(after, ordered_until=None, undo=Undo(why, now.epoch, beat.gap_ms, silence_s))
+
+
+def outweighed(change: Change, kept: Change) -> bool:
+    """Whether a return is no longer what is to be done: the store knows of a mistake or an order since."""
+    if change.undo is None or kept.undo is None:
+        return False
+    return change.undo.why is Why.RETURN and kept.undo.why is not Why.RETURN
 
 
 def left(change: Change, session_id: bytes) -> Change:
@@ -336,11 +390,12 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step; with `LEAVE`, the outcome and its reason."""
+    """A step; with `LEAVE`, the outcome, its reason, and whether the change is in force all the same."""
 
     step: Step
     outcome: Outcome = Outcome.SKIPPED_STATE
     reason: str = ""
+    in_force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,14 +465,16 @@ def decide(change: Change, look: Look, names: Names, *, elsewhere: bool, restore
         return Decision(Step.LATER) if look.open else other
     undo = change.undo
     if undo is not None and undo.why is Why.NEXT and (shown is None or shown.next_status != names.target):
-        return Decision(Step.LEAVE, reason=f"{names.target} was applied at the end of the contact.")
+        text = f"{names.target} was applied at the end of the contact."
+        return Decision(Step.LEAVE, reason=text, in_force=True)
     if undo is not None and undo.why is Why.UNANSWERED and change.outcome in SET_BY_US and not elsewhere:
         # It was read back before the return, so that was no mistake; only an effect after the return is one.
         back_s_ago = look.back_s_ago or 0.0
         if shown is None or shown.since is None or look.answered_at - shown.since >= back_s_ago:
             if look.open:
                 return Decision(Step.LATER)
-            return Decision(Step.LEAVE, reason="The agent was set before the return, and by no mistake that is known.")
+            text = "The agent was set before the return, and by no mistake that is known."
+            return Decision(Step.LEAVE, reason=text, in_force=True)
     return Decision(Step.RESTORE)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from watchdog.core.messages import MAX_BATCH, MAX_BODY, Heartbeat, LeaseRules, parse_batched, parse_heartbeat, to_beat
-from watchdog.core.model import Beat, BeatType, Epoch, Reply, Verdict
+from watchdog.core.model import Beat, BeatType, Epoch, Notice, Reply, Verdict
 from watchdog.errors import MessageError, StoreUnavailable
 from watchdog.ingest import canary
 from watchdog.ingest.answers import (
@@ -36,6 +36,7 @@ from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.refusals import Refusals
+from watchdog.ingest.views import notice_out
 from watchdog.ingest.wire import (
     JSON_HEADERS,
     Head,
@@ -175,10 +176,10 @@ class FastLane:
         if beat.type is BeatType.BYE:
             return GONE
         if reply.live:
-            return self._live(beat, reply.left_s)
+            return self._live(beat, reply.left_s, reply.notice)
         state = "stop" if reply.verdict is Verdict.STOPPED else "unknown"
-        body = orjson.dumps({"state": state, "next_ms": self._next_ms(), "boot": self._rules.boot})
-        return Answer(200, body, JSON_HEADERS)
+        told = {"state": state, "next_ms": self._next_ms(), "boot": self._rules.boot, **_told(reply.notice)}
+        return Answer(200, orjson.dumps(told), JSON_HEADERS)
 
     def _canary(self, body: bytes) -> Answer:
         """Our own call from outside. It asks of the way here alone, so it is answered when flushes are late, too."""
@@ -254,7 +255,7 @@ class FastLane:
             # Read a second time, so that a beat carries nothing that only recordings need.
             self._recordings.heartbeat(beat, parse(raw).gap_ms)
 
-    def _live(self, beat: Beat, left_s: float) -> Answer:
+    def _live(self, beat: Beat, left_s: float, notice: Notice | None = None) -> Answer:
         ticket = self._gate.tickets.issue(beat.agent, beat.session_id, beat.incarnation, self._epoch())
         body = {
             "state": "live",
@@ -262,6 +263,7 @@ class FastLane:
             "ttl_ms": int(left_s * 1000),
             "ticket": ticket,
             "boot": self._rules.boot,
+            **_told(notice),
         }
         return Answer(200, orjson.dumps(body), JSON_HEADERS)
 
@@ -272,6 +274,10 @@ class FastLane:
         after = RETRY_AFTER_S if self._random() < 0.5 else 2 * RETRY_AFTER_S  # noqa: PLR2004 - half of them
         error = MessageError(503, "Service Unavailable", UNAVAILABLE)
         return refusal(reason, error, (b"retry-after", b"%d" % after))
+
+
+def _told(notice: Notice | None) -> dict[str, object]:
+    return {} if notice is None else {"notice": notice_out(notice).model_dump()}
 
 
 def _check_request(method: str, head: Head) -> Answer | None:

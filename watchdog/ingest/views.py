@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from watchdog.core.brake import State
 from watchdog.core.holds import BrakeView
-from watchdog.core.model import Action, AgentState, AgentView, Epoch, IntentKind, Outcome, SessionView
+from watchdog.core.model import Action, AgentState, AgentView, Epoch, IntentKind, Notice, Outcome, SessionView
 from watchdog.stores.base import ActionPage, AgentPage
 
 MAX_ORDER_S = 86_400
@@ -38,14 +38,27 @@ class FailOut(ProblemOut):
     outcome: Literal["Fail"]
 
 
+class NoticeOut(BaseModel):
+    """A status that the watchdog has set for the agent, by name; `restored` is the one that it has set again since.
+
+    `set_at` is RFC 3339, `why` a sentence for the agent.
+    """
+
+    status: str
+    set_at: str
+    why: str
+    restored: str | None
+
+
 class HeartbeatOut(BaseModel):
-    """The answer to a hello or beat. `ttl_ms` and `ticket` come with `live` only."""
+    """The answer to a hello or beat. `ttl_ms` and `ticket` come with `live` only, `notice` after a return."""
 
     state: Literal["live", "unknown", "stop"]
     next_ms: int
     ttl_ms: int | None = None
     ticket: str | None = None
     boot: str
+    notice: NoticeOut | None = None
 
 
 class RejectedOut(BaseModel):
@@ -172,6 +185,11 @@ class ActionsOut(BaseModel):
 
     actions: list[ActionOut]
     cursor: str | None
+
+
+def notice_out(notice: Notice) -> NoticeOut:
+    """A notice as a page is told it."""
+    return NoticeOut(status=notice.status, set_at=rfc3339(notice.set_at), why=notice.why, restored=notice.restored)
 
 
 def agent_out(view: AgentView) -> AgentOut:

@@ -10,9 +10,9 @@ import orjson
 
 from watchdog.core.model import AgentId, Epoch, Observed, Outcome, Running
 from watchdog.core.undo import Change, Left, Undo, Why
-from watchdog.stores.columns import UNREADABLE, Unreadable, real
+from watchdog.stores.columns import UNREADABLE, Unreadable, real, text
 
-PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"
 DROP_CHANGES = "DELETE FROM changes WHERE written_at < ? AND undo IS NULL"
 
@@ -38,6 +38,9 @@ def change_row(change: Change) -> tuple[Any, ...]:
         change.ordered_until,
         change.back_at,
         None if undo is None else orjson.dumps(undo).decode(),
+        change.status,
+        change.profile,
+        change.greeted,
     )
 
 
@@ -50,8 +53,12 @@ def changes(
 
 
 def recent_changes(connection: sqlite3.Connection, since: Running) -> tuple[list[Change], list[Unreadable]]:
-    """Changes that were written since then, and those that are to be undone or may be ordered to; and bad rows."""
-    sql = "SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL"
+    """Changes that were written since then, and others that matter still; and bad rows.
+
+    Those that are to be undone, or may be ordered to, and those of agents with whom something is still to be done.
+    """
+    follows = "(instance_id, user_id) IN (SELECT instance_id, user_id FROM agents WHERE follow_up IS NOT NULL)"
+    sql = f"SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL OR {follows}"  # noqa: S608 - text of ours only
     return _changes(connection.execute(sql, (since,)))
 
 
@@ -68,7 +75,7 @@ def _changes(cursor: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unre
 
 def _change(row: tuple[Any, ...]) -> Change:
     instance_id, user_id, token, epoch, action_id, target, former, outcome, written_at, unanswered_at, *rest = row
-    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo = rest
+    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo, status, profile, greeted = rest
     return Change(
         agent=AgentId(instance_id, user_id),
         token=token,
@@ -87,6 +94,9 @@ def _change(row: tuple[Any, ...]) -> Change:
         ordered_until=ordered_until,
         back_at=back_at,
         undo=None if undo is None else _undo(orjson.loads(undo)),
+        status=text(status),
+        profile=None if profile is None else text(profile),
+        greeted=bool(greeted),
     )
 
 

@@ -38,7 +38,8 @@ class Changes:
         """The change of a claim that is being settled; None when it only repeated the one before."""
         if intent.former is None and agent.change is not None and agent.change.target == intent.target:
             return None
-        return rules.changed(
+        profile = action.evidence.get("profile")
+        change = rules.changed(
             agent.id,
             token=claim.token,
             epoch=claim.epoch,
@@ -49,7 +50,10 @@ class Changes:
             now=now,
             sessions=_left(agent),
             silent_since=None if quiet_at(agent) is None else agent.ends_at,
+            status=action.target,
+            profile=profile if isinstance(profile, str) else None,
         )
+        return rules.follows(agent.change, change)
 
     def load(self, found: Iterable[Change], now: Now, missed_s: float) -> None:
         """Goes on with what an earlier process had written, after so many seconds without one."""
@@ -82,7 +86,11 @@ class Changes:
 
     def _matters(self, change: Change, now: Now) -> bool:
         ordered = change.ordered_until is not None and now.running <= change.ordered_until
-        return change.undo is not None or ordered or rules.age_s(change, now.running) <= self._window_s
+        if change.undo is not None or ordered or rules.age_s(change, now.running) <= self._window_s:
+            return True
+        # What follows in the same silence goes back to before this one.
+        agent = self._table.agents.get(change.agent)
+        return agent is not None and agent.settled and agent.follow_up is not None
 
     def trip(self, agents: Iterable[Agent], at: Observed, window_s: float) -> None:
         """The brake has tripped for these agents, because so many fell silent within so many seconds."""
@@ -107,18 +115,21 @@ class Changes:
         kept = None if agent is None else agent.change
         if agent is None or kept is None or kept.token != change.token or kept.undo is None:
             return Back.VOID
+        if rules.outweighed(change, kept):
+            return Back.VOID
         if busy or agent.claim is not None:
             return Back.BUSY
         if kept.undo.silent:
             waiting = (AgentState.GRACE, AgentState.DUE, AgentState.HELD)
             return Back.GONE if self._table.state(agent, clock) in waiting else Back.HERE
-        return Back.HERE if _here(agent, clock) else Back.GONE
+        return Back.HERE if here(agent, clock) else Back.GONE
 
     def kept(self, change: Change, agent: Agent, clock: Observed) -> Change:
         """A change that was not undone. If its agent has left again, the next return may show a mistake anew."""
-        if _here(agent, clock):
-            return replace(change, undo=None)
-        return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent))
+        if here(agent, clock):
+            greeted = change.greeted or (change.undo is not None and change.undo.why is Why.RETURN)
+            return replace(change, undo=None, greeted=greeted)
+        return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent), greeted=False)
 
     def order(
         self, found: Sequence[Change], now: Now, *, silent: bool, busy: Container[AgentId]
@@ -131,14 +142,14 @@ class Changes:
             change = rules.aged(row, now) if agent is None or agent.change is None else agent.change
             if agent is None or change.former is None:
                 other += 1
-            elif change.undo is not None and (change.undo.silent or not silent):
+            elif change.undo is not None and change.undo.why is not Why.RETURN and (change.undo.silent or not silent):
                 queued += 1
-            elif agent.claim is None and agent.id not in busy and (silent or _here(agent, now.clock)):
+            elif agent.claim is None and agent.id not in busy and (silent or here(agent, now.clock)):
                 queued += 1
                 sent_at = None if change.undo is None else change.undo.sent_at
                 undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
                 back_at = change.back_at
-                if back_at is None and _here(agent, now.clock):
+                if back_at is None and here(agent, now.clock):
                     back_at = Epoch(change.written_at + rules.age_s(change, now.running))
                 after = replace(change, undo=undo, ordered_until=None, back_at=back_at)
                 planned.append(Plan(agent, agent.change, after))
@@ -193,5 +204,6 @@ def _left(agent: Agent) -> tuple[Left, ...]:
     )
 
 
-def _here(agent: Agent, clock: Observed) -> bool:
+def here(agent: Agent, clock: Observed) -> bool:
+    """Whether the agent has a session with a lease."""
     return any(not row.closed and clock <= row.expires_at for row in agent.sessions)

@@ -69,6 +69,11 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE agents ADD COLUMN follow_up TEXT;
     ALTER TABLE claims ADD COLUMN rule TEXT NOT NULL DEFAULT '';
+    ALTER TABLE agents ADD COLUMN notice TEXT;
+    ALTER TABLE sessions ADD COLUMN loaded INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE changes ADD COLUMN status TEXT NOT NULL DEFAULT '';
+    ALTER TABLE changes ADD COLUMN profile TEXT;
+    ALTER TABLE changes ADD COLUMN greeted INTEGER NOT NULL DEFAULT 0;
     """,
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""

@@ -6,10 +6,11 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from watchdog.core import notices
 from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Observed, Running
 
 if TYPE_CHECKING:
-    from watchdog.core.model import Claim, FollowUp, Intent, Outcome
+    from watchdog.core.model import Claim, FollowUp, Intent, Notice, Outcome
     from watchdog.core.undo import Change
 
 NEVER = Observed(float("-inf"))
@@ -97,6 +98,8 @@ class Agent:
         change: The last status that was written for it, as long as a beat may show that it was a mistake.
         timer_s: Its timer in this epoch, where a rule asks for a longer one than the shortest; else None.
         follow_up: What is still to be done with it in this epoch, now that it is settled; else None.
+        notice: Of the last status that was written for it; None when there was none.
+        told_until: Its pages are told that until this running time; `notices.ON_RETURN` before its next beat.
     """
 
     __slots__ = (
@@ -116,6 +119,7 @@ class Agent:
         "leased",
         "mark",
         "not_before",
+        "notice",
         "pace",
         "phase",
         "seen",
@@ -123,6 +127,7 @@ class Agent:
         "settled_epoch",
         "spilled",
         "timer_s",
+        "told_until",
         "ttl",
     )
 
@@ -151,6 +156,8 @@ class Agent:
         self.change: Change | None = None
         self.timer_s: float | None = None
         self.follow_up: FollowUp | None = None
+        self.notice: Notice | None = None
+        self.told_until = notices.NEVER
 
     def begin_epoch(self) -> None:
         """The agent is back, or counts as if: whatever belonged to its silence is over."""

@@ -16,12 +16,13 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from watchdog.core import deadline, evidence, undo
+from watchdog.core import deadline, evidence, notices, undo
 from watchdog.core.model import (
     AgentId,
     AgentState,
     AgentView,
     Beat,
+    BeatType,
     Epoch,
     FollowUp,
     Mark,
@@ -63,7 +64,12 @@ class LeaseTable:
     """All sessions and agents, and when to look at them again."""
 
     def __init__(
-        self, timer_s: float, window_s: float = 900.0, serves: Callable[[AgentId], bool] = lambda _: True
+        self,
+        timer_s: float,
+        window_s: float = 900.0,
+        serves: Callable[[AgentId], bool] = lambda _: True,
+        *,
+        greets: bool = False,
     ) -> None:
         self.agents: dict[AgentId, Agent] = {}
         self.sessions: dict[bytes, Session] = {}
@@ -82,6 +88,7 @@ class LeaseTable:
         self.running = Running(0.0)
         self.paused_s = 0.0
         self._window_s = window_s
+        self._greets = greets
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
         self._next_bucket = 0
@@ -109,12 +116,16 @@ class LeaseTable:
             self._close(session, beat, clock, seen)
         elif verdict is Verdict.CLOSED:
             self._left(beat)
-        if session is None or session.closed or verdict is Verdict.FOREIGN:
+        if session is None or verdict is Verdict.FOREIGN:
             return Reply(verdict, live=False, left_s=0.0)
+        notice = session.agent.notice if self.running < session.agent.told_until else None
+        if session.closed:
+            return Reply(verdict, live=False, left_s=0.0, notice=notice)
         left = max(0.0, session.expires_at - clock)
-        return Reply(verdict, live=clock <= session.expires_at, left_s=left)
+        return Reply(verdict, live=clock <= session.expires_at, left_s=left, notice=notice)
 
     def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch, *, opened: bool) -> Session:
+        loaded = session is None and beat.type is BeatType.HELLO and beat.incarnation == 0
         if session is None:
             agent = self.agents.get(beat.agent) or self._new_agent(beat.agent)
             if len(agent.sessions) >= MAX_SESSIONS:
@@ -130,6 +141,7 @@ class LeaseTable:
             self.dirty.agents[agent.id] = agent
         if opened:
             session.closed = session.stopped = False
+            session.loaded = loaded
             session.incarnation = beat.incarnation
             session.seq = None
         if beat.seq is not None:
@@ -147,12 +159,22 @@ class LeaseTable:
             self._wake(agent, clock, back=back)
         elif lowered:
             self._file_earlier(agent, quiet_at(agent) or agent.ends_at)
+        if agent.told_until == notices.ON_RETURN:
+            agent.told_until = notices.until(self.running)
+            self.dirty.agents[agent.id] = agent
         if agent.change is not None:
-            now = Now(clock, self.running, seen, self.paused_s)
-            change = undo.heard(agent.change, beat, now, self._window_s)
-            if change is not agent.change:
-                self.put_change(agent, change)
+            self._shows(agent, agent.change, session, beat, Now(clock, self.running, seen, self.paused_s))
         return session
+
+    def _shows(self, agent: Agent, change: Change, session: Session, beat: Beat, now: Now) -> None:
+        """What a beat shows about the agent's last change."""
+        if session.loaded and any(left.session_id == session.session_id for left in change.sessions):
+            # The page was there before the change.
+            session.loaded = False
+            self.dirty.sessions[session.session_id] = session
+        after = undo.heard(change, beat, now, self._window_s, loaded=session.loaded and self._greets)
+        if after is not change:
+            self.put_change(agent, after)
 
     def _left(self, beat: Beat) -> None:
         """A bye of a session that is not known any more. It leaves no tombstone, and undoes nothing either."""
@@ -429,12 +451,12 @@ class LeaseTable:
         if agent.ends_at == NEVER:
             agent.floor = agent.ends_at = clock  # who was not known is kept
         agent.begin_epoch()
+        if agent.change is not None:
+            self.put_change(agent, undo.overtaken(agent.change, agent.epoch))
         agent.settled_epoch = agent.epoch
         agent.follow_up = replace(follow_up, at=clock)
         agent.not_before = Running(0.0)
         self.dirty.agents[agent.id] = agent
-        if agent.change is not None:
-            self.put_change(agent, meant(agent.change, agent.epoch))
         self._look(agent, clock)
 
     # The brake.
@@ -586,11 +608,6 @@ class LeaseTable:
             agent = self.agents.get(order[position])
             if agent is not None:
                 yield agent
-
-
-def meant(change: Change, epoch: int) -> Change:
-    """The change of an agent who was logged out since, in that epoch: no return, and nothing to undo any more."""
-    return replace(change, epoch=epoch, sessions=(), tripped=False, ordered_until=None, undo=None)
 
 
 def _end(session: Session) -> SessionEnd:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from watchdog.core import notices
 from watchdog.core.brake import Brake, Level, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import (
@@ -20,6 +21,7 @@ from watchdog.core.model import (
     IntentKind,
     Mark,
     Next,
+    Notice,
     Observed,
     Outcome,
     Running,
@@ -40,8 +42,8 @@ MAX_ASIDE = 1000
 """Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
 
 PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
-PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
 DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
 PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -140,7 +142,14 @@ def agent_row(agent: Agent) -> tuple[Any, ...]:
         agent.held_at,
         agent.held_s,
         None if agent.follow_up is None else orjson.dumps(agent.follow_up).decode(),
+        None if agent.notice is None else _notice_text(agent.notice, agent.told_until),
     )
+
+
+def _notice_text(notice: Notice, told_until: Running) -> str:
+    # JSON has no infinity.
+    until = None if told_until == notices.ON_RETURN else told_until
+    return orjson.dumps({"notice": notice, "told_until": until}).decode()
 
 
 def _session_row(session: Session) -> tuple[Any, ...]:
@@ -155,6 +164,7 @@ def _session_row(session: Session) -> tuple[Any, ...]:
         STOPPED if session.stopped else BYE if session.closed else OPEN,
         session.hidden,
         session.main_driver,
+        session.loaded,
     )
 
 
@@ -196,7 +206,7 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
 
 
 def _agent(row: tuple[Any, ...]) -> Agent:
-    instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s, follow_up = row
+    instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s, follow_up, told = row
     agent = Agent(AgentId(text(instance_id), text(user_id)))
     agent.epoch = whole(epoch)
     agent.settled_epoch = whole(settled_epoch)
@@ -207,7 +217,21 @@ def _agent(row: tuple[Any, ...]) -> Agent:
     agent.held_at = Running(real(held_at))
     agent.held_s = real(held_s)
     agent.follow_up = None if follow_up is None else _follow_up(orjson.loads(follow_up))
+    if told is not None:
+        agent.notice, agent.told_until = _notice(orjson.loads(told))
     return agent
+
+
+def _notice(row: dict[str, Any]) -> tuple[Notice, Running]:
+    until = row["told_until"]
+    notice = row["notice"]
+    restored = notice["restored"]
+    return Notice(
+        status=text(notice["status"]),
+        set_at=Epoch(real(notice["set_at"])),
+        why=text(notice["why"]),
+        restored=None if restored is None else text(restored),
+    ), notices.ON_RETURN if until is None else Running(real(until))
 
 
 def _follow_up(row: dict[str, Any]) -> FollowUp:
@@ -225,7 +249,7 @@ def _follow_up(row: dict[str, Any]) -> FollowUp:
 
 
 def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
-    session_id, _, _, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver = row
+    session_id, _, _, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver, loaded = row
     if not isinstance(session_id, bytes):
         raise TypeError(session_id)
     session = Session(owner, session_id)
@@ -241,6 +265,7 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
     session.closed_at = session.expires_at if session.stopped else clock
     session.hidden = bool(whole(hidden))
     session.main_driver = bool(whole(main_driver))
+    session.loaded = bool(whole(loaded))
     return session
 
 

@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from watchdog.core import clock as clocks
-from watchdog.core import undo
+from watchdog.core import notices, undo
 from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
 from watchdog.core.model import (
+    SET_BY_US,
     Action,
     AgentId,
     AgentState,
@@ -52,7 +53,7 @@ from watchdog.stores.disk import Batch, Disk, ThreadedDisk
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.file import PRUNE_CHUNK, TableFile
 from watchdog.stores.holding import Holding
-from watchdog.stores.leases import LeaseTable, meant
+from watchdog.stores.leases import LeaseTable
 from watchdog.stores.tokens import TokenBuckets
 from watchdog.stores.undoing import Undoing
 
@@ -71,7 +72,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
         self._rules = rules
-        self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves)
+        self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves, greets=rules.greets)
         self._changes = Changes(self._table, rules.return_window_s)
         self._braking = Braking(self._table, rules.brake, self._changes)
         self._file = TableFile(path, self._table, disk, self._brakes_row)
@@ -140,7 +141,7 @@ class SqliteStore:
         """The change as it is; or as it has to be when its agent was logged out while it was written."""
         agent = self._table.agents.get(change.agent)
         alone = change.back_at is None and agent is not None and agent.logged_out_since(change.epoch)
-        return meant(change, agent.epoch) if agent is not None and alone else change
+        return undo.overtaken(change, agent.epoch) if agent is not None and alone else change
 
     def _now(self, epoch: Epoch) -> Now:
         return Now(self._clock.observed, self._clock.running, epoch)
@@ -167,6 +168,8 @@ class SqliteStore:
             # The beat is flushed after its answer: it must find the lease still running then.
             or session.expires_at - self._clock.observed <= clocks.MAX_STEP_S
             or session.agent.id != beat.agent
+            # Its reply tells something.
+            or session.agent.told_until > self._clock.running
         ):
             return None
         return beat.ttl
@@ -345,12 +348,15 @@ class SqliteStore:
         agent = self._holder(claim)
         if agent is None:
             return False
-        intent, change = agent.intent or claim.intent, None
+        intent, change, notice = agent.intent or claim.intent, None, None
         if written is not None and intent is not None:
             change = self._changes.made(agent, claim, action, intent, written, self._now(action.at))
         missed_s = self._changes.missed_s
         row = copy(agent)
         row.settle(claim.epoch, action.outcome, follow_up)
+        if change is not None:
+            notice = notices.of(change, ordered=_is_order(claim))
+            row.notice, row.told_until = notice, self._told_until(row, action.outcome)
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
         batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
@@ -364,14 +370,22 @@ class SqliteStore:
         if change is not None:
             change = undo.later(change, self._changes.missed_s - missed_s)
             if agent.logged_out_since(claim.epoch):
-                change = meant(change, agent.epoch)
+                change = undo.overtaken(change, agent.epoch)
             elif change.undo is None and agent.epoch != claim.epoch:
                 change = undo.crossed(change, self._now(action.at))
             self._table.put_change(agent, change)
         self._table.settle(agent, claim.epoch, action.outcome, self._clock.observed, follow_up)
         if change is not None:
             self._braking.tripped_lately(agent)
+        if notice is not None:
+            agent.notice, agent.told_until = notice, self._told_until(agent, action.outcome)
         return agent.epoch == claim.epoch
+
+    def _told_until(self, agent: Agent, outcome: Outcome) -> Running:
+        """Until when the pages of an agent who was set are told so."""
+        if outcome not in SET_BY_US:
+            return notices.NEVER
+        return notices.ON_RETURN if agent.settled else notices.until(self._clock.running)
 
     async def file_again(self, claim: Claim, timer_s: float) -> bool:
         """See `Store.file_again`."""
@@ -609,6 +623,10 @@ class SqliteStore:
         # Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
         done = agent.id not in self._left and agent.settled and agent.follow_up is None
         return done and not agent.sessions
+
+
+def _is_order(claim: Claim) -> bool:
+    return claim.follow_up is not None and claim.follow_up.next is Next.LOG_OUT
 
 
 def _released(agent: Agent) -> bool:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
+from watchdog.core import notices
 from watchdog.core.clock import Clock
-from watchdog.core.model import Action, AgentId, Claim, Epoch, Observed
+from watchdog.core.model import Action, AgentId, Claim, Epoch, Observed, Outcome
 from watchdog.core.undo import Back, Change, Now, Ordered
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
-from watchdog.stores.changes import Changes, sent
+from watchdog.stores.changes import Changes, here, sent
 from watchdog.stores.disk import Batch
+from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
 
 
@@ -101,12 +104,28 @@ class Undoing:
         else:
             kept = self._changes.kept(agent.change, agent, self._clock().observed)
             batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(kept)])
+        told = action.outcome is Outcome.CONFIRMED and agent.notice is not None
+        if told:
+            row = copy(agent)
+            self._tell(row, action.target)
+            batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
         await self._write(batch)
+        if told:
+            self._tell(agent, action.target)
+            self._table.dirty.agents[agent.id] = agent
         if self.still_back(change) is Back.VOID:
             return True
         kept = self._changes.kept(agent.change, agent, self._clock().observed)
         self._table.put_change(agent, None if forget else kept)
         return True
+
+    def _tell(self, agent: Agent, restored: str) -> None:
+        """The agent's pages are told that a status was set again: from now on, or when it is back."""
+        if agent.notice is None:
+            return
+        agent.notice = replace(agent.notice, restored=restored)
+        clock = self._clock()
+        agent.told_until = notices.until(clock.running) if here(agent, clock.observed) else notices.ON_RETURN
 
     async def restore(self, found: Sequence[Change], epoch: Epoch, *, silent: bool) -> Ordered:
         """See `Store.restore`.
