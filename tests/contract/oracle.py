@@ -12,7 +12,7 @@ from uuid import UUID
 from tests.contract.plain_brakes import Brakes
 from watchdog.core import clock as clocks
 from watchdog.core import deadline as rules_of
-from watchdog.core import evidence, quota, undo
+from watchdog.core import evidence, notices, quota, undo
 from watchdog.core.brake import HOLDS, SPARE_S, Order, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeView, Held
@@ -170,6 +170,8 @@ class DictStore:
             return None
         if beat.seq is not None and row["seq"] is not None and beat.seq <= row["seq"]:
             return None
+        if self.facts.agents[beat.agent].get("told_until", NEVER) > self.clock.running:
+            return None
         return beat.ttl if row["expires_at"] - self.clock.observed > clocks.MAX_STEP_S else None
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
@@ -200,6 +202,10 @@ class DictStore:
             self._heard(agent, now)
             self.facts.brakes.beats[beat.agent.instance_id] += 1
             known = row["seq"] if row is not None and verdict is Verdict.RENEWED else None
+            if agent.get("told_until") == notices.ON_RETURN:
+                agent["told_until"] = moment.running + notices.NOTICE_S
+            new = row is None and beat.type is BeatType.HELLO and beat.incarnation == 0
+            loaded = new if row is None or verdict is Verdict.OPENED else row["loaded"]
             if row is None:
                 row = self.facts.sessions[beat.session_id] = {}
                 self.facts.of.setdefault(beat.agent, []).append(row)
@@ -213,10 +219,14 @@ class DictStore:
                 "stopped": False,
                 "hidden": beat.hidden,
                 "main_driver": beat.main_driver,
+                "loaded": loaded,
             }
             change = self.facts.changes.get(beat.agent)
             if change is not None:
-                self.facts.changes[beat.agent] = undo.heard(change, beat, moment, self.rules.return_window_s)
+                row["loaded"] = loaded = loaded and beat.session_id not in {left.session_id for left in change.sessions}
+                self.facts.changes[beat.agent] = undo.heard(
+                    change, beat, moment, self.rules.return_window_s, loaded=loaded and self.rules.greets
+                )
         elif verdict is Verdict.CLOSED and row is not None:
             row.update(closed=True, incarnation=beat.incarnation, expires_at=min(row["expires_at"], now))
             known = self.facts.agents[beat.agent]
@@ -225,9 +235,13 @@ class DictStore:
                 known["floor"] = min(known["floor"], now)
             if not self.quiet(beat.agent):
                 self._heard(known, now)
-        if row is None or row["closed"] or verdict is Verdict.FOREIGN:
+        if row is None or verdict is Verdict.FOREIGN:
             return Reply(verdict, live=False, left_s=0.0)
-        return Reply(verdict, live=now <= row["expires_at"], left_s=max(0.0, row["expires_at"] - now))
+        told = self.facts.agents[beat.agent]
+        notice = told["notice"] if moment.running < told.get("told_until", NEVER) else None
+        if row["closed"]:
+            return Reply(verdict, live=False, left_s=0.0, notice=notice)
+        return Reply(verdict, live=now <= row["expires_at"], left_s=max(0.0, row["expires_at"] - now), notice=notice)
 
     def _heard(self, agent: dict[str, Any], now: Observed) -> None:
         if agent.get("mark", Mark.FREE) is not Mark.FREE:
@@ -376,6 +390,12 @@ class DictStore:
         intent = (self.facts.intents.get(claim.agent) or claim).intent
         if written is not None and intent is not None:
             self._change(claim, action, intent, written)
+            change = self.facts.changes[claim.agent]
+            if change.token == claim.token:
+                row["notice"] = notices.of(change, ordered=False)
+                back = notices.until(self.clock.running)
+                set_by_us = notices.ON_RETURN if row["epoch"] == claim.epoch else back
+                row["told_until"] = set_by_us if action.outcome in SET_BY_US else NEVER
         del self.facts.claims[claim.agent]
         self.facts.intents.pop(claim.agent, None)
         self.facts.actions.append(action)
@@ -420,7 +440,9 @@ class DictStore:
     def _meant(self, change: Change) -> Change:
         """The agent was logged out since: nothing that comes now shows that the change was a mistake."""
         epoch = self.facts.agents[change.agent]["epoch"]
-        return replace(change, epoch=epoch, sessions=(), tripped=False, ordered_until=None, undo=None)
+        return replace(
+            change, epoch=epoch, undo=None, sessions=(), silent_since=None, tripped=False, ordered_until=None
+        )
 
     def _mark_follow_up(self, agent: AgentId) -> None:
         """What is still to be done remembers that the brake tripped."""
@@ -493,7 +515,16 @@ class DictStore:
             now=self._now(action.at),
             sessions=self._open(agent),
             silent_since=None if still == NEVER or byes > still else Observed(self.ends_at(agent)),
+            status=action.target,
         )
+        if before is not None and before.epoch == claim.epoch and before.target == intent.former:
+            change = replace(
+                change,
+                former=before.former,
+                sessions=before.sessions,
+                silent_since=before.silent_since,
+                tripped=before.tripped,
+            )
         if self.logged_out_since(claim):
             change = self._meant(change)
         elif self.facts.agents[agent]["epoch"] != claim.epoch:
@@ -506,6 +537,8 @@ class DictStore:
     async def still_back(self, change: Change) -> Back:
         kept = self.facts.changes.get(change.agent)
         if kept is None or kept.token != change.token or kept.undo is None:
+            return Back.VOID
+        if change.undo is not None and change.undo.why is undo.Why.RETURN and kept.undo.why is not undo.Why.RETURN:
             return Back.VOID
         if change.agent in self.facts.claims or change.agent in self.facts.intents:
             return Back.BUSY
@@ -535,11 +568,17 @@ class DictStore:
             return False
         self.facts.actions.append(action)
         kept = self.facts.changes.pop(change.agent)
+        row = self.facts.agents[change.agent]
+        if action.outcome is Outcome.CONFIRMED and row.get("notice") is not None:
+            row["notice"] = replace(row["notice"], restored=action.target)
+            there = self._there(change.agent)
+            row["told_until"] = notices.until(self.clock.running) if there else notices.ON_RETURN
         if not forget:
-            kept = replace(kept, undo=None)
+            assert kept.undo is not None
+            kept = replace(kept, undo=None, greeted=kept.greeted or kept.undo.why is undo.Why.RETURN)
             if not self._there(change.agent):
                 epoch = self.facts.agents[change.agent]["epoch"]
-                kept = replace(kept, back_at=None, epoch=epoch, sessions=self._open(change.agent))
+                kept = replace(kept, back_at=None, epoch=epoch, sessions=self._open(change.agent), greeted=False)
             self.facts.changes[change.agent] = kept
         return True
 
@@ -553,7 +592,7 @@ class DictStore:
             busy = agent in self.facts.claims or agent in self.facts.intents
             if change.former is None:
                 other += 1
-            elif change.undo is not None and (change.undo.silent or not silent):
+            elif change.undo is not None and change.undo.why is not undo.Why.RETURN and change.undo.silent >= silent:
                 queued += 1
             elif not busy and (there or silent):
                 queued += 1

@@ -135,7 +135,7 @@ class Stores(RuleBasedStateMachine):
         gap_ms: float | None,
     ) -> None:
         ttl = 0.0 if kind is BeatType.BYE else ttl
-        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms)
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=number > 3)
         vouched = self.sqlite.plainly_live(beat)
         (plain,) = done(self.plain.apply([beat], self.instant))
         if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
@@ -393,7 +393,7 @@ class Stores(RuleBasedStateMachine):
                 change.agent,
                 IntentKind.RESTORE,
                 "",
-                Outcome.FAILED,
+                Outcome.CONFIRMED if forget else Outcome.FAILED,
                 "",
                 {},
                 0,

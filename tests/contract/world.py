@@ -46,6 +46,7 @@ RULES = StoreRules(
     timer_s=TIMER,
     clock=ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0),
     quota=QuotaRules(rate=2.0, burst=5.0, share=0.8),
+    greets=True,
 )
 
 BRAKED = replace(RULES, brake=BrakeRules(max_hold_s=300.0))
@@ -113,8 +114,9 @@ class World:
         seq: int | None = None,
         kind: BeatType = BeatType.BEAT,
         gap_ms: float | None = None,
+        arrived: bool = False,
     ) -> Reply:
-        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms)
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=arrived)
         (reply,) = await self.store.apply([beat], self.instant)
         return reply
 
