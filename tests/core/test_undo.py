@@ -23,7 +23,9 @@ from watchdog.core.undo import (
     changed,
     crossed,
     decide,
+    follows,
     heard,
+    outweighed,
     trips,
 )
 
@@ -279,3 +281,74 @@ def test_who_is_not_shown_is_in_an_offline_target_if_heard_or_ordered():
     assert step(None, Why.ORDER, names=hides, back=None, silent=True) is Step.RESTORE
     assert step(None) is Outcome.SKIPPED_STATE
     assert step(None, names=hides, complete=False) is Step.AGAIN
+
+
+# The return.
+
+
+NEW = b"n" * 16
+
+
+def loaded(each: Change, session_id: bytes = NEW, *, at: float = 60, page: bool = True, arrived: bool = True) -> Change:
+    beat = Beat(AgentId("i", "anna"), session_id, arrived=arrived)
+    return heard(each, beat, now(at), WINDOW, loaded=page)
+
+
+@pytest.mark.parametrize(
+    ("each", "page", "arrived", "after"),
+    [
+        (change(), True, True, Why.RETURN),
+        (change(), False, True, None),
+        (change(), True, False, None),
+        (change(Outcome.ALREADY), True, True, None),
+        (change(Outcome.FAILED), True, True, None),
+        (change(Outcome.NEXT_STATUS), True, True, Why.NEXT),
+        (change(former=None), True, True, Why.RETURN),
+        (replace(change(), greeted=True), True, True, None),
+        (replace(change(), ordered_until=Running(1e6)), True, True, Why.ORDER),
+        (change(written=Written(0.0, 1.0)), True, True, Why.RETURN),
+    ],
+)
+def test_a_return_is_a_new_page_that_has_signed_in_and_less_than_anything_else(each, page, arrived, after):
+    assert why(loaded(each, page=page, arrived=arrived)) is after
+
+
+def test_a_return_is_not_the_first_beat_only():
+    each = loaded(change(), arrived=False)
+    assert why(each) is None
+    assert why(loaded(each)) is Why.RETURN
+
+
+def test_a_session_from_before_is_no_new_page_whoever_says_so():
+    assert why(loaded(change(), PAGE)) is None
+
+
+def test_a_return_after_the_window_is_none():
+    assert why(loaded(change(), at=WINDOW - 3)) is Why.RETURN
+    assert why(loaded(change(), at=WINDOW)) is None
+
+
+def test_a_mistake_takes_the_place_of_a_return_that_was_not_sent():
+    each = loaded(change())
+    after = beaten(each, PAGE, 0.0, now(61), WINDOW)
+    assert why(after) is Why.GAP
+    assert outweighed(each, after)
+    assert not outweighed(after, after)
+    assert not outweighed(each, each)
+    sent = replace(each, undo=replace(each.undo, sent_at=Epoch(START)))
+    assert why(beaten(sent, PAGE, 0.0, now(61), WINDOW)) is Why.RETURN
+    slept = beaten(each, PAGE, 1e9, now(61), WINDOW)
+    assert why(slept) is Why.RETURN
+    assert PAGE not in {left.session_id for left in slept.sessions}
+
+
+def test_a_change_of_our_own_status_in_the_same_silence_goes_back_to_before_it():
+    first = replace(change(former="lunch"), tripped=True, profile="Sales")
+    second = replace(change(former="o"), target="p", token=8, sessions=(), silent_since=None)
+    after = follows(first, second)
+    assert (after.former, after.target, after.token) == ("lunch", "p", 8)
+    assert (after.sessions, after.silent_since, after.tripped) == (first.sessions, first.silent_since, True)
+    assert after.profile == "Sales"
+    assert follows(None, second) is second
+    assert follows(first, replace(second, epoch=4)).former == "o"
+    assert follows(first, replace(second, former="x")).former == "x"

@@ -26,6 +26,7 @@ from watchdog.core.model import (
     Epoch,
     Instant,
     Intent,
+    Notice,
     Observed,
     Outcome,
     Reply,
@@ -72,6 +73,7 @@ class DictStore:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     history: list[Action] = field(default_factory=list)
     applied: list[list[Beat]] = field(default_factory=list)
+    notice: Notice | None = None
     broken: Exception | None = None
     faults: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None
@@ -121,7 +123,7 @@ class DictStore:
             self.sessions[beat.session_id] = known
             self.stopped.discard(beat.session_id)
         left_s = 0.0 if known is None or known.closed else max(0.0, known.expires_at - self.clock.observed)
-        return Reply(verdict, left_s > 0, left_s)
+        return Reply(verdict, left_s > 0, left_s, self.notice)
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
         self.clock = clocks.advance(self.clock, instant, RULES, blind)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from watchdog.core.messages import Heartbeat
-from watchdog.core.model import BeatType
+from watchdog.core.model import BeatType, Epoch, Notice
 from watchdog.errors import StoreUnavailable
 from watchdog.ingest import canary
 from watchdog.ingest.auth import AuthMode, Tickets
@@ -52,6 +52,25 @@ async def test_a_hello_is_answered_after_its_flush(world, message, looptime):
     await world.post(message(type="hello"))
     assert looptime == 0.2
     assert len(world.store.applied) == 1
+
+
+@pytest.mark.parametrize("restored", [None, "Available"])
+async def test_what_the_watchdog_has_set_is_told_live_or_not(world, message, restored):
+    world.store.notice = Notice("Offline", Epoch(1_800_000_000.25), "All of your pages were closed.", restored)
+    told = {
+        "status": "Offline",
+        "set_at": "2027-01-15T08:00:00.250Z",
+        "why": "All of your pages were closed.",
+        "restored": restored,
+    }
+    live = (await world.post(message(type="hello"))).json()
+    assert (live["state"], live["notice"]) == ("live", told)
+    ticket = live["ticket"]
+    assert (await world.post(message(type="bye", ticket=ticket))).content == b""
+    unknown = (await world.post(message())).json()
+    assert (unknown["state"], unknown["notice"]) == ("unknown", told)
+    world.store.notice = None
+    assert "notice" not in (await world.post(message())).json()
 
 
 async def test_a_beat_of_a_live_session_is_answered_at_once_and_flushed_later(world, message, looptime):
