@@ -147,13 +147,15 @@ class Settings(BaseSettings):
     ] = "Available"
     """Status on return of an agent whom the watchdog had set: name or id, previous (what it was), or none.
 
-    Given on a new page load only, within RETURN_WINDOW, and while the status is still the one that the watchdog set.
+    Given on a new, visible page load whose Connect session is up only, within RETURN_WINDOW, and while the status is
+    still the one that the watchdog set. [The return](return.md)
     """
 
     return_window: Annotated[float, Ge(0), Le(86_400), Takes("seconds")] = 900
-    """Seconds after a change in which a return may show that it was a mistake of ours, which is then undone.
+    """Seconds after a change in which a return brings INITIAL_AGENT_STATE, or shows a mistake of ours, which is undone.
 
-    0 undoes nothing but what an operator orders. Later than that, whoever is back has long seen their status.
+    With 0 nothing is set on return, and nothing undone but what an operator orders. Later than that, whoever is back
+    has long seen their status.
     """
 
     on_contact: Annotated[OnContact, BeforeValidator(values.lower), Takes("next_status, wait or skip")] = (

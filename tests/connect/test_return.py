@@ -377,6 +377,8 @@ async def test_a_logout_on_request_of_somebody_who_is_there_keeps_the_former_sta
         for seq in range(1, 5):  # the old page goes on, and is not heard
             await w.load(anna, seq=seq)
             await asyncio.sleep(5)
+        await w.load(anna, kind=BeatType.HELLO, seq=9)  # and is heard again, but is no new page
+        await asyncio.sleep(10)
         assert w.shown(anna) == "Offline"
         await opens(w, anna, number=3)
         assert w.shown(anna) == "Lunch"

@@ -300,9 +300,11 @@ class World:
         ]
         return await self.store.apply(made, instant())
 
-    async def load(self, *agents: AgentId, number: int = 2, login: bool = True, seq: int = 0) -> list[Reply]:
+    async def load(
+        self, *agents: AgentId, number: int = 2, login: bool = True, seq: int = 0, kind: BeatType | None = None
+    ) -> list[Reply]:
         """A new page is opened, says hello, or its next beats where `seq` is not 0."""
-        kind = BeatType.BEAT if seq else BeatType.HELLO
+        kind = kind or (BeatType.BEAT if seq else BeatType.HELLO)
         made = [Beat(a, uuid5(NAMESPACE_URL, f"{a}#{number}").bytes, kind, 0, seq, TTL, arrived=login) for a in agents]
         return await self.store.apply(made, instant())
 

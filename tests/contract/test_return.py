@@ -153,6 +153,20 @@ async def test_but_by_the_next_new_page_if_the_agent_had_left_again(world):
     assert await why(world) == [Why.RETURN]
 
 
+async def test_and_by_one_after_an_order_that_found_the_agent_gone(world):
+    await set_away(world, bye=True)
+    await loads(world)
+    (change,) = await undos(world)
+    assert await world.store.restored(change, outcome_of(change, Outcome.SKIPPED_STATE), forget=False)
+    await world.store.restore(Epoch(0.0), None, silent=False, instant=world.instant)
+    (change,) = await undos(world)
+    await world.bye(number=NEW)
+    action = replace(outcome_of(change, Outcome.SKIPPED_STATE), id="u-2")
+    assert await world.store.restored(change, action, forget=False)
+    await loads(world, NEW + 1)
+    assert await why(world) == [Why.RETURN]
+
+
 # Stages.
 
 

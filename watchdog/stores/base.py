@@ -45,8 +45,8 @@ class StoreRules:
         brake: When silence counts as a fault. None: never; only an operator holds.
         instances: Those that are served (INSTANCES). Nobody acts on agents of others, which an earlier process has
             left: they are not due, not in the backlog, and pruned like those who are settled. None serves all.
-        return_window_s: For so long after a change a return may show that it was a mistake (RETURN_WINDOW).
-        greets: Whoever returns with a new page gets a status (INITIAL_AGENT_STATE).
+        return_window_s: For so long after a change a return counts: as one, or as proof of a mistake (RETURN_WINDOW).
+        greets: Whoever returns with a new page may get a status (INITIAL_AGENT_STATE).
     """
 
     timer_s: float
@@ -145,7 +145,8 @@ class Store(Protocol):
         """Seconds of lease that a beat has certainly left after it is applied, or None.
 
         A number means: the session is known to be the agent's, in this incarnation and live, `apply` will renew it, and
-        so the beat may be answered before its flush. No I/O; None when in doubt, always for hello and bye.
+        so the beat may be answered before its flush. No I/O; None when in doubt, while the reply has a notice to tell,
+        and always for hello and bye.
         """
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
@@ -155,6 +156,9 @@ class Store(Protocol):
         survive a crash of the process. A renewal of an agent whose grace had begun raises the agent's epoch. Leases
         count from where a tick at `instant` would put the clock, so that none is shorter than its TTL; the clock itself
         does not advance.
+
+        From the first renewal after a status was set, and from a confirmed restore on, replies to the agent's sessions
+        tell of it for `notices.NOTICE_S` running seconds, whatever becomes of the process.
         """
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
