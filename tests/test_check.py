@@ -17,6 +17,8 @@ from watchdog.sandbox.world import DEFAULT_ACCOUNT, stable_id
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/presence"
 OTHER_ID = stable_id("tests", "second")
 WRITES = {"PutUserStatus", "DismissUserContact", "DeleteAllEntitySessions"}
+NOTHING_BACK = {"WATCHDOG_RETURN_WINDOW": "0", "WATCHDOG_ADMIN_TOKENS": None}
+"""Nobody gets a former status back, so that only those that the settings name may be set."""
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_a_missing_permission_is_named(check, operation):
 
 def test_a_permission_that_lacks_one_of_the_statuses_names_it(check):
     check.model.add_fault(Fault(FaultKind.ACCESS_DENIED, "PutUserStatus", times=1))
-    ((state, detail),) = found(check("--json"))["connect:PutUserStatus"]
+    ((state, detail),) = found(check("--json", **NOTHING_BACK))["connect:PutUserStatus"]
     assert state == "fault"
     assert detail.startswith("Offline: PutUserStatus for instance ")
 
@@ -251,14 +253,24 @@ def arns(policy):
     ]
 
 
-def test_the_policy_alone_is_json_and_names_the_statuses_that_are_set(check):
+def put(policy):
+    return set(next(each for each in policy["Statement"] if each["Action"] == "connect:PutUserStatus")["Resource"])
+
+
+def test_the_policy_alone_is_json_and_lets_agents_have_any_status_back(check):
     done = check("--iam")
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
+    instance = check.model.instance(DEFAULT_INSTANCE_ID)
+    assert put(json.loads(done.stdout)) == {instance.arn, f"{instance.arn}/agent/*", f"{instance.arn}/agent-state/*"}
+
+
+def test_the_policy_names_the_statuses_that_are_set_where_none_is_given_back(check):
+    done = check("--iam", **NOTHING_BACK)
+    assert (done.returncode, done.stderr) == (0, "")
     policy = json.loads(done.stdout)
     instance = check.model.instance(DEFAULT_INSTANCE_ID)
     assert all(arn.startswith(instance.arn) for arn in arns(policy))
-    put = next(each for each in policy["Statement"] if each["Action"] == "connect:PutUserStatus")
-    assert set(put["Resource"]) == {
+    assert put(policy) == {
         instance.arn,
         f"{instance.arn}/agent/*",
         instance.status_called("Offline").arn,
@@ -276,7 +288,7 @@ def test_with_that_policy_the_check_needs_nothing_else(check):
 
 def test_before_anything_is_allowed_the_account_is_asked_of_sts(check):
     check.model.add_fault(Fault(FaultKind.ACCESS_DENIED))
-    done = check("--iam")
+    done = check("--iam", **NOTHING_BACK)
     assert done.returncode == 0
     assert f"arn:aws:connect:us-east-1:{DEFAULT_ACCOUNT}:instance/{DEFAULT_INSTANCE_ID}/agent-state/*" in arns(
         json.loads(done.stdout)

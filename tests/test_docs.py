@@ -4,6 +4,7 @@
 """
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import httpx
 import pytest
 
 from tests.core import policy_table
-from watchdog import __version__, settings
+from watchdog import __version__, needs, settings
 from watchdog.connect.directory import CODES
 from watchdog.connect.guard import RESULTS
+from watchdog.connect.iam import Place, policy
 from watchdog.core.clock import Cause
 from watchdog.core.logout import Failure
 from watchdog.core.model import AgentState, Outcome
@@ -109,6 +111,25 @@ def test_the_examples_of_the_policy_are_taken():
         variables = dict(re.findall(r"^(WATCHDOG_\w+)=(.*?)(?=\nWATCHDOG|\Z)", example, re.MULTILINE | re.DOTALL))
         assert variables
         Settings.load(policy_table.NEEDED | variables)
+
+
+# The IAM policy.
+
+
+@pytest.mark.parametrize(
+    ("page", "arn"),
+    [
+        ("README.md", "arn:aws:connect:REGION:ACCOUNT:instance/INSTANCE-ID"),
+        (
+            "docs/check.md",
+            "arn:aws:connect:us-east-1:123456789012:instance/e8a9e0b6-14be-54b3-9732-74a76db5db40",
+        ),
+    ],
+)
+def test_the_iam_policy_is_that_of_the_defaults_with_an_admin_token(page, arn):
+    (block,) = re.findall(r"^```json\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
+    used = needs.uses(Settings.load(policy_table.NEEDED | {"WATCHDOG_ADMIN_TOKENS": "a"}))
+    assert json.loads(block) == policy([Place(arn, None)], used)
 
 
 # Endpoints.

@@ -125,7 +125,7 @@ def test_an_explicit_logout_needs_the_offline_status_whatever_else_is_set():
 # The policy.
 
 
-def test_the_policy_of_the_defaults_pins_what_is_set():
+def test_the_policy_of_the_defaults_lets_agents_have_any_status_back():
     assert allowed() == {
         "ListAgentStatuses": [f"{ARN}/agent-state/*"],
         "ListRoutingProfiles": [ARN],
@@ -133,8 +133,7 @@ def test_the_policy_of_the_defaults_pins_what_is_set():
         "PutUserStatus": [
             ARN,
             f"{ARN}/agent/*",
-            f"{ARN}/agent-state/{IDS['Offline']}",
-            f"{ARN}/agent-state/{IDS['Available']}",
+            f"{ARN}/agent-state/*",
         ],
         "DismissUserContact": [f"{ARN}/agent/*"],
     }
@@ -179,15 +178,29 @@ def states(**variables):
     return {arn.rpartition("/")[2] for arn in allowed(**variables)["PutUserStatus"] if "/agent-state/" in arn}
 
 
-def test_with_previous_every_status_may_be_set():
-    assert states(INITIAL_AGENT_STATE="previous") == {"*"}
-    assert states(RULES=[{"name": "n", "initial_agent_state": "previous"}]) == {"*"}
+NO_WINDOW = {"RETURN_WINDOW": "0"}
 
 
-def test_every_status_that_is_set_is_pinned_and_no_other():
-    assert states(INITIAL_AGENT_STATE="none") == {IDS["Offline"]}
-    assert states(INITIAL_AGENT_STATE="none", REASON_CODES={"7": "lunch"}) == {IDS["Offline"], IDS["Lunch"]}
-    assert states(STATUS="Lunch", IF_CURRENT_AGENT_STATE="Offline") == {IDS["Lunch"], IDS["Available"]}
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        NO_WINDOW | {"ADMIN_TOKENS": "a"},
+        NO_WINDOW | {"AUTH": "none"},
+        NO_WINDOW | {"INITIAL_AGENT_STATE": "previous"},
+        NO_WINDOW | {"RULES": [{"name": "n", "initial_agent_state": "previous"}]},
+    ],
+)
+def test_every_status_may_be_set_where_one_may_be_given_back(variables):
+    assert states(**variables) == {"*"}
+
+
+def test_where_none_is_given_back_those_that_are_set_are_pinned_and_no_other():
+    assert states(**NO_WINDOW) == {IDS["Offline"], IDS["Available"]}
+    assert states(**NO_WINDOW, INITIAL_AGENT_STATE="none") == {IDS["Offline"]}
+    found = states(**NO_WINDOW, INITIAL_AGENT_STATE="none", REASON_CODES={"7": "lunch"})
+    assert found == {IDS["Offline"], IDS["Lunch"]}
+    assert states(**NO_WINDOW, STATUS="Lunch", IF_CURRENT_AGENT_STATE="Offline") == {IDS["Lunch"], IDS["Available"]}
 
 
 def test_there_is_no_policy_while_a_status_that_is_to_be_set_does_not_exist():
@@ -199,7 +212,7 @@ def test_there_is_no_policy_while_a_status_that_is_to_be_set_does_not_exist():
 def test_without_a_listing_the_account_is_that_of_the_role():
     instance = Instance("i-1", "eu-central-1", ROLE)
     known = {"i-1": Known(None, None, "eu-central-1")}
-    (own, role) = granted(known, [instance])
+    (own, role) = granted(known, [instance], **NO_WINDOW)
     assert (own.principal, role.principal) == (OWN, ROLE)
     assert own.policy["Statement"] == [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": ROLE}]
     arns = json.dumps(role.policy)
@@ -209,7 +222,7 @@ def test_without_a_listing_the_account_is_that_of_the_role():
 
 def test_without_a_listing_ids_in_the_settings_are_pinned_all_the_same():
     known = {"i-1": Known(None, "123456789012", "us-east-1")}
-    (grant,) = granted(known, STATUS=IDS["Lunch"], INITIAL_AGENT_STATE="none")
+    (grant,) = granted(known, STATUS=IDS["Lunch"], INITIAL_AGENT_STATE="none", **NO_WINDOW)
     put = next(each for each in grant.policy["Statement"] if each["Action"] == "connect:PutUserStatus")
     assert put["Resource"][2:] == [f"{ARN}/agent-state/{IDS['Lunch']}"]
 

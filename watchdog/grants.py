@@ -16,12 +16,6 @@ from watchdog.connect.names import Kind, Named
 OWN = "the process itself"
 """Whoever calls for instances without a role."""
 
-UNDO = (
-    "Only the statuses that the settings name can be set. The undo of a mistake, and `watchdog restore`, set the "
-    "status that was before: for those too, put agent-state/* in place of the ids of agent-state."
-)
-"""Said of a policy that has ids of statuses."""
-
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -49,7 +43,7 @@ class Grant:
         roles: What it assumes.
         policy: Ready to be pasted; None where something is missing.
         missing: What has to be known for it, a line each; empty when nothing is.
-        notes: In what the policy is wider than it could be, or narrower than somebody may want.
+        notes: In what the policy is wider than it could be.
     """
 
     principal: str
@@ -99,8 +93,6 @@ def grants(
                     "again when connect:ListAgentStatuses is allowed, for those that are set alone."
                 )
             places.append(Place(arn, status_ids))
-        if uses.writes and not missing and any(place.status_ids is not None for place in places):
-            notes.append(UNDO)
         assumed = roles if role is None else []
         if not places and not missing and not assumed:
             continue
