@@ -19,6 +19,7 @@ from watchdog.connect.iam import Place, policy
 from watchdog.core.clock import Cause
 from watchdog.core.logout import Failure
 from watchdog.core.model import AgentState, Outcome
+from watchdog.core.policy import Facts, decide
 from watchdog.environment import variable
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -103,14 +104,54 @@ def test_the_decision_table_is_current():
     assert text("docs/policy.md") == policy_page(), "run: python -m tests.test_docs"
 
 
-def test_the_examples_of_the_policy_are_taken():
-    blocks = re.findall(r"^```\n(WATCHDOG_.*?|\"stages.*?)\n```$", text("docs/policy.md"), re.MULTILINE | re.DOTALL)
-    examples = [f'WATCHDOG_RULES=[{{"name": "x", {each}}}]' if each.startswith('"') else each for each in blocks]
-    assert len(examples) > 5
-    for example in examples:
+def examples(page):
+    """The settings of each example."""
+    blocks = re.findall(r"^```\n(WATCHDOG_.*?|\"stages.*?)\n```$", text(page), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        example = f'WATCHDOG_RULES=[{{"name": "x", {block}}}]' if block.startswith('"') else block
         variables = dict(re.findall(r"^(WATCHDOG_\w+)=(.*?)(?=\nWATCHDOG|\Z)", example, re.MULTILINE | re.DOTALL))
         assert variables
-        Settings.load(policy_table.NEEDED | variables)
+        yield Settings.load(policy_table.NEEDED | variables)
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("docs/policy.md", 9),
+        ("docs/from-salesforce.md", 3),
+        ("docs/from-pega.md", 1),
+        ("docs/from-beforeunload.md", 1),
+    ],
+)
+def test_the_examples_of_settings_are_taken(page, count):
+    assert len(list(examples(page))) == count
+
+
+def decided(chosen, profile, silent_s):
+    facts = Facts(profile, "id-Available", "Available")
+    return policy_table.in_words(decide(chosen.rules_in_force, facts, silent_s), facts)
+
+
+def test_the_adapters_configurations_are_decided_as_the_page_says():
+    one, _, several = examples("docs/from-salesforce.md")
+    assert decided(one, "On-Call", 21) == "default: set the OFFLINE status"
+    assert decided(one, "On-Call", 19) == "look again at 20 s"
+    assert decided(one, "Sales", 21) == "skipped_profile"
+    words = {
+        "Offline, then signed out": "default: sign out",
+        "nothing yet": "look again at 20 s",
+        "Offline": "on call: set the OFFLINE status",
+        "left alone": "skipped_profile",
+    }
+    rows = re.findall(r"^\| ([^|]+) \| (\d+) s \| ([^|:]+)[^|]* \|$", text("docs/from-salesforce.md"), re.MULTILINE)
+    assert len(rows) == 5
+    for profile, silent_s, done in rows:
+        assert decided(several, profile, float(silent_s)) == words[done.strip()], profile
+
+
+def test_a_rule_takes_over_what_it_leaves_out_as_the_page_says():
+    _, careless, _ = examples("docs/from-salesforce.md")
+    assert decided(careless, "On-Call", 21) == "on call: sign out"
 
 
 # The IAM policy.
@@ -259,6 +300,11 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def tests_of(module):
+    """The names of a module's tests."""
+    return set(re.findall(r"^(?:async )?def (test_\w+)\(", module.read_text(encoding="utf-8"), re.MULTILINE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_relative_link_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
@@ -268,7 +314,7 @@ def test_every_relative_link_leads_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert target.is_relative_to(ROOT), link
-        assert not anchor or anchor in anchors(target), link
+        assert not anchor or anchor in (tests_of(target) if target.suffix == ".py" else anchors(target)), link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
