@@ -268,7 +268,7 @@ def test_the_page_of_events_tells_their_levels():
 
 
 def test_every_code_of_a_problem_and_no_other_is_explained():
-    makers = {"Problem": 0, "_note": 0, "_tell": 0, "open": 0, "_fault": 0, "get": 0}
+    makers = {"Problem": 0, "_note": 0, "_tell": 0, "open": 0, "_fault": 0, "fromkeys": 0, "get": 0}
     codes = set(CODES.values())
     for path in [
         *(ROOT / "watchdog" / "connect").glob("*.py"),
@@ -282,6 +282,23 @@ def test_every_code_of_a_problem_and_no_other_is_explained():
                 codes |= {each for each in texts if re.fullmatch(r"[a-z_]+", each)}
     documented = re.findall(r"^### `([a-z_]+)`$", text("docs/troubleshooting.md"), re.MULTILINE)
     assert set(documented) == codes
+
+
+# The architecture.
+
+
+def test_the_layout_names_every_module_and_no_other():
+    layout = re.search(
+        r"^## Layout.*?^```\nwatchdog/\n(.*?)^```$", text("docs/architecture.md"), re.MULTILINE | re.DOTALL
+    )[1]
+    folders = dict(re.findall(r"^  (\w+)/ +(.*?)(?=^  \w+/|\Z)", layout, re.MULTILINE | re.DOTALL))
+    for folder in ("core", "ingest", "stores", "connect", "telemetry"):
+        listed = re.findall(r"\w+", re.sub(r"\([^)]*\)", "", folders[folder]))
+        modules = {path.stem for path in (ROOT / "watchdog" / folder).glob("*.py")} - {"__init__"}
+        assert set(listed) == modules, folder
+        assert len(listed) == len(modules), folder
+    own = {path.name for path in (ROOT / "watchdog").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert set(re.findall(r"\w+\.py", layout)) == own
 
 
 # Links and form.
@@ -300,7 +317,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def tests_of(module):
+def cases_of(module):
     """The names of a module's tests."""
     return set(re.findall(r"^(?:async )?def (test_\w+)\(", module.read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -314,7 +331,7 @@ def test_every_relative_link_leads_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert target.is_relative_to(ROOT), link
-        assert not anchor or anchor in (tests_of(target) if target.suffix == ".py" else anchors(target)), link
+        assert not anchor or anchor in (cases_of(target) if target.suffix == ".py" else anchors(target)), link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
