@@ -334,6 +334,25 @@ def test_every_relative_link_leads_somewhere(page):
         assert not anchor or anchor in (cases_of(target) if target.suffix == ".py" else anchors(target)), link
 
 
+FEATURES = re.search(r"^## What it has, beside.*?(?=^## )", text("README.md"), re.MULTILINE | re.DOTALL)[0]
+
+
+def test_every_feature_links_a_test_or_says_that_it_is_not_built():
+    rows = [
+        line for line in FEATURES.splitlines() if line.startswith("| ") and not line.startswith(("| there", "| what |"))
+    ]
+    assert len(rows) == 44
+    for row in rows:
+        assert "[test](tests/" in row or "**not yet**" in row, row
+
+
+def test_every_row_that_is_tested_as_such_is_a_feature():
+    linked = set(re.findall(r"\(tests/parity/(\w+)\.py#(\w+)\)", FEATURES))
+    assert linked == {
+        (module.stem, name) for module in (ROOT / "tests" / "parity").glob("test_*.py") for name in cases_of(module)
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_page_names_a_registry_or_a_place_on_a_machine(page):
     found = re.findall(
