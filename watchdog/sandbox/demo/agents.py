@@ -13,11 +13,14 @@ from uuid import uuid4
 
 import httpx
 
-from watchdog.sandbox.demo.stories import Act, Ending, Role, Step
-from watchdog.sandbox.demo.verdict import AVAILABLE, Gone
+from watchdog.sandbox.demo.roles import AVAILABLE, Act, Mark, Role, Step
+from watchdog.sandbox.demo.verdict import Moment
 
 RETRY_S = 0.5
 """After a heartbeat that failed."""
+
+LOG_OUT_LIMIT_S = 45.0
+"""For an answer to an order to log an agent out. Source: docs/http.md, at most 40 s."""
 
 ARRIVAL_S = 0.1
 """Between the arrivals of two agents, so that a newcomer sees them come."""
@@ -37,8 +40,10 @@ class Office:
     Attributes:
         client: Sends everything.
         daemon_url: Where heartbeats go.
-        status_url: Where an agent's own choice of a status goes; takes the user id.
+        sandbox_url: Where an agent's own choice of a status goes, and contacts.
+        instance_id: The agents' in Connect.
         token: For heartbeats.
+        admin_token: For orders.
         tell: Told of everything that an agent does.
         heartbeats: Answered so far, byes included.
         failed_at: When one was sent and not answered, epoch seconds.
@@ -46,8 +51,10 @@ class Office:
 
     client: httpx.AsyncClient
     daemon_url: str
-    status_url: Callable[[str], str]
+    sandbox_url: str
+    instance_id: str
     token: str
+    admin_token: str
     tell: Tell
     heartbeats: int = 0
     failed_at: list[float] = field(default_factory=list)
@@ -72,7 +79,9 @@ class Agent:
         user_id: In Connect.
         arn: In Connect.
         now: What the person is doing, in words.
-        gone: Each time that no session was left, as the person knows it.
+        moments: When no session was left, a page was opened, a call was over and so on, as the person knows it.
+        stopped: Pages that were told to stop.
+        refusals: What the daemon refused to do.
     """
 
     def __init__(self, role: Role, user_id: str, arn: str, office: Office) -> None:
@@ -81,7 +90,10 @@ class Agent:
         self.user_id = user_id
         self.arn = arn
         self.now = "not here yet"
-        self.gone: list[Gone] = []
+        self.moments: list[Moment] = []
+        self.stopped = 0
+        self.refusals: list[str] = []
+        self._contact_id = ""
         self._office = office
         self._tabs: list[Tab] = []
         self._online = True
@@ -119,6 +131,7 @@ class Agent:
         match step.act:
             case Act.OPEN_TAB:
                 tab = Tab()
+                self._mark(Mark.PAGE)
                 self._tabs.append(tab)
                 tab.beats = tasks.create_task(self._beat(tab))
             case Act.CLOSE_TAB:
@@ -127,14 +140,27 @@ class Agent:
                 for tab in list(self._tabs):
                     await _silence(tab)
                 self._tabs.clear()
-                self.gone.append(Gone(self._last_beat_at, Ending.SILENCE))
+                self._mark(Mark.SILENCE, self._last_beat_at)
             case Act.CUT:
                 await self._cut()
-                self.gone.append(Gone(self._last_beat_at, Ending.SILENCE))
+                self._mark(Mark.SILENCE, self._last_beat_at)
             case Act.RECONNECT:
                 self._online = True
             case Act.AVAILABLE:
                 await self._choose_available()
+            case Act.CALL:
+                await self._contact(state="CONNECTED")
+            case Act.CALL_FAILS:
+                await self._contact(state="ERROR")
+            case Act.CALL_ENDS:
+                self._mark(Mark.CALL_END)
+                await self._contact(contact_id=self._contact_id, end=True)
+            case Act.LOG_OUT:
+                self._mark(Mark.ORDER)
+                await self._is_logged_out()
+
+    def _mark(self, mark: Mark, at: float | None = None) -> None:
+        self.moments.append(Moment(time.time() if at is None else at, mark))
 
     async def _close(self, tab: Tab) -> None:
         """Say bye for a tab, as `pagehide` does: once, and nobody waits for the answer."""
@@ -142,7 +168,7 @@ class Agent:
         sent_at = time.time()
         await self._post(tab, "bye")
         if not self._tabs:
-            self.gone.append(Gone(sent_at, Ending.BYE))
+            self._mark(Mark.BYE, sent_at)
 
     async def _cut(self) -> None:
         self._online = False
@@ -160,9 +186,17 @@ class Agent:
                 if answer is not None:
                     self._last_beat_at = sent_at
                     tab.ticket = answer.get("ticket", tab.ticket)
+                    if answer["state"] == "stop":
+                        return self._stop(tab)
                     kind = "hello" if answer["state"] == "unknown" else "beat"
                     wait_s = answer["next_ms"] / 1000
             await asyncio.sleep(wait_s)
+
+    def _stop(self, tab: Tab) -> None:
+        """End a page that was told to stop."""
+        self._tabs.remove(tab)
+        self.stopped += 1
+        self._office.tell(self.role.name, "is told to stop: the page sends nothing more")
 
     async def _post(self, tab: Tab, kind: str) -> dict[str, Any] | None:
         """Send a heartbeat. Gives the answer; None if there was none, or it was to try again later."""
@@ -173,7 +207,9 @@ class Agent:
             headers["Authorization"] = f"Bearer {self._office.token}"
         else:
             body["ticket"] = tab.ticket
-        if kind == "bye":
+        if kind != "bye":
+            body |= {"visibility": "visible", "login": True}
+        else:
             headers["Content-Type"] = "text/plain"
         url = f"{self._office.daemon_url}/v1/heartbeat"
         try:
@@ -190,8 +226,27 @@ class Agent:
         return dict(answer.json()) if answer.content else {}
 
     async def _choose_available(self) -> None:
-        answer = await self._office.client.post(self._office.status_url(self.user_id), json={"status": AVAILABLE})
+        url = f"{self._office.sandbox_url}/sandbox/users/{self._office.instance_id}/{self.user_id}/status"
+        answer = await self._office.client.post(url, json={"status": AVAILABLE})
         answer.raise_for_status()
+
+    async def _contact(self, **change: object) -> None:
+        """Add a contact, or change the one that there is."""
+        body = {"instance_id": self._office.instance_id, "user_id": self.user_id, **change}
+        answer = await self._office.client.post(f"{self._office.sandbox_url}/sandbox/contacts", json=body)
+        self._contact_id = answer.raise_for_status().json()["contact_id"]
+
+    async def _is_logged_out(self) -> None:
+        """Have the agent logged out, as an operator does; what is refused is kept."""
+        url = f"{self._office.daemon_url}/v1/agents/{self._office.instance_id}/{self.user_id}/logout"
+        headers = {"Authorization": f"Bearer {self._office.admin_token}"}
+        try:
+            answer = await self._office.client.post(url, headers=headers, timeout=LOG_OUT_LIMIT_S)
+        except httpx.TransportError as error:
+            self.refusals.append(f"the logout was not answered: {error!r}")
+            return
+        if answer.status_code != httpx.codes.NO_CONTENT:
+            self.refusals.append(f"the logout was answered {answer.status_code}: {answer.text}")
 
 
 async def _silence(tab: Tab) -> None:

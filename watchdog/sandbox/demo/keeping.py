@@ -8,10 +8,9 @@ from rich.console import Console
 
 from watchdog.sandbox.demo.agents import Agent, Office
 from watchdog.sandbox.demo.processes import Processes
+from watchdog.sandbox.demo.roles import AVAILABLE, SERVICE, Expectation, Role, Story
 from watchdog.sandbox.demo.screen import FRAMES_PER_S
 from watchdog.sandbox.demo.stage import Lines, Stage
-from watchdog.sandbox.demo.stories import Expectation, Role, Story
-from watchdog.sandbox.demo.verdict import AVAILABLE
 from watchdog.sandbox.demo.watching import Watcher
 
 _JSON = "-H 'Content-Type: application/json'"
@@ -39,7 +38,7 @@ async def stay(stage: Stage, processes: Processes, watcher: Watcher, office: Off
 async def _newcomer(stage: Stage, processes: Processes, office: Office) -> Agent:
     """Add one more user to Connect, Available, whom no simulated agent plays."""
     number = len(stage.agents) + 1
-    body = {"agents": number, "instance_id": processes.instance_id, "status": AVAILABLE}
+    body = {"agents": number, "instance_id": processes.instance_id, "status": AVAILABLE, "routing_profiles": [SERVICE]}
     answer = await office.client.post(f"{processes.sandbox_url}/sandbox/instances", json=body)
     user = answer.raise_for_status().json()["users"][number - 1]
     return Agent(Role(number, _YOURS, ()), user["user_id"], user["arn"], office)

@@ -19,13 +19,14 @@ from rich.console import Console
 from watchdog.sandbox.demo import keeping, summary
 from watchdog.sandbox.demo.agents import Agent, Office, Unexpected
 from watchdog.sandbox.demo.processes import DemoError, Processes
+from watchdog.sandbox.demo.roles import AWAY, OFFLINE, TIMING, Mark
 from watchdog.sandbox.demo.screen import FRAMES_PER_S, Screen
 from watchdog.sandbox.demo.stage import WATCHDOG, Lines, Show, Stage
-from watchdog.sandbox.demo.stories import KILL_AT_S, TIMING, Ending, cast
+from watchdog.sandbox.demo.stories import KILL_AT_S, cast
 from watchdog.sandbox.demo.verdict import Verdict, judge, stood_too_long, unheard
 from watchdog.sandbox.demo.watching import Watcher
 
-LIMIT_S = 42.0
+LIMIT_S = 60.0
 """From the command on: after this it is judged as it is. Stopping takes a second or two more."""
 
 REQUEST_LIMIT_S = 5.0
@@ -148,14 +149,22 @@ class Demo:
         """Give the agents their users in Connect, all Offline, and everyone the way to the others."""
         async with httpx.AsyncClient(timeout=REQUEST_LIMIT_S, trust_env=False) as client:
             roles = cast()
-            body = {"agents": len(roles), "instance_id": processes.instance_id, "status": "Offline"}
+            body = {
+                "agents": len(roles),
+                "instance_id": processes.instance_id,
+                "status": OFFLINE,
+                "statuses": [AWAY],
+                "routing_profiles": [role.story.profile for role in roles],
+            }
             answer = await client.post(f"{processes.sandbox_url}/sandbox/instances", json=body)
             users = answer.raise_for_status().json()["users"]
             office = Office(
                 client=client,
                 daemon_url=processes.daemon_url,
-                status_url=lambda user: f"{processes.sandbox_url}/sandbox/users/{processes.instance_id}/{user}/status",
+                sandbox_url=processes.sandbox_url,
+                instance_id=processes.instance_id,
                 token=processes.heartbeat_token,
+                admin_token=processes.admin_token,
                 tell=self._stage.tell,
             )
             watcher = Watcher(
@@ -185,7 +194,7 @@ class Demo:
         await asyncio.to_thread(scene.processes.kill_daemon)
         stage.tell(WATCHDOG, "is killed with kill -9, and started again", "bold red")
         await scene.processes.start_daemon()
-        await scene.watcher.note_restart(killed_at)
+        scene.watcher.ledger.note_restart(killed_at, time.time())
         self._down.append((killed_at, time.time()))
         stage.alive = True
         stage.tell(WATCHDOG, "is back: it gives everyone a full time to live again", "bold green")
@@ -212,20 +221,20 @@ class Demo:
     def _over_at(self, scene: Scene) -> float:
         """Give the earliest end: whoever was forgotten at the restart would have been set by then."""
         stood_s = sum(pause.seconds for pause in scene.watcher.ledger.pauses)
-        return KILL_AT_S + stood_s + TIMING.most_s(Ending.SILENCE)
+        return KILL_AT_S + stood_s + TIMING.most_s(Mark.SILENCE)
 
     async def _settled(self, scene: Scene) -> bool:
         return all(result.verdict.ok for result in await self._results(scene))
 
     async def _results(self, scene: Scene) -> list[summary.Result]:
         """Judge everyone by what is known now."""
-        await scene.watcher.read_outcomes()
+        await scene.watcher.read_history()
         return [summary.Result(agent.role, self._verdict(scene, agent)) for agent in scene.agents]
 
     def _verdict(self, scene: Scene, agent: Agent) -> Verdict:
         assert self._stage.snapshot is not None  # noqa: S101  # there was a look before
         ledger, seen = scene.watcher.ledger, self._stage.snapshot.agents[agent.user_id]
-        return judge(agent.role.story.expects, ledger.record(agent, seen), TIMING, ledger.pauses)
+        return judge(agent.role.story.expects, ledger.record(agent, seen), ledger.pauses)
 
     def _tell(self, scene: Scene, results: Sequence[summary.Result], wrong: Sequence[str]) -> bool:
         ledger = scene.watcher.ledger
@@ -236,8 +245,12 @@ class Demo:
             throttled=ledger.throttled,
             took_s=time.monotonic() - self._begun_at,
         )
-        wrong = [*wrong, *stood_too_long(ledger.pauses, TIMING), *unheard(scene.office.failed_at, self._down)]
-        return summary.show(self._console, results, totals, TIMING, ledger.pauses, wrong)
+        wrong = [
+            *wrong,
+            *stood_too_long(ledger.pauses, self._down, TIMING),
+            *unheard(scene.office.failed_at, self._down),
+        ]
+        return summary.show(self._console, results, totals, ledger.pauses, wrong)
 
 
 def _messages(group: BaseExceptionGroup[BaseException], processes: Processes) -> list[str]:

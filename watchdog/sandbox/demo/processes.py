@@ -5,6 +5,7 @@ They run in sessions of their own, so that Ctrl-C reaches the demo alone. `guard
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ from typing import Self
 import httpx
 
 from watchdog.sandbox.demo import guardian
-from watchdog.sandbox.demo.stories import Timing
+from watchdog.sandbox.demo.roles import AWAY, BACK_OFFICE, SERVICE, Timing
 from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID
 
 LOOPBACK = "127.0.0.1"
@@ -193,7 +194,9 @@ class Processes:
             "WATCHDOG_THROTTLED_SESSION_TTL": str(3 * self._timing.session_ttl_s),
             "WATCHDOG_SESSION_END_TIMER": str(self._timing.session_end_timer_s),
             "WATCHDOG_RESUME_GRACE": str(self._timing.resume_grace_s),
-            # Eight of the twenty agents fall silent within a minute: the story shows each of them being set. By
+            "WATCHDOG_IF_PROFILE_NAME_INCLUDES": SERVICE,
+            "WATCHDOG_RULES": json.dumps([_two_stages(self._timing)]),
+            # Most of the twenty agents fall silent within a minute: the story shows each of them being set. By
             # default the brake would hold them until the others' beats have proven the path.
             "WATCHDOG_BRAKE_FRACTION": "0.9",
         }
@@ -236,6 +239,15 @@ class Processes:
         if self._guardian.stdin is not None:
             with contextlib.suppress(OSError):
                 self._guardian.stdin.write(line + "\n")
+
+
+def _two_stages(timing: Timing) -> dict[str, object]:
+    """Give the rule of two stages, as WATCHDOG_RULES takes it."""
+    return {
+        "name": "two stages",
+        "if_profile_name_includes": [BACK_OFFICE],
+        "stages": [{"after": timing.away_s, "status": AWAY}, {"after": timing.logout_s, "status": "Logout"}],
+    }
 
 
 def free_port() -> int:

@@ -7,8 +7,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from watchdog.sandbox.demo.roles import AVAILABLE, AWAY, OFFLINE
 from watchdog.sandbox.demo.stage import Stage
-from watchdog.sandbox.demo.verdict import AVAILABLE, OFFLINE
 from watchdog.sandbox.demo.watching import Seen
 
 WIDE = 95
@@ -20,7 +20,7 @@ BAR = 8
 """Characters of a timer's bar."""
 
 _STATES = {"live": "green", "grace": "yellow", "due": "bold yellow", "away": "red"}
-_STATUSES = {AVAILABLE: "green", OFFLINE: "red"}
+_STATUSES = {AVAILABLE: "green", AWAY: "yellow", OFFLINE: "red"}
 
 
 class Screen:
@@ -117,9 +117,11 @@ def _states(stage: Stage, seen: Seen | None) -> tuple[Text, Text]:
         return Text("–", "dim"), status
     if seen.state == "grace" and seen.due_in_s is not None:
         return _timer(max(0.0, seen.due_in_s), stage.timing.session_end_timer_s), status
-    if seen.state == "due" and seen.status == OFFLINE:
+    if seen.next_status is not None:
+        status = Text(f"→ {seen.next_status}", "yellow")
+    if seen.state == "due" and (seen.status != AVAILABLE or seen.next_status is not None):
         return Text("reading back", "red"), status
-    words = {"away": "set Offline", None: "–"}
+    words = {"away": "signed out" if seen.sessions_ended else "set Offline", "gone": "left alone", None: "–"}
     return Text(words.get(seen.state, seen.state or ""), _STATES.get(seen.state or "", "dim")), status
 
 

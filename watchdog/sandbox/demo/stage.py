@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from watchdog.sandbox.demo.agents import Agent
-from watchdog.sandbox.demo.stories import Timing
-from watchdog.sandbox.demo.verdict import AVAILABLE, OFFLINE
+from watchdog.sandbox.demo.roles import AVAILABLE, OFFLINE, Mark, Timing
 from watchdog.sandbox.demo.watching import Ledger, Seen, Snapshot
 
 WATCHDOG = "watchdog"
@@ -93,19 +92,38 @@ def _news(old: Seen, new: Seen, agent: Agent, ledger: Ledger) -> list[tuple[str,
         news.append(("has no session left: the timer runs", "yellow"))
     if new.state == "live" and old.state in ("grace", "due"):
         news.append(("is seen again: the timer is off", "green"))
-    if new.status == OFFLINE and old.status == AVAILABLE:
-        news.append((_set_offline(agent, ledger), "red"))
-    if new.state == "away" and old.state in ("grace", "due"):
-        news.append(("is Offline: Connect was read back, all done", "red"))
+    if new.next_status is not None and new.next_status != old.next_status:
+        news.append((f"still holds a contact: {new.next_status} is the next status", "red"))
+    if new.status != old.status:
+        news += _status_news(old, new, agent, ledger)
+    if new.sessions_ended > old.sessions_ended:
+        news.append(("is signed out: all sessions in Connect are ended", "red"))
+    if new.state == "gone" and old.state in ("grace", "due"):
+        news.append(("is left alone: no rule is for the routing profile", "yellow"))
+    if new.state == "away" and old.state in ("grace", "due") and not new.sessions_ended:
+        will = f"will be {new.next_status}" if new.next_status is not None else f"is {new.status}"
+        news.append((f"{will}: Connect was read back", "red"))
     return news
+
+
+def _status_news(old: Seen, new: Seen, agent: Agent, ledger: Ledger) -> list[tuple[str, str]]:
+    if new.status == OFFLINE and old.next_status == OFFLINE:
+        return [("is Offline: the contact is gone", "red")]
+    if new.status == OFFLINE:
+        return [(_set_offline(agent, ledger), "red")]
+    if new.status == AVAILABLE:
+        written = any(write.ok and write.what == AVAILABLE for write in ledger.writes.get(agent.user_id, ()))
+        return [("is set Available again by the watchdog", "green")] if written else []
+    return [(f"is set {new.status} by the watchdog", "yellow")]
 
 
 def _set_offline(agent: Agent, ledger: Ledger) -> str:
     sets = ledger.set_offline(agent.user_id)
-    gone = [each for each in agent.gone if sets and each.at <= sets[-1]]
-    if not gone:
+    ends = (Mark.BYE, Mark.SILENCE, Mark.ORDER)
+    since = [each for each in agent.moments if each.mark in ends and sets and each.at <= sets[-1]]
+    if not since:
         return "is set Offline by the watchdog"
-    return f"is set Offline, {sets[-1] - gone[-1].at:.1f} s after {gone[-1].ending}"
+    return f"is set Offline, {sets[-1] - since[-1].at:.1f} s after {since[-1].mark}"
 
 
 class Show(Protocol):

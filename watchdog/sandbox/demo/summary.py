@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from watchdog.sandbox.demo.stories import Ending, Expectation, Role, Story, Timing
+from watchdog.sandbox.demo.roles import OFFLINE, Expectation, Mark, Role, Story
+from watchdog.sandbox.demo.stories import group_of
 from watchdog.sandbox.demo.verdict import Pause, Verdict
 
 WIDE = 90
@@ -52,33 +53,51 @@ def differences(results: Iterable[Result], others: Iterable[str] = ()) -> list[s
     ]
 
 
-def expected(expects: Expectation, timing: Timing) -> str:
+def expected(expects: Expectation) -> str:
     """Say in a few words how a story must end."""
-    if expects.ending is None:
-        return "untouched"
-    begin = "the restart" if expects.restart else expects.ending
-    return f"Offline {timing.least_s(expects.ending):g}–{timing.most_s(expects.ending):g} s after {begin}"
+    if expects.says or not expects.changes:
+        return expects.says or "untouched"
+    if len(expects.changes) == 1:
+        (change,) = expects.changes
+        begin = "the restart" if expects.restart else change.since
+        return f"{change.what} {change.least_s:g}–{change.most_s:g} s after {begin}"
+    parts = (f"{each.what} {_PLUS[each.since is Mark.BEFORE]}{each.least_s:g}" for each in expects.changes)
+    return f"{', '.join(parts)} s"
 
 
-def happened(verdicts: Sequence[Verdict]) -> str:
-    """Say how it ended for the agents of a story: `after 3.1, 3.2 s`."""
-    times = [f"{each.after_s:.1f}" for each in verdicts if each.after_s is not None]
-    if len(times) == len(verdicts):
-        return f"after {', '.join(times)} s"
-    return ", ".join(dict.fromkeys(each.happened for each in verdicts))
+_PLUS = {False: "", True: "+"}
+"""Before a time that counts from the change before."""
+
+
+def happened(expects: Expectation, verdicts: Sequence[Verdict]) -> str:
+    """Say how it ended for the agents of a story: `after 3.1, 3.2 s` for two, `3.1, +0.2 s` for two changes of one."""
+    if not all(each.times for each in verdicts):
+        return ", ".join(dict.fromkeys(each.happened for each in verdicts))
+    if all(len(each.times) == 1 for each in verdicts):
+        return f"after {', '.join(f'{each.times[0]:.1f}' for each in verdicts)} s"
+    return f"{'; '.join(', '.join(_signed(expects, each.times)) for each in verdicts)} s"
+
+
+def _signed(expects: Expectation, times: Sequence[float]) -> list[str]:
+    """Give one agent's times; with `+` those that count from something that has happened since the first one began."""
+    marks: list[Mark | None] = [change.since for change in expects.changes]
+    if expects.in_force is not None:
+        marks.append(None)
+    return [f"{_PLUS[mark is not marks[0]]}{time_s:.1f}" for mark, time_s in zip(marks, times, strict=False)]
 
 
 def detection(results: Iterable[Result]) -> str:
     """Say how long agents who were gone stayed Available, for each way to go."""
     parts = []
-    for ending in Ending:
+    for mark in (Mark.BYE, Mark.SILENCE):
         times = sorted(
-            each.verdict.after_s
+            each.verdict.times[0]
             for each in results
-            if each.role.story.expects.ending is ending and each.verdict.after_s is not None
+            for change in each.role.story.expects.changes[:1]
+            if (change.what, change.since) == (OFFLINE, mark) and each.verdict.times
         )
         if times:
-            parts.append(f"{times[0]:.1f} to {times[-1]:.1f} s after {ending}")
+            parts.append(f"{times[0]:.1f} to {times[-1]:.1f} s after {mark}")
     return "; ".join(parts) or "nobody was set"
 
 
@@ -86,7 +105,6 @@ def show(
     console: Console,
     results: Sequence[Result],
     totals: Totals,
-    timing: Timing,
     pauses: Sequence[Pause],
     others: Sequence[str] = (),
 ) -> bool:
@@ -96,7 +114,6 @@ def show(
         console: Where.
         results: Of all agents, in order.
         totals: Of the demo.
-        timing: The daemon's settings.
         pauses: When the daemon's clock stood still.
         others: What went wrong apart from the agents.
 
@@ -104,16 +121,18 @@ def show(
         Whether all is as it should be.
     """
     console.print()
-    console.print(_table(results, timing, wide=console.width >= WIDE))
+    console.print(_table(results, wide=console.width >= WIDE))
     console.print()
     calls = ", ".join(f"{number} {operation}" for operation, number in sorted(totals.calls.items()))
     refused = f"; {totals.throttled} refused for the quota" if totals.throttled else "; none refused for the quota"
-    stood_s = sum(pause.seconds for pause in pauses)
+    killed = [pause.restart_at for pause in pauses if pause.restart_at is not None]
+    stood_s = sum(pause.seconds for pause in pauses if killed and pause.at > killed[0])
     facts = {
+        "With +": "seconds after what came before: a change, a new page, the end of a call",
         "Heartbeats": f"{totals.heartbeats} answered, {totals.unanswered} tried while the watchdog was down",
         "Connect calls": calls + refused,
         "Set Offline": detection(results),
-        "Restart": f"after kill -9 the clock stood for {stood_s:.1f} s, so that all could return" if pauses else "none",
+        "Restart": f"after kill -9 the clock stood for {stood_s:.1f} s, so that all could return" if killed else "none",
         "Took": f"{totals.took_s:.0f} s",
     }
     lines = Table.grid(padding=(0, 2))
@@ -132,7 +151,7 @@ def show(
     return False
 
 
-def _table(results: Sequence[Result], timing: Timing, *, wide: bool) -> Table:
+def _table(results: Sequence[Result], *, wide: bool) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("", width=1)
     table.add_column("Story")
@@ -143,14 +162,18 @@ def _table(results: Sequence[Result], timing: Timing, *, wide: bool) -> Table:
     stories: dict[Story, list[Verdict]] = {}
     for each in results:
         stories.setdefault(each.role.story, []).append(each.verdict)
+    group = ""
     for story, verdicts in stories.items():
+        if group_of(story) != group:
+            group = group_of(story)
+            table.add_row("", Text(group, "dim"))
         good = all(verdict.ok for verdict in verdicts)
         table.add_row(
             Text("✓", "green") if good else Text("✗", "bold red"),
             story.title,
             *((str(len(verdicts)),) if wide else ()),
-            expected(story.expects, timing),
-            Text(happened(verdicts), "" if good else "red"),
+            expected(story.expects),
+            Text(happened(story.expects, verdicts), "" if good else "red"),
         )
     return table
 

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 
 from watchdog.sandbox.demo.agents import Agent
-from watchdog.sandbox.demo.verdict import OFFLINE, Pause, Record, Write
+from watchdog.sandbox.demo.roles import DISMISSED, LOGOUT, OFFLINE
+from watchdog.sandbox.demo.verdict import Pause, Record, Write
 
-WRITES = frozenset({"PutUserStatus", "DeleteAllEntitySessions", "DismissUserContact"})
-"""Operations with which a daemon may change a user."""
+WRITES = {"PutUserStatus": "", "DeleteAllEntitySessions": LOGOUT, "DismissUserContact": DISMISSED}
+"""Operations with which a daemon may change a user, and what is done if it is not a status that is set."""
 
 THROTTLED = "ThrottlingException"
 
@@ -32,12 +33,18 @@ class Seen:
         tabs: Sessions that have not run out.
         due_in_s: Until the change, as long as something is waited for.
         status: In Connect.
+        next_status: The status that waits for the end of a contact, if one does.
+        status_since: Since when, epoch seconds.
+        sessions_ended: How often all sessions of the user in Connect were ended.
     """
 
     state: str | None
     tabs: int
     due_in_s: float | None
     status: str
+    next_status: str | None = None
+    status_since: float = 0.0
+    sessions_ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,14 @@ class Ledger:
         throttled: How many of them were refused for the quota.
         writes: Calls that change a user, by user id, oldest first.
         pauses: When the daemon's clock stood still, oldest first.
-        outcomes: The daemon's actions by user id, oldest first; filled by `Watcher.read_outcomes`.
+        history: The daemon's actions by user id, `intent outcome` each, oldest first; filled by `Watcher.read_history`.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     writes: dict[str, list[Write]] = field(default_factory=dict)
     pauses: list[Pause] = field(default_factory=list)
-    outcomes: dict[str, list[str]] = field(default_factory=dict)
+    history: dict[str, list[str]] = field(default_factory=dict)
 
     def note_calls(self, calls: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> None:
         """Add calls of the stand-in's log, oldest first; `names` are the statuses' by id."""
@@ -79,28 +86,31 @@ class Ledger:
             self.throttled += call["outcome"] == THROTTLED
             if operation in WRITES:
                 target = call["params"].get("AgentStatusId")
-                write = Write(call["at"], operation, names.get(target, target), ok=ok)
-                self.writes.setdefault(call["user_id"], []).append(write)
+                what = WRITES[operation] or names.get(target, target)
+                self.writes.setdefault(call["user_id"], []).append(Write(call["at"], operation, what, ok=ok))
 
-    def note_restart(self, killed_at: float, started_at: float) -> None:
-        """Add the time in which there was no daemon; epoch seconds."""
-        self.pauses.append(Pause(started_at, started_at - killed_at, restart_at=killed_at))
+    def note_restart(self, killed_at: float, back_at: float) -> None:
+        """Add a restart; epoch seconds. For how long the clock stood in it the new process tells itself."""
+        self.pauses.append(Pause(back_at, 0.0, restart_at=killed_at))
 
     def record(self, agent: Agent, seen: Seen) -> Record:
         """Put together all that was seen of an agent."""
         return Record(
-            gone=tuple(agent.gone),
+            moments=tuple(agent.moments),
             writes=tuple(self.writes.get(agent.user_id, ())),
             status=seen.status,
+            status_since=seen.status_since,
             state=seen.state,
             tabs=seen.tabs,
-            outcomes=tuple(self.outcomes.get(agent.user_id, ())),
+            history=tuple(self.history.get(agent.user_id, ())),
+            stopped=agent.stopped,
+            refusals=tuple(agent.refusals),
         )
 
     def set_offline(self, user_id: str) -> tuple[float, ...]:
         """Give the epoch seconds at which the daemon set the agent Offline."""
         writes = self.writes.get(user_id, ())
-        return tuple(write.at for write in writes if write.ok and write.status == OFFLINE)
+        return tuple(write.at for write in writes if write.ok and write.what == OFFLINE)
 
 
 class Watcher:
@@ -138,20 +148,15 @@ class Watcher:
         seen = {user["user_id"]: _seen(user, known.get(user["user_id"])) for user in instance["users"]}
         return Snapshot(seen, status)
 
-    async def note_restart(self, killed_at: float) -> None:
-        """Note that the daemon was killed then (epoch seconds) and has started again since, as it tells itself."""
-        status = await self._daemon("/v1/status")
-        self.ledger.note_restart(killed_at, time.time() if status is None else status["started_at"])
-
-    async def read_outcomes(self) -> None:
+    async def read_history(self) -> None:
         """Read the daemon's history into the ledger."""
         history = await self._daemon("/v1/actions", limit=1000)
         if history is None:
             return
-        self.ledger.outcomes.clear()
+        self.ledger.history.clear()
         for action in reversed(history["actions"]):
             user_id = action["agent"].rpartition("/")[2]
-            self.ledger.outcomes.setdefault(user_id, []).append(action["outcome"])
+            self.ledger.history.setdefault(user_id, []).append(f"{action['intent']} {action['outcome']}")
 
     def _note_stopped(self, status: Mapping[str, Any]) -> None:
         """Note how much longer the clock has stood still than at the last look; a new process counts anew."""
@@ -175,7 +180,8 @@ class Watcher:
 
 
 def _seen(user: Mapping[str, Any], known: Mapping[str, Any] | None) -> Seen:
+    in_connect = {name: user[name] for name in ("status", "next_status", "status_since", "sessions_ended")}
     if known is None:
-        return Seen(None, 0, None, user["status"])
+        return Seen(None, 0, None, **in_connect)
     tabs = sum(session["expires_in_s"] > 0 for session in known["sessions"])
-    return Seen(known["state"], tabs, known["due_in_s"], user["status"])
+    return Seen(known["state"], tabs, known["due_in_s"], **in_connect)
