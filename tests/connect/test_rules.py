@@ -111,6 +111,19 @@ async def test_each_rule_has_its_own_timer_and_status_and_a_filter_of_status_is_
         assert 20 <= evidence[night]["silent_s"] < 21
 
 
+async def test_what_a_shorter_timer_saw_does_not_decide_for_a_longer_one(tmp_path):
+    rules = (rule("lunch", states=["Lunch"]), rule("later", (TIMER + 6, None), states=["Available"]))
+    async with world(tmp_path, rules=rules, witness=False) as w:
+        anna, berta = staff(w, 2)
+        await w.start()
+        await w.leave(anna, berta)
+        await asyncio.sleep(TIMER + 3)
+        w.model.agent_sets_status(*anna, "Away")
+        await asyncio.sleep(10)
+        assert (w.shown(anna), w.shown(berta)) == ("Away", "Offline")
+        assert {a.agent: str(a.outcome) for a in w.actions} == {anna: "skipped_state", berta: "confirmed"}
+
+
 async def test_a_longer_timer_begins_anew_with_each_return_and_is_not_shortened_by_a_crash(tmp_path):
     async with world(
         tmp_path, rules=(rule("late", (60.0, None)), rule("sooner", (TIMER, None), states=["Lunch"]))

@@ -205,10 +205,11 @@ class SetStatus:
         return standing is Standing.GONE
 
     async def look(self, case: Case) -> Sighting:
-        """The sighting to decide on: newer than anything that may have been written for this agent."""
+        """The sighting to decide on: newer than the end of the timer, and than anything written for this agent."""
         started_at = self._now().boot
         untouched = case.claim.intent is None and case.claim.follow_up is None and not case.trail.writes
-        since = started_at - FRESH_LOOK_S if untouched else started_at
+        # A shorter timer may have ended a moment ago, and the agent been looked at then.
+        since = max(started_at - FRESH_LOOK_S, case.claimed_at - case.claim.lag_s) if untouched else started_at
         try:
             sighting = await self._witness.see(case.claim.agent, since=since, rank=case.rank)
         except ConnectError:
