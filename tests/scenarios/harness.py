@@ -54,7 +54,7 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], Any], what: str, limit_s: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str, limit_s: float = 20.0, pause_s: float = 0.02) -> Any:
     """Asks again and again until the answer is true, and returns it."""
     end = time.monotonic() + limit_s
     pause = threading.Event()
@@ -64,7 +64,7 @@ def until(condition: Callable[[], Any], what: str, limit_s: float = 20.0) -> Any
             return found
         if time.monotonic() > end:
             raise AssertionError(f"not within {limit_s} s: {what}")
-        pause.wait(0.02)
+        pause.wait(pause_s)
 
 
 @dataclass
