@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from watchdog.connect.answers import Seen, Status, StatusType
 from watchdog.connect.case import Case, Later, Settled, WaitFor
+from watchdog.connect.circuit import PROBE_EVERY_S
 from watchdog.connect.directory import Unresolved
 from watchdog.connect.plan import SIGN_OUT_AFTER_S, Job, Plans
 from watchdog.connect.readback import returned
@@ -20,12 +21,16 @@ from watchdog.connect.witness import Sighting
 from watchdog.connect.writer import Writer
 from watchdog.core.model import FollowUp, Instant, IntentKind, Outcome, Standing
 from watchdog.core.policy import is_live
-from watchdog.errors import AgentHeld, ConnectInvalid, ConnectNotFound, ConnectUnavailable
+from watchdog.errors import AgentHeld, ConnectDenied, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
 KIND = IntentKind.SIGN_OUT
 
 IN_TARGET = frozenset({Outcome.CONFIRMED, Outcome.ALREADY})
 """Outcomes of an ordered status after which the sessions are ended at once."""
+
+
+IN_CONTACT = "A contact goes on."
+"""Why sessions are not ended yet, for people."""
 
 
 def engaged(seen: Seen | None) -> bool:
@@ -95,7 +100,20 @@ class SignOut:
             return Later(0.0)
         if done.settle.outcome not in IN_TARGET:
             return Settled(done.settle, job, KIND)
-        return await self._end(case, job, "")
+        # The status says nothing of contacts, and a next status was in the way of nothing: this cannot be undone.
+        sighting = await self._set_status.look(case)
+        finding = find(sighting.seen, job.target, complete=sighting.complete)
+        if finding is Finding.UNKNOWN:
+            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
+        if finding is Finding.NEXT or engaged(sighting.seen):
+            return Settled(Settle(Outcome.NEXT_STATUS, IN_CONTACT), job, KIND)
+        if finding is Finding.ELSEWHERE:
+            return Settled(Settle(Outcome.RETURNED, OVERRULED), job, KIND)
+        try:
+            return await self._end(case, job, "")
+        except ConnectDenied:
+            # Until the circuit is probed again; each try costs looks, of which others are in need.
+            return Later(PROBE_EVERY_S)
 
     def _too_soon_s(self, case: Case, sighting: Sighting) -> float:
         """Seconds that nobody has to be found for still: since the status began, or since the first look."""
