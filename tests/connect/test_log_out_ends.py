@@ -75,3 +75,37 @@ async def test_while_the_end_of_sessions_is_denied_it_costs_next_to_no_reads(w):
     w.model.clear_faults()
     await asyncio.sleep(70)
     assert ended(w, anna) == 1
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_who_overrules_the_order_is_watched_again_though_all_pages_are_stopped(w, crashes):
+    (anna,) = w.centre()
+    await w.start()
+    await w.beat(anna)
+    asked = asyncio.create_task(refused(w, anna))
+    await w.until(w.puts)
+    await asyncio.sleep(1.5)
+    w.model.agent_sets_status(*anna, "Available")
+    assert (await asked).why == Failure.RETURNED
+    assert (w.shown(anna), ended(w, anna)) == ("Available", 0)
+    if crashes:
+        await w.crash()
+        await w.start()
+    for _ in range(12):
+        await w.beat(anna)
+        await asyncio.sleep(10)
+    assert w.shown(anna) == "Offline", "nobody looks at it any more, and its next contacts ring at an empty chair"
+    assert w.outcomes()[-1] == "confirmed"
+    assert ended(w, anna) == 0
+
+
+async def test_and_who_is_shown_otherwise_after_a_contact_that_the_order_waited_for(w):
+    (anna,) = w.centre()
+    await w.start()
+    await w.beat(anna)
+    after_the_look(w, lambda: w.model.add_contact(*anna, ContactState.CONNECTED, contact_id="c"))
+    assert (await refused(w, anna)).why == Failure.AFTER_CONTACT
+    w.model.agent_sets_status(*anna, "Available")
+    w.model.end_contact(*anna, "c")
+    await asyncio.sleep(120)
+    assert (w.shown(anna), ended(w, anna)) == ("Offline", 0)

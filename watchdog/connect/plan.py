@@ -127,7 +127,7 @@ class Plans:
         instance_id = agent.instance_id
         facts = self.facts(instance_id, seen)
         goes_on = follow is not None and follow.next is Next.STAGE
-        if follow is not None and goes_on and (self._dry_run or self._in_force(agent, follow, seen)):
+        if follow is not None and goes_on and follow.rule and (self._dry_run or self._in_force(agent, follow, seen)):
             rule = policy.rule_of(self._rules, follow.rule)
             if rule is None or policy.stage_of(self._rules, follow.rule, follow.stage) is None:
                 return Skip(Outcome.SKIPPED_STATE, f"Rule {follow.rule!r} has no such stage any more.")
@@ -189,6 +189,9 @@ class Plans:
             clock: Observed time of it.
         """
         job, outcome = done.job, done.settle.outcome
+        if _stays(claim.follow_up, outcome):
+            # Its pages are stopped and it can work on: it is watched as one of whom nothing is heard.
+            return FollowUp(Next.STAGE, Observed(claim.ended_at + policy.first_timer_s(self._rules)))
         if job is None:
             return None
         set_now = outcome in SET_BY_US or (outcome is Outcome.ALREADY and done.shown)
@@ -205,6 +208,12 @@ class Plans:
             return None
         at = Observed(claim.ended_at + later.after_s)
         return FollowUp(Next.STAGE, at, job.name, job.index + 1, job.target.id, released=claim.released)
+
+
+def _stays(follow: FollowUp | None, outcome: Outcome) -> bool:
+    """Whether an order to log an agent out has come to nothing."""
+    ordered = follow is not None and follow.next is not Next.STAGE and not follow.rule
+    return ordered and outcome not in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.NO_SUCH_USER)
 
 
 def _sign_out(job: Job, clock: Observed) -> FollowUp:

@@ -152,7 +152,7 @@ class Next(StrEnum):
     """What is still to be done with an agent whose last intent has an outcome."""
 
     STAGE = "stage"
-    """The next status of a rule that has several stages."""
+    """The next status of a rule that has several stages; without a rule, whatever the rules say."""
     SIGN_OUT = "sign_out"
     """End the agent's Connect sessions, now that it is Offline."""
     LOG_OUT = "log_out"
