@@ -115,11 +115,13 @@ class Plans:
         match found:
             case Job():
                 return found.target
-            case Unresolved():
+            case Unresolved() if seen is not None:
                 return found
             case WaitForContact():
                 return self._target(instance_id, found.rule.stages[0])
-        return self._target(instance_id, self._rules[-1].stages[0])
+        # Which rule applies is not known before a look, or none does: one whose status is missing keeps nobody waiting.
+        usual = self._target(instance_id, self._rules[-1].stages[0])
+        return usual if isinstance(usual, Status) else next(iter(self.targets(instance_id)), usual)
 
     def _decide(
         self, agent: AgentId, follow: FollowUp | None, silent_s: float, seen: Seen | None
