@@ -44,6 +44,7 @@ class Trail:
         waits_since: Since when a contact is waited for.
         offline_since: First look of this process at which nothing spoke against ending the sessions.
         dismissed: Contacts that were cleared: which, and its result.
+        stuck: Connect refuses to clear a contact that is over.
         writes: Each write: when, what, and its result.
         read_backs: What was seen after writes.
     """
@@ -64,6 +65,7 @@ class Trail:
     waits_since: Boot | None = None
     offline_since: Boot | None = None
     dismissed: list[dict[str, Any]] = field(default_factory=list)
+    stuck: bool = False
     writes: list[dict[str, Any]] = field(default_factory=list)
     read_backs: list[dict[str, Any]] = field(default_factory=list)
 

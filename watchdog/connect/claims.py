@@ -168,6 +168,8 @@ class Claims:
         match None if follow is None else follow.next:
             case Next.SIGN_OUT if follow is not None:
                 return await self._sign_out.follow(case, follow)
+            case Next.CLEAR if follow is not None:
+                return await self._set_status.after_contact(case, follow)
             case Next.LOG_OUT if follow is not None:
                 return await self._sign_out.order(case, follow)
         return await self._set_status.carry_out(case)
@@ -207,6 +209,8 @@ class Claims:
         # No earlier than it is by the store's clock, which may have stood meanwhile.
         clock = Observed(claim.deadline + claim.lag_s + instant.boot - case.claimed_at)
         follow_up = self._plans.follow_up(claim, done, clock)
+        if follow_up is not None and follow_up.next is Next.CLEAR and case.trail.stuck:
+            follow_up = None  # it would be refused again
         settled = await self._store.settle(claim, action, case.written(instant), follow_up)
         case.closed = True
         self._forget(action.agent)

@@ -48,6 +48,18 @@ class Dismissal:
         self._record = record
         self._now = now
 
+    def pending(self, case: Case, seen: Seen | None) -> bool:
+        """Whether `clear` would do something; what Connect has refused is not tried again."""
+        if seen is None or not stuck(seen):
+            return False
+        done = self._done(case)
+        pairs = zip(seen.contact_ids, seen.contacts, strict=False)
+        return any(is_dismissible(state) and contact_id not in done for contact_id, state in pairs)
+
+    @staticmethod
+    def _done(case: Case) -> set[str]:
+        return {each["contact_id"] for each in case.trail.dismissed if each["result"] not in PASSING}
+
     async def clear(self, case: Case, seen: Seen | None) -> None:
         """Clears the agent's contacts that are over. What Connect refuses is left, and told.
 
@@ -56,7 +68,7 @@ class Dismissal:
         """
         if seen is None or not stuck(seen):
             return
-        done = {each["contact_id"] for each in case.trail.dismissed if each["result"] not in PASSING}
+        done = self._done(case)
         begun = len(case.trail.dismissed)
         for contact_id, state in zip(seen.contact_ids, seen.contacts, strict=False):
             if contact_id in done or not is_dismissible(state):
@@ -69,6 +81,7 @@ class Dismissal:
             except ConnectError as error:
                 told["result"] = type(error).__name__
                 case.trail.dismissed.append(told)
+                case.trail.stuck |= told["result"] not in PASSING
                 continue
             if standing is not Standing.GONE:
                 return

@@ -206,7 +206,7 @@ class Dispatcher:
             store,
             config.owner,
             set_status,
-            SignOut(self._plans, set_status, writer, dry_run=config.dry_run, now=now),
+            SignOut(self._plans, set_status, writer, dismissal, dry_run=config.dry_run, now=now),
             self._plans,
             self._room,
             self._scopes,

@@ -166,8 +166,13 @@ class Plans:
         return absent or finding in (Finding.TARGET, Finding.NEXT)
 
     def order(self, agent: AgentId, follow: FollowUp) -> Job | Unresolved:
-        """The status that an order asks for."""
+        """The status that an order asks for, or that was set before."""
         return self._existing(agent, follow.target)
+
+    def dismisses(self, follow: FollowUp) -> bool:
+        """Whether contacts that are over are cleared for what is still to be done; for an order they are."""
+        rule = policy.rule_of(self._rules, follow.rule)
+        return not follow.rule or (rule is not None and rule.dismiss)
 
     def _existing(self, agent: AgentId, status_id: str) -> Job | Unresolved:
         status = self._directory.status(agent.instance_id, status_id)
@@ -206,6 +211,8 @@ class Plans:
         if job.stage.sign_out:
             return _sign_out(job, clock) if set_now and not claim.released else None
         later = policy.stage_of(self._rules, job.name, job.index + 1)
+        if later is None and job.dismiss and outcome is Outcome.NEXT_STATUS:
+            return FollowUp(Next.CLEAR, clock, job.name, job.index, job.target.id, released=claim.released)
         if later is None or not (set_now or outcome is Outcome.DRY_RUN):
             return None
         at = Observed(claim.ended_at + later.after_s)
@@ -214,7 +221,7 @@ class Plans:
 
 def _stays(follow: FollowUp | None, outcome: Outcome) -> bool:
     """Whether an order to log an agent out has come to nothing."""
-    ordered = follow is not None and follow.next is not Next.STAGE and not follow.rule
+    ordered = follow is not None and follow.next in (Next.LOG_OUT, Next.SIGN_OUT) and not follow.rule
     return ordered and outcome not in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.NO_SUCH_USER)
 
 

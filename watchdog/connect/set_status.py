@@ -6,20 +6,21 @@ Whatever cannot be done now is raised; the dispatcher releases the agent, and th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from watchdog.connect.answers import Seen
+from watchdog.connect.answers import Seen, StatusType
 from watchdog.connect.case import Case, Later, Settled, Spared, WaitFor, shown
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.dismissal import Dismissal, stuck
 from watchdog.connect.plan import Job, Plans
 from watchdog.connect.queue import level
 from watchdog.connect.readback import ReadBack, returned
-from watchdog.connect.sparing import Sparing
+from watchdog.connect.sparing import OVERRULED, Sparing
 from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
 from watchdog.connect.writer import Writer
 from watchdog.core import policy
-from watchdog.core.model import Instant, Next, Outcome, Standing
+from watchdog.core.model import FollowUp, Instant, Next, Outcome, Standing
 from watchdog.core.policy import FileAgain, Skip, WaitForContact
 from watchdog.errors import AgentHeld, ConnectError, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
@@ -94,6 +95,31 @@ class SetStatus:
                 return decision
             job = decision
         return await self.set(case, job, sighting)
+
+    async def after_contact(self, case: Case, follow: FollowUp) -> Settled | WaitFor:
+        """Sees that a status that follows a contact is applied. Raises as `carry_out`."""
+        job = self._plans.order(case.claim.agent, follow)
+        if isinstance(job, Unresolved):
+            return Settled(Settle(Outcome.SKIPPED_STATE, job.reason), None)
+        sighting = await self.look(case)
+        seen, target = sighting.seen, job.target
+        match find(seen, target, complete=sighting.complete):
+            case Finding.UNKNOWN:
+                raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
+            case Finding.NEXT if stuck(seen):
+                if self._dry_run or not self._plans.dismisses(follow):
+                    return Settled(Settle(Outcome.NEXT_STATUS, f"{target.name} follows a contact that is over."), job)
+                await self._dismissal.clear(case, seen)
+                settled = await self._read_back.confirm(case, job, seen)
+                text = f"{target.name} was the next status, and Connect does not show it any more; see the evidence."
+                return Settled(settled or Settle(Outcome.FAILED, text), job)
+            case Finding.NEXT:
+                return WaitFor(partial(_is_over, target.name))
+            case Finding.ABSENT if target.type is not StatusType.OFFLINE:
+                return Settled(Settle(Outcome.RETURNED, OVERRULED), job)
+            case Finding.ELSEWHERE:
+                return Settled(Settle(Outcome.RETURNED, OVERRULED), job)
+        return Settled(Settle(Outcome.CONFIRMED, f"{target.name} was applied when the contact had ended."), job)
 
     async def set(self, case: Case, job: Job, sighting: Sighting) -> Settled | Spared:
         """Sets the status of a job. Raises as `carry_out`.
@@ -242,6 +268,11 @@ class SetStatus:
         if isinstance(error, ConnectNotFound):
             return Settle(Outcome.NO_SUCH_USER, "Connect does not know the user any more.")
         return Settle(Outcome.FAILED, str(error))
+
+
+def _is_over(target: str, row: Seen | None) -> bool:
+    """Whether nothing keeps a next status from being applied any more but contacts that can be cleared."""
+    return row is None or row.next_status != target or stuck(row)
 
 
 def _is_order(case: Case) -> bool:

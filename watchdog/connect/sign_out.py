@@ -12,6 +12,7 @@ from watchdog.connect.answers import Seen, Status, StatusType
 from watchdog.connect.case import Case, Later, Settled, WaitFor
 from watchdog.connect.circuit import PROBE_EVERY_S
 from watchdog.connect.directory import Unresolved
+from watchdog.connect.dismissal import Dismissal
 from watchdog.connect.plan import SIGN_OUT_AFTER_S, Job, Plans
 from watchdog.connect.readback import returned
 from watchdog.connect.set_status import PAGES_MISSING, SetStatus
@@ -38,11 +39,22 @@ def engaged(seen: Seen | None) -> bool:
     return seen is not None and any(map(is_live, seen.contacts))
 
 
+def _is_over(seen: Seen | None) -> bool:
+    return seen is None or (seen.next_status is None and not engaged(seen))
+
+
 class SignOut:
     """Carries out `sign_out`."""
 
     def __init__(
-        self, plans: Plans, set_status: SetStatus, writer: Writer, *, dry_run: bool, now: Callable[[], Instant]
+        self,
+        plans: Plans,
+        set_status: SetStatus,
+        writer: Writer,
+        dismissal: Dismissal,
+        *,
+        dry_run: bool,
+        now: Callable[[], Instant],
     ) -> None:
         """Composes.
 
@@ -50,12 +62,14 @@ class SignOut:
             plans: Know the statuses.
             set_status: Looks, and sets the status of an order.
             writer: Calls.
+            dismissal: Clears contacts that are over and keep the status from taking effect.
             dry_run: Write nothing.
             now: The machine's clocks.
         """
         self._plans = plans
         self._set_status = set_status
         self._writer = writer
+        self._dismissal = dismissal
         self._dry_run = dry_run
         self._now = now
 
@@ -82,7 +96,12 @@ class SignOut:
         if finding is Finding.ELSEWHERE or (finding is Finding.ABSENT and target.type is not StatusType.OFFLINE):
             return Settled(Settle(Outcome.RETURNED, OVERRULED), job, KIND)
         if finding is Finding.NEXT or engaged(seen):
-            return WaitFor(lambda row: row is None or (row.next_status is None and not engaged(row)))
+            # When that is over, nobody may be found for the whole time anew.
+            case.trail.offline_since = None
+            clears = self._plans.dismisses(follow) and not self._dry_run
+            if clears and finding is Finding.NEXT:
+                await self._dismissal.clear(case, seen)
+            return WaitFor(lambda row: _is_over(row) or (clears and self._dismissal.pending(case, row)))
         wait_s = self._too_soon_s(case, sighting)
         if wait_s > 0:
             return Later(wait_s)

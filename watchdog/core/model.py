@@ -155,6 +155,8 @@ class Next(StrEnum):
     """The next status of a rule that has several stages; without a rule, whatever the rules say."""
     SIGN_OUT = "sign_out"
     """End the agent's Connect sessions, now that it is Offline."""
+    CLEAR = "clear"
+    """The status follows a contact: when that is over, see that it is applied, and clear what is in its way."""
     LOG_OUT = "log_out"
     """Somebody wants the agent logged out, whether it is there or not."""
 
