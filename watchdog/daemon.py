@@ -190,6 +190,7 @@ class Daemon:
                 lease_s=settings.session_ttl,
                 named=needs.named(settings),
                 reason_codes=settings.reason_codes,
+                dismiss=settings.dismiss_contacts,
             ),
             now=machine.now,
             random=random.random,

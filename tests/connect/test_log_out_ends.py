@@ -109,3 +109,15 @@ async def test_and_who_is_shown_otherwise_after_a_contact_that_the_order_waited_
     w.model.end_contact(*anna, "c")
     await asyncio.sleep(120)
     assert (w.shown(anna), ended(w, anna)) == ("Offline", 0)
+
+
+async def test_contacts_that_are_over_are_left_where_the_settings_say_so(tmp_path):
+    async with world(tmp_path, dismiss=False) as w:
+        (anna,) = w.centre()
+        await w.start()
+        w.model.add_contact(*anna, ContactState.ERROR, contact_id="c")
+        assert (await refused(w, anna)).why == Failure.AFTER_CONTACT
+        await asyncio.sleep(60)
+        assert list(w.model.calls(operation="DismissUserContact")) == []
+        w.model.end_contact(*anna, "c")
+        await w.until(lambda: ended(w, anna))

@@ -192,6 +192,7 @@ class World:
     return_window: float = 900.0
     rules: tuple[Rule, ...] = ()
     reason_codes: Mapping[str, str] = field(default_factory=dict)
+    dismiss: bool = True
     behaviour: Behaviour = field(default_factory=Behaviour)
     model: ConnectModel = field(init=False)
     actions: list[Action] = field(default_factory=list)
@@ -253,6 +254,7 @@ class World:
                 reconcile=self.reconcile,
                 return_window_s=self.return_window,
                 reason_codes=self.reason_codes,
+                dismiss=self.dismiss,
             ),
             now=instant,
             random=lambda: 0.5,

@@ -67,6 +67,7 @@ class DispatcherConfig:
         lease_s: Seconds of the lease of an agent who is restored without being heard (SESSION_TTL).
         named: Statuses and profiles that the settings name: they must exist.
         reason_codes: Statuses of an explicit logout by reason code (REASON_CODES).
+        dismiss: An explicit logout clears contacts that are over (DISMISS_CONTACTS).
     """
 
     owner: str
@@ -80,6 +81,7 @@ class DispatcherConfig:
     lease_s: float = 35.0
     named: tuple[Named, ...] = ()
     reason_codes: Mapping[str, str] = field(default_factory=dict)
+    dismiss: bool = True
 
 
 class Dispatcher:
@@ -122,7 +124,7 @@ class Dispatcher:
         )
         default = config.rules[-1].stages[0].status
         self.directory = Directory(self._guard, self._tokens, self._scopes, default, now)
-        self._plans = Plans(config.rules, self.directory, dry_run=config.dry_run)
+        self._plans = Plans(config.rules, self.directory, dry_run=config.dry_run, dismiss=config.dismiss)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(
             store, self._guard, self._tokens, self._circuits, flush=flush, listening=self._listening, now=now

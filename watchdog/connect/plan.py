@@ -40,21 +40,18 @@ class Job:
         target: The status.
         rule: The rule that asks for it; None for an order.
         index: Which of its stages.
+        dismiss: Contacts that are over and hold the agent busy are cleared.
     """
 
     target: Status
     rule: Rule | None = None
     index: int = 0
+    dismiss: bool = True
 
     @property
     def stage(self) -> Stage | None:
         """The stage."""
         return None if self.rule is None else self.rule.stages[self.index]
-
-    @property
-    def dismiss(self) -> bool:
-        """Contacts that are over and hold the agent busy are cleared."""
-        return self.rule is None or self.rule.dismiss
 
     @property
     def name(self) -> str:
@@ -65,14 +62,18 @@ class Job:
 class Plans:
     """The rules in force, for each instance."""
 
-    def __init__(self, rules: Sequence[Rule], directory: Directory, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], directory: Directory, *, dry_run: bool = False, dismiss: bool = True
+    ) -> None:
         """Composes.
 
         Args:
             rules: In their order.
             directory: Knows statuses and profiles by name.
             dry_run: Nothing is written, so that no status that was set before is in force.
+            dismiss: For an order, contacts that are over are cleared (DISMISS_CONTACTS).
         """
+        self._dismiss = dismiss
         self._dry_run = dry_run
         self._rules = tuple(rules)
         self._directory = directory
@@ -154,7 +155,7 @@ class Plans:
         """The same job after the statuses were listed anew."""
         if job.rule is not None:
             return self._job(agent.instance_id, job.rule, job.index)
-        return self._existing(agent, job.target.id)
+        return self._existing(agent, job.target.id, dismiss=job.dismiss)
 
     def _in_force(self, agent: AgentId, follow: FollowUp, seen: Seen | None) -> bool:
         """Whether the status that was set before is still there, or comes next."""
@@ -167,22 +168,23 @@ class Plans:
 
     def order(self, agent: AgentId, follow: FollowUp) -> Job | Unresolved:
         """The status that an order asks for, or that was set before."""
-        return self._existing(agent, follow.target)
+        return self._existing(agent, follow.target, dismiss=self._dismisses(follow))
 
-    def dismisses(self, follow: FollowUp) -> bool:
-        """Whether contacts that are over are cleared for what is still to be done; for an order they are."""
+    def _dismisses(self, follow: FollowUp) -> bool:
+        if not follow.rule:
+            return self._dismiss
         rule = policy.rule_of(self._rules, follow.rule)
-        return not follow.rule or (rule is not None and rule.dismiss)
+        return rule is not None and rule.dismiss
 
-    def _existing(self, agent: AgentId, status_id: str) -> Job | Unresolved:
+    def _existing(self, agent: AgentId, status_id: str, *, dismiss: bool) -> Job | Unresolved:
         status = self._directory.status(agent.instance_id, status_id)
         if status is None:
             return Unresolved("The status to set is not there any more.", loaded=True)
-        return Job(status)
+        return Job(status, dismiss=dismiss)
 
     def _job(self, instance_id: str, rule: Rule, index: int) -> Job | Unresolved:
         target = self._target(instance_id, rule.stages[index])
-        return target if isinstance(target, Unresolved) else Job(target, rule, index)
+        return target if isinstance(target, Unresolved) else Job(target, rule, index, rule.dismiss)
 
     def _target(self, instance_id: str, stage: Stage) -> Status | Unresolved:
         return self._directory.resolve(instance_id, stage.status)

@@ -107,7 +107,7 @@ class SetStatus:
             case Finding.UNKNOWN:
                 raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
             case Finding.NEXT if stuck(seen):
-                if self._dry_run or not self._plans.dismisses(follow):
+                if self._dry_run or not job.dismiss:
                     return Settled(Settle(Outcome.NEXT_STATUS, f"{target.name} follows a contact that is over."), job)
                 await self._dismissal.clear(case, seen)
                 settled = await self._read_back.confirm(case, job, seen)

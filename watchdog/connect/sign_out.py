@@ -98,7 +98,7 @@ class SignOut:
         if finding is Finding.NEXT or engaged(seen):
             # When that is over, nobody may be found for the whole time anew.
             case.trail.offline_since = None
-            clears = self._plans.dismisses(follow) and not self._dry_run
+            clears = job.dismiss and not self._dry_run
             if clears and finding is Finding.NEXT:
                 await self._dismissal.clear(case, seen)
             return WaitFor(lambda row: _is_over(row) or (clears and self._dismissal.pending(case, row)))
