@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from tests.connect.test_rules import LOGOUT, calls, rule, staff
-from tests.connect.world import World, world
+from tests.connect.world import World, instant, world
 from watchdog.core.brake import ALL
-from watchdog.sandbox.records import ContactState, FaultKind
+from watchdog.sandbox.records import Behaviour, ContactState, FaultKind
 
 pytestmark = pytest.mark.looptime
 
@@ -98,8 +98,6 @@ async def test_a_denied_dismissal_is_told_once_and_costs_no_reads(tmp_path):
 async def test_a_hold_puts_it_off(tmp_path):
     async with world(tmp_path, witness=False) as w:
         anna, call = await in_a_call(w)
-        from tests.connect.world import instant
-
         await w.store.order(ALL, hold=True, for_s=60.0, reason="test", instant=instant())
         w.model.set_contact_state(*anna, call, ContactState.ENDED)
         await asyncio.sleep(50)
@@ -127,3 +125,30 @@ async def test_nor_does_it_look_again_and_again_where_the_dismissal_is_denied(tm
         await asyncio.sleep(300)
         assert len(w.reads()) - read <= 31
         assert calls(w, "DeleteAllEntitySessions") == []
+
+
+async def test_nobody_is_signed_out_who_took_a_call_while_a_token_was_waited_for(tmp_path):
+    listed = Behaviour(lists_offline=True)
+    async with world(tmp_path, witness=False, rules=(rule("default", LOGOUT),), behaviour=listed) as w:
+        (anna,) = staff(w)
+        await w.start()
+        await w.leave(anna)
+        await w.until(lambda: w.actions)
+        take_tokens = w.store.take_tokens
+        waited = []
+
+        async def short(operation, *given):
+            if operation != "DeleteAllEntitySessions" or (waited and instant().boot > waited[0] + 20):
+                return await take_tokens(operation, *given)
+            if not waited:
+                waited.append(instant().boot)
+                w.model.add_contact(*anna, ContactState.CONNECTED, contact_id="c")
+            return 1.0
+
+        w.store.take_tokens = short
+        await asyncio.sleep(60)
+        assert waited
+        assert calls(w, "DeleteAllEntitySessions") == []
+        w.model.end_contact(*anna, "c")
+        await asyncio.sleep(60)
+        assert len(calls(w, "DeleteAllEntitySessions")) == 1

@@ -7,6 +7,7 @@ nobody has been heard for another 10 s. An agent whom the brake has held is neve
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from watchdog.connect.answers import Seen, Status, StatusType
 from watchdog.connect.case import Case, Later, Settled, WaitFor
@@ -18,11 +19,11 @@ from watchdog.connect.readback import returned
 from watchdog.connect.set_status import PAGES_MISSING, SetStatus
 from watchdog.connect.sparing import OVERRULED
 from watchdog.connect.verdict import Finding, Settle, find
-from watchdog.connect.witness import Sighting
+from watchdog.connect.witness import FRESH_LOOK_S, Sighting
 from watchdog.connect.writer import Writer
 from watchdog.core.model import FollowUp, Instant, IntentKind, Outcome, Standing
 from watchdog.core.policy import is_live
-from watchdog.errors import AgentHeld, ConnectDenied, ConnectInvalid, ConnectNotFound, ConnectUnavailable
+from watchdog.errors import AgentHeld, CallAborted, ConnectDenied, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
 KIND = IntentKind.SIGN_OUT
 
@@ -105,7 +106,7 @@ class SignOut:
         wait_s = self._too_soon_s(case, sighting)
         if wait_s > 0:
             return Later(wait_s)
-        return await self._end(case, job, follow.rule)
+        return await self._end(case, job, follow.rule, sighting)
 
     async def order(self, case: Case, follow: FollowUp) -> Settled | Later:
         """Sets the status of an order and ends the sessions at once. Raises as `follow`."""
@@ -129,7 +130,7 @@ class SignOut:
         if finding is Finding.ELSEWHERE:
             return Settled(Settle(Outcome.RETURNED, OVERRULED), job, KIND)
         try:
-            return await self._end(case, job, "")
+            return await self._end(case, job, "", sighting)
         except ConnectDenied:
             # Until the circuit is probed again; each try costs looks, of which others are in need.
             return Later(PROBE_EVERY_S)
@@ -143,12 +144,14 @@ class SignOut:
         shown_s = sighting.answered_at - seen.since if seen is not None and seen.since is not None else 0.0
         return SIGN_OUT_AFTER_S - max(looked_s, shown_s if sighting.dated else 0.0)
 
-    async def _end(self, case: Case, job: Job, rule: str) -> Settled:
+    async def _end(self, case: Case, job: Job, rule: str, sighting: Sighting) -> Settled:
         if self._dry_run:
             text = "Connect sessions would have been ended; DRY_RUN is on."
             return Settled(Settle(Outcome.DRY_RUN, text), job, KIND)
         try:
-            standing = await self._writer.sign_out(case, job.target, rule)
+            standing = await self._writer.sign_out(
+                case, job.target, rule, partial(self._look_again, case, job, sighting)
+            )
         except ConnectNotFound:
             return Settled(Settle(Outcome.NO_SUCH_USER, "Connect does not know the user any more."), job, KIND)
         except ConnectInvalid as error:
@@ -158,6 +161,15 @@ class SignOut:
         if standing is Standing.RETURNED:
             return Settled(returned(case), job, KIND)
         return Settled(Settle(Outcome.CONFIRMED, ended(job.target)), job, KIND)
+
+    async def _look_again(self, case: Case, job: Job, sighting: Sighting) -> None:
+        """Raises unless the status is still in force, and no contact goes on, by a look that is not old."""
+        if self._now().boot - sighting.asked_at <= FRESH_LOOK_S:
+            return
+        sighting = await self._set_status.look(case)
+        finding = find(sighting.seen, job.target, complete=sighting.complete)
+        if finding not in (Finding.TARGET, Finding.ABSENT) or engaged(sighting.seen):
+            raise CallAborted("Not sent: Connect shows something else than before the wait for a token.")
 
 
 def ended(target: Status) -> str:

@@ -141,13 +141,22 @@ class Writer:
         line = Line(case.claim.agent.instance_id, PUT_USER_STATUS, target.id)
         return await self._send(case, line, rank, intent, partial(self._put, case, target))
 
-    async def sign_out(self, case: Case, target: Status, rule: str) -> Standing:
-        """Ends the user's Connect sessions, once. Returns and raises as `write`."""
+    async def sign_out(
+        self, case: Case, target: Status, rule: str, look_again: Callable[[], Awaitable[None]]
+    ) -> Standing:
+        """Ends the user's Connect sessions, once. Returns and raises as `write`.
+
+        Args:
+            case: The claim.
+            target: The status that is in force.
+            rule: Name of the rule that asks for it.
+            look_again: Awaited when the token is there, which may have taken long; raises to prevent it.
+        """
         agent = case.claim.agent
         intent = Intent(IntentKind.SIGN_OUT, target.id, case.former(target.id), self._now().epoch, rule)
         line = Line(agent.instance_id, DELETE_ALL_ENTITY_SESSIONS)
         call = partial(self._connect.delete_all_entity_sessions, agent.instance_id, agent.user_id)
-        return await self._send(case, line, case.rank, intent, partial(self._counted, case, call))
+        return await self._send(case, line, case.rank, intent, partial(self._counted, case, call), look_again)
 
     async def dismiss(self, case: Case, contact_id: str) -> Standing:
         """Clears a contact, once. Returns and raises as `write`; no intent of its own is on disk."""
@@ -157,7 +166,13 @@ class Writer:
         return await self._send(case, line, case.rank, None, partial(self._counted, case, call))
 
     async def _send(
-        self, case: Case, line: Line, rank: Rank, intent: Intent | None, put: Callable[[Boot], Awaitable[None]]
+        self,
+        case: Case,
+        line: Line,
+        rank: Rank,
+        intent: Intent | None,
+        put: Callable[[Boot], Awaitable[None]],
+        look_again: Callable[[], Awaitable[None]] | None = None,
     ) -> Standing:
         await self._tokens.take(line.operation, case.scope, line.where, rank)
         case.unserved = False
@@ -166,6 +181,8 @@ class Writer:
         standing = await self._store.still_gone(case.claim)
         if standing is not Standing.GONE:
             return standing
+        if look_again is not None:
+            await look_again()
         if intent is not None:
             case.interruptible = False
             if not await self._store.intend(case.claim, intent):
