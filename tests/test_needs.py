@@ -63,7 +63,7 @@ def allowed(**variables):
 def test_the_defaults_name_the_offline_status_and_available():
     assert names() == [
         ("WATCHDOG_STATUS", None, Kind.TARGET),
-        ("WATCHDOG_INITIAL_AGENT_STATE", "Available", Kind.TARGET),
+        ("WATCHDOG_INITIAL_AGENT_STATE", "Available", Kind.INITIAL),
     ]
 
 
@@ -93,7 +93,7 @@ def test_a_rules_names_are_told_with_the_rule_and_the_stage():
     assert names(RULES=[rule])[:5] == [
         (f"{where}stage 1: status", "Away", Kind.TARGET),
         (f"{where}stage 2: status", None, Kind.TARGET),
-        (f"{where}initial_agent_state", "Training", Kind.TARGET),
+        (f"{where}initial_agent_state", "Training", Kind.INITIAL),
         (f"{where}if_profile_name_includes", "Night", Kind.PROFILE),
         (f"{where}if_current_agent_state", "Lunch", Kind.STATE),
     ]
@@ -102,9 +102,9 @@ def test_a_rules_names_are_told_with_the_rule_and_the_stage():
 def test_what_a_rule_takes_over_is_told_of_the_variable():
     rule = {"name": "night", "if_profile_name_includes": ["Night"]}
     own = {"name": "day", "if_profile_name_includes": ["Day"], "status": "Lunch"}
-    assert [each for each in names(RULES=[rule, own], STATUS="Away") if each[2] is Kind.TARGET] == [
+    assert [each for each in names(RULES=[rule, own], STATUS="Away") if each[2] in (Kind.TARGET, Kind.INITIAL)] == [
         ("WATCHDOG_STATUS", "Away", Kind.TARGET),
-        ("WATCHDOG_INITIAL_AGENT_STATE", "Available", Kind.TARGET),
+        ("WATCHDOG_INITIAL_AGENT_STATE", "Available", Kind.INITIAL),
         ('WATCHDOG_RULES: rule "day": status', "Lunch", Kind.TARGET),
     ]
 

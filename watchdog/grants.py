@@ -70,7 +70,7 @@ def grants(
         uses: What is done.
     """
     roles = list(dict.fromkeys(each.role_arn for each in instances if each.role_arn is not None))
-    wanted = tuple(dict.fromkeys(each.name for each in named if each.kind is Kind.TARGET))
+    wanted = tuple(dict.fromkeys(each.name for each in named if each.kind in (Kind.TARGET, Kind.INITIAL)))
     found: list[Grant] = []
     for role in (None, *roles):
         places: list[Place] = []

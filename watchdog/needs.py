@@ -56,7 +56,7 @@ def _of_rule(settings: Settings, rule: Rule) -> Iterator[Named]:
         own = f"{label}initial_agent_state"
         where = variable("initial_agent_state") if plain or taken_over else own
         chosen = not (plain or taken_over) or settings.is_set("initial_agent_state")
-        yield Named(where, rule.initial, Kind.TARGET, chosen)
+        yield Named(where, rule.initial, Kind.INITIAL, chosen)
     for kind, key, entries in (
         (Kind.PROFILE, "if_profile_name_includes", rule.profiles),
         (Kind.STATE, "if_current_agent_state", rule.states),

@@ -47,6 +47,16 @@ def test_a_status_to_set_is_told_with_the_variable_the_instance_and_what_there_i
     ]
 
 
+def test_a_status_that_contacts_are_routed_to_is_none_for_ghosts_but_is_one_for_who_returns():
+    assert missing(target("Available")) == [
+        (
+            'WATCHDOG_STATUS: got "Available"; instance east routes contacts to who is in it, so that a ghost would '
+            "stay one; name another status"
+        )
+    ]
+    assert missing(Named("WATCHDOG_INITIAL_AGENT_STATE", "Available", Kind.INITIAL)) == []
+
+
 def test_nothing_is_suggested_that_is_not_alike():
     (line,) = missing(target("Brouhaha"))
     assert line.endswith("there are: Available, Lunch, Offline; correct it, or create the status")

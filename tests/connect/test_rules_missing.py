@@ -51,3 +51,14 @@ async def test_nor_who_is_left_alone_on_a_contact(tmp_path):
         await w.leave(seller)
         await asyncio.sleep(30)
         assert w.outcomes() == ["skipped_contact"]
+
+
+async def test_nobody_is_set_to_a_status_that_contacts_are_routed_to(tmp_path):
+    async with world(tmp_path, rules=(rule("lunch", (TIMER, "Available"), states=["Lunch"]), rule())) as w:
+        anna, berta = staff(w, 2)
+        w.model.agent_sets_status(*anna, "Lunch")
+        await w.start()
+        await w.leave(anna, berta)
+        await asyncio.sleep(60)
+        assert (w.shown(anna), w.shown(berta)) == ("Lunch", "Offline")
+        assert [action.agent for action in w.actions] == [berta]

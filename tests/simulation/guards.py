@@ -44,7 +44,7 @@ async def always(*_args):
     return Standing.GONE
 
 
-async def at_once(self, case, target, before):
+async def at_once(self, case, job, before):
     return Settle(Outcome.CONFIRMED, "not read back")
 
 

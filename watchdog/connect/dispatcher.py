@@ -324,7 +324,8 @@ class Dispatcher:
     def _unknown(self) -> list[Problem]:
         """Names that do not exist; by such a rule nobody is touched. Of the usual target the directory tells."""
         usual = self._config.rules[-1].stages[0].status
-        named = [each for each in self._config.named if each.kind is not Kind.TARGET or each.name != usual]
+        told = any(problem.code == "unknown_status" for problem in self.directory.problems())
+        named = [each for each in self._config.named if not told or each.kind is not Kind.TARGET or each.name != usual]
         profiles = [each for each in named if each.kind is Kind.PROFILE]
         lines = dict.fromkeys(self.missing(each for each in named if each not in profiles), "unknown_status")
         lines |= dict.fromkeys(self.missing(profiles), "unknown_profile")

@@ -23,7 +23,9 @@ class Kind(Enum):
     """What a name in the settings is used for."""
 
     TARGET = auto()
-    """A status to set, by name or id: it must exist in every instance."""
+    """A status for ghosts, by name or id: it must exist in every instance, and no contact be routed to who is in it."""
+    INITIAL = auto()
+    """A status for whoever returns, by name or id: it must exist in every instance."""
     STATE = auto()
     """A filter's status, by name or id in any case: it must exist in one instance."""
     PROFILE = auto()
@@ -72,7 +74,7 @@ def names_missing(listed: Mapping[str, Listed], named: Iterable[Named]) -> list[
     faults: list[str] = []
     for each in named:
         match each.kind:
-            case Kind.TARGET:
+            case Kind.TARGET | Kind.INITIAL:
                 faults += _targets(listed, each)
             case Kind.STATE:
                 statuses = [entry.statuses for entry in listed.values()]
@@ -85,14 +87,18 @@ def names_missing(listed: Mapping[str, Listed], named: Iterable[Named]) -> list[
 
 def targets(statuses: Sequence[Status], named: Iterable[Named]) -> tuple[Status, ...]:
     """The statuses of an instance that may be set, each once; names that do not exist are left out."""
-    found = (resolve(statuses, each.name) for each in named if each.kind is Kind.TARGET)
+    found = (resolve(statuses, each.name) for each in named if each.kind in (Kind.TARGET, Kind.INITIAL))
     return tuple(dict.fromkeys(status for status in found if isinstance(status, Status)))
 
 
 def _targets(listed: Mapping[str, Listed], named: Named) -> list[str]:
     faults: list[str] = []
     for instance_id, entry in listed.items():
-        if entry.statuses is None or isinstance(resolve(entry.statuses, named.name), Status):
+        found = None if entry.statuses is None else resolve(entry.statuses, named.name)
+        if entry.statuses is None or isinstance(found, Status):
+            if isinstance(found, Status) and found.type is StatusType.ROUTABLE and named.kind is Kind.TARGET:
+                what = f"instance {instance_id} routes contacts to who is in it, so that a ghost would stay one"
+                faults.append(_line(named.where, named.name or found.name, what, None, "name another status"))
             continue
         if named.name is None:
             offline = [status.name for status in entry.statuses if status.type is StatusType.OFFLINE]

@@ -187,7 +187,10 @@ class Plans:
         return target if isinstance(target, Unresolved) else Job(target, rule, index, rule.dismiss)
 
     def _target(self, instance_id: str, stage: Stage) -> Status | Unresolved:
-        return self._directory.resolve(instance_id, stage.status)
+        found = self._directory.resolve(instance_id, stage.status)
+        if isinstance(found, Status) and found.type is StatusType.ROUTABLE:
+            return Unresolved(f"Contacts are routed to who is in {found.name}: nobody is set to it.", loaded=True)
+        return found
 
     def follow_up(self, claim: Claim, done: Settled, clock: Observed) -> FollowUp | None:
         """What is still to be done after an outcome; None for nothing.
