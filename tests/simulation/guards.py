@@ -94,15 +94,15 @@ GUARDS = {
 
 SEEDS: dict[str, tuple[int, str]] = {
     "clock cap": (74, "early"),
-    "resume grace": (150, "early"),
-    "wait for the grace": (239, "returned"),
-    "tombstone": (0, "ghost"),
+    "resume grace": (61, "ghost"),
+    "wait for the grace": (54, "returned"),
+    "tombstone": (45, "ghost"),
     "seq": (0, "ghost"),
-    "horizon": (27, "early"),
+    "horizon": (7, "early"),
     "brake": (8, "held"),
     "witness's date": (0, "ghost"),
     "re-check": (38, "held"),
-    "read-back": (0, "undone"),
+    "read-back": (15, "ghost"),
     "undo": (49, "undone"),
     "limiter": (8, "rate"),
 }
