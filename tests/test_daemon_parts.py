@@ -21,6 +21,7 @@ from watchdog.connect.reconcile import ReconcileRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType
+from watchdog.core.policy import plain
 from watchdog.errors import StoreUnavailable
 from watchdog.health import STUCK_S, Health
 from watchdog.ingest import canary as canary_message
@@ -90,7 +91,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
         store,
         DirectClient(model, {INSTANCE: (DEFAULT_ACCOUNT, DEFAULT_REGION)}),
         [Instance(INSTANCE, DEFAULT_REGION)],
-        DispatcherConfig("me", None, RULES.quota),
+        DispatcherConfig("me", (plain(5.0),), RULES.quota),
         now=instant,
         random=lambda: 0.5,
         flush=buffer.flush,
@@ -552,7 +553,7 @@ async def test_nobody_is_looked_for_while_the_clock_stands(parts: Parts) -> None
         parts.store,
         DirectClient(parts.model, {INSTANCE: (DEFAULT_ACCOUNT, DEFAULT_REGION)}),
         [Instance(INSTANCE, DEFAULT_REGION)],
-        DispatcherConfig("me", None, RULES.quota, reconcile=ReconcileRules(60.0, None)),
+        DispatcherConfig("me", (plain(5.0),), RULES.quota, reconcile=ReconcileRules(60.0, None)),
         now=instant,
         random=lambda: 0.5,
         flush=parts.buffer.flush,

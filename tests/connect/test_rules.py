@@ -668,3 +668,18 @@ async def test_the_waiting_room_forgets_whoever_is_not_due_any_more(tmp_path):
             await w.beat(anna)
             await asyncio.sleep(20)
         assert w.dispatcher.waiting_for_contacts == 1
+
+
+async def test_a_contact_that_is_gone_meanwhile_and_a_passing_fault_are_no_failures(tmp_path):
+    async with world(tmp_path, witness=False) as w:
+        anna, berta = staff(w, 2)
+        for each in (anna, berta):
+            w.model.add_contact(*each, ContactState.ERROR)
+        w.fault(FaultKind.NOT_FOUND, "DismissUserContact", user_id=anna.user_id, times=1)
+        w.fault(FaultKind.INTERNAL, "DismissUserContact", user_id=berta.user_id, times=1)
+        await w.start()
+        await w.leave(anna, berta)
+        await asyncio.sleep(60)
+        told = [(action.agent, action.outcome) for action in w.actions if action.intent is IntentKind.DISMISS]
+        assert set(told) == {(anna, Outcome.CONFIRMED), (berta, Outcome.CONFIRMED)}
+        assert {w.shown(anna), w.shown(berta)} == {"Offline"}

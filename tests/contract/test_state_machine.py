@@ -307,7 +307,9 @@ class Stores(RuleBasedStateMachine):
         assert spared == done(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
         if spared:
             self.claims.remove((ours, theirs))
-            assert self.clock - age_s > self.heard.get(ours.agent, 0.0), "activity before the last heartbeat spared"
+            assert self.clock - age_s > self.heard.get(ours.agent, float("-inf")), (
+                "activity before the last heartbeat spared"
+            )
             view = done(self.sqlite.agent(ours.agent))
             assert view is not None
             assert view.due_in_s is not None

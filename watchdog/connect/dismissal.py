@@ -15,11 +15,14 @@ from watchdog.connect.case import Case, dated_id
 from watchdog.connect.writer import Writer
 from watchdog.core.model import Action, Instant, IntentKind, Outcome, Standing
 from watchdog.core.policy import is_dismissible, is_live
-from watchdog.errors import CallAborted, ConnectError, StoreUnavailable
+from watchdog.errors import CallAborted, ConnectError, ConnectNotFound, StoreUnavailable
 from watchdog.stores.base import Store
 
 PASSING = frozenset({"ConnectThrottled", "ConnectUnavailable"})
 """Results after which the next read-back tries again."""
+
+GONE = "gone"
+"""Result for a contact that somebody has cleared meanwhile."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -68,8 +71,16 @@ class Dismissal:
         """
         if seen is None or not stuck(seen):
             return
-        done = self._done(case)
         begun = len(case.trail.dismissed)
+        try:
+            await self._clear(case, seen)
+        finally:
+            final = [each for each in case.trail.dismissed[begun:] if each["result"] not in PASSING]
+            if final:
+                await self._tell(case, final)
+
+    async def _clear(self, case: Case, seen: Seen) -> None:
+        done = self._done(case)
         for contact_id, state in zip(seen.contact_ids, seen.contacts, strict=False):
             if contact_id in done or not is_dismissible(state):
                 continue
@@ -78,6 +89,10 @@ class Dismissal:
                 standing = await self._writer.dismiss(case, contact_id)
             except CallAborted:
                 return
+            except ConnectNotFound:
+                told["result"] = GONE
+                case.trail.dismissed.append(told)
+                continue
             except ConnectError as error:
                 told["result"] = type(error).__name__
                 case.trail.dismissed.append(told)
@@ -87,12 +102,10 @@ class Dismissal:
                 return
             told["result"] = "accepted"
             case.trail.dismissed.append(told)
-        if len(case.trail.dismissed) > begun:
-            await self._tell(case, case.trail.dismissed[begun:])
 
     async def _tell(self, case: Case, told: list[dict[str, str]]) -> None:
         instant = self._now()
-        cleared = sum(each["result"] == "accepted" for each in told)
+        cleared = sum(each["result"] in ("accepted", GONE) for each in told)
         number = len(case.trail.dismissed)
         action = Action(
             id=dated_id(instant, f"d{case.claim.token:07d}-{number}"),

@@ -295,7 +295,8 @@ class Invariants:
             if spared or action.outcome in WRITTEN:
                 found[action.agent.user_id] = found.get(action.agent.user_id, 0) + 1
             lied = self.people[action.agent.user_id].account.lied
-            if action.outcome is Outcome.FAILED and lied < REWRITES + 1:
+            dismissed = action.intent is IntentKind.DISMISS
+            if action.outcome is Outcome.FAILED and lied < REWRITES + 1 and not dismissed:
                 self.journal.violate("ghost", f"given up: {action.reason}", action.agent.user_id)
         for user_id, each in self.people.items():
             wanted = each.account.actions
