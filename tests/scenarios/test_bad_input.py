@@ -148,15 +148,13 @@ def test_an_instance_that_does_not_exist_is_named(connect: Connect, daemon: Daem
     assert daemon.get("/readyz") == 200
 
 
-def test_a_status_that_does_not_exist_is_named_and_nobody_is_touched(connect: Connect, daemon: Daemon) -> None:
-    daemon.start(WATCHDOG_STATUS="Ofline").ready()
-    problems = until(lambda: daemon.ask("/v1/status")["problems"] or daemon.ask("/v1/status")["instances"], "told")
-    until(lambda: "Ofline" in str(daemon.ask("/v1/status")), "named")
-    daemon.bye(connect.users[0], new_session())
-    until(lambda: daemon.state(connect.users[0]) == "due", "due, and waiting")
-    let_sweep(daemon)
+def test_a_status_that_does_not_exist_is_named_and_stops_the_start(connect: Connect, daemon: Daemon) -> None:
+    process = daemon.start(WATCHDOG_STATUS="Ofline").process
+    assert process is not None
+    assert process.wait(timeout=20) == 2
+    assert 'WATCHDOG_STATUS: got "Ofline"' in daemon.log
+    assert 'did you mean "Offline"?' in daemon.log
     assert connect.writes() == []
-    assert problems
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ _POLICY = (
         ),
         replace(
             _AFTER_BYE,
-            history=("set_status next_status",),
+            history=("set_status next_status", "set_status confirmed"),
             in_force=Mark.CALL_END,
             says="Offline next, in force at its end",
         ),
