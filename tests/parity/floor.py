@@ -158,10 +158,12 @@ class Agent:
         ]
         return found[::-1]
 
-    def settled(self, outcome: str, intent: str = "set_status") -> dict[str, Any]:
-        """Waits for an entry of the history."""
+    def settled(self, outcome: str, intent: str = "set_status", page: Page | None = None) -> dict[str, Any]:
+        """Waits for an entry of the history; a page beats meanwhile."""
 
         def find() -> dict[str, Any] | None:
+            if page is not None:
+                page.beats()
             found = [each for each in self.actions if (each["intent"], each["outcome"]) == (intent, outcome)]
             return found[-1] if found else None
 

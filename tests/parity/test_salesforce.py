@@ -245,8 +245,7 @@ def test_the_initial_status_is_available_unless_it_is_set(floor: Floor) -> None:
     agent = floor.hires(status="Lunch")
     agent.comes_and_goes()
     agent.is_set()
-    agent.opens()
-    action = agent.settled("confirmed", "restore")
+    action = agent.settled("confirmed", "restore", agent.opens())
     assert (action["target"], action["evidence"]["why"]) == ("Available", "return")
     assert agent.status == "Available"
 
@@ -259,11 +258,13 @@ def test_the_initial_status_is_a_name_or_what_it_was_or_none_by_profile(floor: F
         agent.comes_and_goes()
     for agent in (named, previous, none):
         agent.is_set(SIGNED_OUT)
-        agent.opens()
-    for agent in (named, previous):
-        agent.settled("confirmed", "restore")
-    none.settled("skipped_state", "restore")
-    assert [agent.status for agent in (named, previous, none)] == ["Coaching", "Break", SIGNED_OUT]
+    for agent, outcome, status in (
+        (named, "confirmed", "Coaching"),
+        (previous, "confirmed", "Break"),
+        (none, "skipped_state", SIGNED_OUT),
+    ):
+        agent.settled(outcome, "restore", agent.opens())
+        assert agent.status == status
 
 
 @row("plain")
@@ -290,8 +291,7 @@ def test_a_status_that_was_chosen_since_stays(floor: Floor) -> None:
     agent.comes_and_goes()
     agent.is_set(SIGNED_OUT)
     agent.chooses("Lunch")
-    agent.opens()
-    agent.settled("returned", "restore")
+    agent.settled("returned", "restore", agent.opens())
     assert agent.status == "Lunch"
 
 
