@@ -11,7 +11,7 @@ SIGNED_OUT = "Signed out"
 """What the status of type OFFLINE is called on the floor `rules`."""
 
 RULES = [
-    {"name": "field", "if_profile_name_includes": ["Field"], "session_end_timer": 6, "status": "Away"},
+    {"name": "field", "if_profile_name_includes": ["Field"], "session_end_timer": 10, "status": "Away"},
     {"name": "night", "if_profile_name_includes": ["Night"], "status": stable_id(INSTANCE, "status", "Coaching")},
     {
         "name": "desk at lunch",
