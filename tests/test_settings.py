@@ -72,6 +72,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "ticket_secrets": (),
         "log_level": "info",
         "log_format": "json",
+        "allowed_origins": (),
         "canary_url": None,
         "deadman_url": None,
         "history_days": 30,
@@ -112,6 +113,7 @@ def test_every_variable_is_taken():
         TICKET_SECRETS="0123456789abcdef,ABCDEFGHIJKLMNOPQ",
         LOG_LEVEL="DEBUG",
         LOG_FORMAT="console",
+        ALLOWED_ORIGINS="https://CCP.example.com/, http://localhost:3000",
         CANARY_URL="https://example.com/watchdog/",
         DEADMAN_URL="https://example.com/ping/1",
         HISTORY_DAYS="7",
@@ -134,6 +136,7 @@ def test_every_variable_is_taken():
     assert reveal(settings.admin_tokens) == ["one", "two"]
     assert reveal(settings.ticket_secrets) == ["0123456789abcdef", "ABCDEFGHIJKLMNOPQ"]
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
+    assert settings.allowed_origins == ("https://ccp.example.com", "http://localhost:3000")
     assert settings.canary_url == "https://example.com/watchdog/"
     assert settings.deadman_url is not None
     assert settings.deadman_url.get_secret_value() == "https://example.com/ping/1"
@@ -225,6 +228,12 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"DEADMAN_URL": "https://"}, "got ***; it is not one; takes an http or https URL"),
         ({"DEADMAN_URL": "https://example.com:port/"}, "got ***; it is not one; takes an http or https URL"),
         ({"DEADMAN_URL": "https://example.com/a b"}, "got ***; it is not one; takes an http or https URL"),
+        ({"ALLOWED_ORIGINS": "*"}, "* is not taken: any page could then read what is answered"),
+        ({"ALLOWED_ORIGINS": "example.com"}, "it is not one; takes origins like https://host separated by commas"),
+        ({"ALLOWED_ORIGINS": "null"}, "it is not one; takes origins like https://host separated by commas"),
+        ({"ALLOWED_ORIGINS": "https://a.example/ccp"}, "an origin is scheme, host and port only"),
+        ({"ALLOWED_ORIGINS": "https://u@a.example"}, "an origin is scheme, host and port only"),
+        ({"ALLOWED_ORIGINS": "https://a.example:443"}, "browsers leave out the port that is the scheme's own"),
         ({"CANARY_URL": "example.com"}, "it is not one; takes an http or https URL"),
         ({"CANARY_URL": "https://user@example.com"}, "no user, no query and no fragment are taken"),
         ({"CANARY_URL": "https://example.com?x=1"}, "no user, no query and no fragment are taken"),

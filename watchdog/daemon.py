@@ -44,6 +44,7 @@ from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.cors import Cors
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
@@ -233,7 +234,7 @@ class Daemon:
             now=machine.now,
         )
         connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
-        http = server(application, connections, drain_s=SERVER_STOP_S)
+        http = server(Cors(application, settings.allowed_origins), connections, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,

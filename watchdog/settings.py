@@ -247,6 +247,15 @@ class Settings(BaseSettings):
     port: Annotated[int, BeforeValidator(values.port), Ge(0), Le(65_535), Takes("a TCP port")] = 8080
     """TCP port to listen on; 0 = any free one."""
 
+    allowed_origins: Annotated[
+        tuple[str, ...], BeforeValidator(values.origins), Takes("origins like https://host separated by commas")
+    ] = ()
+    """Origins of the pages that may read what is answered to their heartbeats; the browser client needs it.
+
+    Exact, as browsers name them: scheme, host, and a port that is not the scheme's own. Pages of the daemon's own
+    origin need none.
+    """
+
     auth: Annotated[Literal["token", "none"], BeforeValidator(values.auth), Takes("token, or none (loopback only)")] = (
         "token"
     )

@@ -318,6 +318,23 @@ def base_url(value: object) -> object:
     return value
 
 
+def origins(value: object) -> object:
+    """Reads origins separated by commas, as browsers write them."""
+    return _each(_origin, _split(value, ",")) if isinstance(value, str) else value
+
+
+def _origin(text: str) -> str:
+    if text == "*":
+        raise ValueError("* is not taken: any page could then read what is answered")
+    parts = _http(text)
+    found = f"{parts.scheme}://{parts.netloc}".lower()
+    if parts.username is not None or text.lower() not in (found, f"{found}/"):
+        raise ValueError("an origin is scheme, host and port only")
+    if parts.port == {"http": 80, "https": 443}[parts.scheme]:
+        raise ValueError("browsers leave out the port that is the scheme's own")
+    return found
+
+
 def secret_url(value: object) -> object:
     """Reads an http or https URL that counts as a secret."""
     if not isinstance(value, str):

@@ -18,6 +18,7 @@ from watchdog.errors import MessageError
 from watchdog.ingest import openapi, problems
 from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
 from watchdog.ingest.queries import read_agent, read_name, read_since
@@ -120,8 +121,12 @@ def build(
     api.include_router(router_of(logouts, gate, instances))
     api.include_router(_scrape(gate, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
+    client_files = ClientFiles()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await client_files(scope, send)
+            return
         started = False
 
         async def sending(message: Message) -> None:

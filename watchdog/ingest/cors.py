@@ -1,0 +1,59 @@
+"""What browsers ask of a server before a page of another origin may read its answer.
+
+Only the heartbeats are for pages of other origins. A heartbeat itself needs no permission to arrive: it is authenticated
+by its token or ticket, never by its origin. Source: the Fetch standard, CORS protocol.
+"""
+
+from collections.abc import Iterable
+
+from watchdog.ingest.heartbeat import MANY, ONE
+from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Header, Message, Receive, Scope, Send, answer
+
+PREFLIGHT_S = 7200
+"""For how long a browser need not ask again; more is cut to this by Chromium."""
+
+
+class Cors:
+    """Lets pages of some origins read what is answered to heartbeats, and stands in front of an application."""
+
+    def __init__(self, app: Asgi, origins: Iterable[str]) -> None:
+        """Takes what it stands in front of.
+
+        Args:
+            app: The application.
+            origins: As browsers write them in `Origin` (ALLOWED_ORIGINS).
+        """
+        self._app = app
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http" or scope["path"] not in (ONE, MANY):
+            await self._app(scope, receive, send)
+            return
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+        allowed: tuple[Header, ...] = ((b"vary", b"origin"),)
+        if origin in self._origins:
+            allowed = (
+                *allowed,
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", b"retry-after"),
+            )
+        if scope["method"] == "OPTIONS":
+            asked: tuple[Header, ...] = (
+                (b"access-control-allow-methods", b"POST"),
+                (b"access-control-allow-headers", b"authorization, content-type"),
+                (b"access-control-max-age", b"%d" % PREFLIGHT_S),
+            )
+            await answer(send, 204, b"", (*SAFE_HEADERS, *allowed, *asked))
+            return
+
+        async def allowing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *allowed]
+            await send(message)
+
+        await self._app(scope, receive, allowing)
