@@ -1,4 +1,4 @@
-"""The files of the browser client, which anybody may load from anywhere: `GET /client/presence.js` and those it imports.
+"""The files of the browser client, which anybody may load from anywhere: `/client/presence.js` and what it imports.
 
 They are public and small, so they are read once and answered here, with headers of their own: everything else that the
 daemon says is neither for a cache nor for other origins.
