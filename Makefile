@@ -34,11 +34,12 @@ test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
-check: $(VENV)/.dev ## Lint, check the format, the types, the layers and the Dockerfile
+check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	tests/client/check.sh
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
 
 SEEDS ?= 300
@@ -66,7 +67,7 @@ dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PYTHON) -m build --no-isolation --outdir dist
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/client/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. The stamps make a second run instant; a changed lock file installs again.

@@ -1,9 +1,11 @@
 """The documentation agrees with the code: settings, endpoints, metrics, events, problems, and every link.
 
-`python -m tests.test_docs` writes the generated parts of docs/settings.md and docs/policy.md.
+`python -m tests.test_docs` writes the generated parts of docs/settings.md, docs/policy.md and docs/client.md.
 """
 
 import ast
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -24,6 +26,7 @@ from watchdog.environment import variable
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
+from watchdog.ingest.client_files import NAMES
 from watchdog.settings import Settings
 from watchdog.telemetry.actions import EVENTS
 from watchdog.telemetry.metrics import Metrics
@@ -171,6 +174,31 @@ def test_the_iam_policy_is_that_of_the_defaults_with_an_admin_token(page, arn):
     (block,) = re.findall(r"^```json\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
     used = needs.uses(Settings.load(policy_table.NEEDED | {"WATCHDOG_ADMIN_TOKENS": "a"}))
     assert json.loads(block) == policy([Place(arn, None)], used)
+
+
+# The browser client.
+
+
+def client_page():
+    """The whole page as it should be."""
+    head, rest = text("docs/client.md").split(BEGIN)
+    rows = ["| file | `integrity` |", "|---|---|"]
+    for name in NAMES:
+        digest = hashlib.sha384((ROOT / "watchdog" / "web" / "client" / name).read_bytes()).digest()
+        rows.append(f"| `{name}` | `sha384-{base64.b64encode(digest).decode()}` |")
+    generated = "\n".join(rows)
+    return f"{head}{BEGIN}\n{generated}\n{END}{rest.split(END)[1]}"
+
+
+def test_the_hashes_of_the_client_are_current():
+    assert text("docs/client.md") == client_page(), "run: python -m tests.test_docs"
+
+
+def test_the_page_of_the_client_names_every_option():
+    options = re.search(r"interface Options {(.*?)\n}", text("watchdog/web/client/presence.d.ts"), re.DOTALL)[1]
+    named = set(re.findall(r"^  (\w+)\?:", options, re.MULTILINE))
+    assert len(named) > 5
+    assert named == {first for first, cells in table("docs/client.md") if len(cells) == 3}
 
 
 # Endpoints.
@@ -393,3 +421,4 @@ def test_decisions_are_numbered_without_gaps():
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
     (DOCS / "policy.md").write_text(policy_page(), encoding="utf-8")
+    (DOCS / "client.md").write_text(client_page(), encoding="utf-8")

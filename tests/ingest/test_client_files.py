@@ -8,7 +8,7 @@ import pytest
 
 from watchdog.ingest.client_files import NAMES
 
-SOURCE = files("watchdog.web") / "client"
+SOURCE = files("watchdog") / "web" / "client"
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class ClientFiles:
 
     def __init__(self) -> None:
         """Reads the files."""
-        folder = files("watchdog.web") / "client"
+        folder = files("watchdog") / "web" / "client"
         self._files = {PREFIX + name: _file((folder / name).read_bytes()) for name in NAMES}
 
     async def __call__(self, scope: Scope, send: Send) -> None:
