@@ -323,11 +323,11 @@ test("who enters does not wait for what was said to the page that left", async (
   await w.answer(w.last, {}, 503, 60000);
   w.core.leave();
   w.core.enter(1);
-  await w.refuse();
+  await w.answer();
   await w.pass(1000);
   w.core.kick();
   assert.equal(w.last.at, 11000);
-  assert.equal(w.last.m.type, "hello");
+  assert.equal(w.last.m.type, "beat");
 });
 
 test("who leaves is silent, and answers to what is under way do not wake it", async () => {
@@ -358,6 +358,13 @@ test("a kick beats at once, and several of one cause are one", async () => {
   assert.deepEqual(w.look(), []);
   await w.pass(1);
   assert.deepEqual(times(w.look()), [16000]);
+});
+
+test("a kick while a message is under way is none", async () => {
+  const w = await living();
+  await w.pass(12000);
+  w.core.kick();
+  assert.deepEqual(times(w.look()), [10000]);
 });
 
 test("a kick ends a back-off", async () => {
@@ -495,6 +502,16 @@ test("a sleep in which a clock stands is a gap by the other", async () => {
   }
 });
 
+test("a wall clock that is set back hides no gap", async () => {
+  const w = await living();
+  await w.pass(1000);
+  w.core.tick();
+  w.set(-60000);
+  await w.sleep(20000);
+  w.core.tick();
+  assert.equal(w.last.m.gap_ms, 20000);
+});
+
 test("a sleep between a message and its answer is not forgotten with the answer", async () => {
   const w = await living();
   await w.pass(10000);
@@ -549,6 +566,10 @@ test("a session is not handed over while a message is under way, nor by one that
   // Copies are still to come.
   assert.equal(w.core.release(), undefined);
   await w.pass(1);
+  await w.answer();
+  await w.pass(10000);
+  // A beat is under way.
+  assert.equal(w.core.release(), undefined);
   await w.answer();
   w.core.leave();
   assert.equal(w.core.release(), undefined);

@@ -76,7 +76,7 @@ export const page = async ({ scripts = [], prerendering = false, workers = true,
   const fetch = async (url, init) => {
     const m = JSON.parse(init.body);
     p.sent.push({ ...m, url: String(url), init });
-    const replies = p.replies;
+    const replies = await p.replies;
     if (!replies) throw new TypeError("Failed to fetch");
     return { status: 200, headers: new Headers(), json: async () => replies };
   };
@@ -95,6 +95,7 @@ export const page = async ({ scripts = [], prerendering = false, workers = true,
     navigator: {
       locks: {
         request: async (_name, _options, held) => {
+          await p.lockAfter;
           p.locks++;
           await held();
           p.locks--;
@@ -121,10 +122,11 @@ export const restore = () => {
 
 /** A stand-in of Amazon Connect Streams. Before `init` it has no bus, as the real one. */
 export const streams = () => {
-  const handlers = {};
-  const bus = () => ({
-    subscribe: (event, then) => (handlers[event] ??= []).push(then),
-  });
+  let handlers = {};
+  const bus = () => {
+    const mine = (handlers = {});
+    return { subscribe: (event, then) => (mine[event] ??= []).push(then) };
+  };
   const s = {
     EventType: { TERMINATED: "terminated", AUTH_FAIL: "auth_fail" },
     arn: "arn:aws:connect:eu-central-1:123456789012:instance/i/agent/u",
@@ -133,7 +135,7 @@ export const streams = () => {
     core: {
       getEventBus: () => s.current,
       onAuthFail(then) {
-        if (!s.current) throw new TypeError("no upstream");
+        if (s.noUpstream) throw new TypeError("no upstream");
         s.failing.push(then);
       },
     },
@@ -143,7 +145,7 @@ export const streams = () => {
     },
     person: () => ({
       getAgentARN: s.old ? undefined : () => s.arn,
-      getConfiguration: () => ({ agentARN: s.arn }),
+      getConfiguration: () => ({ agentARN: s.old ? s.arn : undefined }),
       onRefresh: (then) => s.current.subscribe("refresh", then),
     }),
     init() {

@@ -179,6 +179,54 @@ test("the page dictates the number to its worker, and old news of it does not co
   assert.deepEqual(p.look(), []);
 });
 
+test("an answer that comes when the page has left changes nothing", async () => {
+  const [p, worker] = await driven();
+  await p.fire(p.window, "pagehide", { persisted: true });
+  p.look();
+  await worker.say("tell", told({ ticket: "late" }));
+  assert.equal(p.statuses.at(-1).state, "away");
+  p.handle.stop();
+  assert.deepEqual(p.look(), []);
+});
+
+test("a page that goes while its token is awaited says nothing", async () => {
+  const p = await started({ getToken: () => new Promise(() => {}) });
+  await p.fire(p.window, "pagehide", { persisted: true });
+  await p.pass(2000);
+  assert.deepEqual(p.look(), []);
+});
+
+test("a lock that is granted when the page has left is not held", async () => {
+  const p = await page();
+  let grant;
+  p.lockAfter = new Promise((resolve) => (grant = resolve));
+  p.presence({ url: URL_, agent: AGENT });
+  await settle();
+  await p.fire(p.window, "pagehide", { persisted: true });
+  grant();
+  await settle();
+  assert.equal(p.locks, 0);
+});
+
+test("an unknown session is handed over only when its hello has been answered", async () => {
+  const p = await started();
+  let answer;
+  p.replies = new Promise((resolve) => (answer = resolve));
+  await p.pass(10000);
+  const [worker] = p.workers;
+  await worker.say("ready");
+  assert.equal(worker.got.length, 0);
+  p.replies = LIVE;
+  answer({ state: "unknown" });
+  await p.pass(0);
+  await settle();
+  assert.deepEqual(p.look(), ["beat 0", "hello 1"]);
+  assert.deepEqual(
+    worker.got.map(([name, session]) => [name, session.incarnation, session.open]),
+    [["begin", 1, true]],
+  );
+});
+
 test("the first show of a page is no return", async () => {
   const p = await started();
   await p.fire(p.window, "pageshow", { persisted: false });
@@ -223,8 +271,11 @@ test("stop says why, and is for good", async () => {
   await p.fire(p.window, "pageshow", { persisted: true });
   await p.fire(p.window, "online");
   await worker.say("tell", told());
+  await p.hide(true);
   await p.pass(60000);
   assert.deepEqual(p.look(), []);
+  assert.equal(p.statuses.at(-1).state, "ended");
+  assert.deepEqual(worker.got, [["leave"]]);
 });
 
 test("a token is asked for before the hello", async () => {
@@ -306,6 +357,10 @@ test("a page that is only prepared says nothing before somebody looks at it", as
   assert.deepEqual(p.look(), []);
   await p.fire(p.document, "prerenderingchange");
   assert.deepEqual(p.look(), ["hello 0"]);
+  const q = await page({ prerendering: true });
+  q.presence({ url: URL_, agent: AGENT }).stop();
+  await q.fire(q.document, "prerenderingchange");
+  assert.deepEqual(q.look(), []);
 });
 
 test("a script tag starts by itself, with what its attributes say", async () => {
@@ -339,8 +394,8 @@ const following = async (s = streams(), options = {}) => {
 };
 
 test("the agent is taken from Streams, whenever it is initialised, and counts as signed in", async () => {
-  for (const old of [false, true]) {
-    const s = Object.assign(streams(), { old });
+  for (const kind of [{}, { old: true }, { noUpstream: true }]) {
+    const s = Object.assign(streams(), kind);
     const [p] = await following(s);
     await p.pass(5000);
     s.init();
@@ -348,7 +403,11 @@ test("the agent is taken from Streams, whenever it is initialised, and counts as
     assert.deepEqual(p.look(), []);
     await s.signIn();
     assert.deepEqual([p.last.type, p.last.agent, p.last.login], ["hello", s.arn, true]);
-    assert.deepEqual(p.warnings, []);
+    assert.equal(p.warnings.length, kind.noUpstream ? 1 : 0);
+    await p.fire(p.window, "pagehide", { persisted: true });
+    p.look();
+    await s.trigger("refresh");
+    assert.deepEqual(p.look(), []);
   }
 });
 

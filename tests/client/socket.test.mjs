@@ -95,6 +95,29 @@ test("a message without an answer within 4 s closes the socket, and is posted at
   await w.pass(1);
   assert.equal(socket.closed, true);
   assert.deepEqual(w.look(), [[14100, "beat", 4]]);
+  assert.equal(w.state, "live");
+});
+
+test("what an old socket still has to say, or did not answer, does not touch the next", async () => {
+  const [w, old] = await tethered();
+  w.chance = 0;
+  await w.pass(10000);
+  assert.equal(old.sent.length, 2);
+  old.on.close();
+  await w.answer(w.last, { ...OFFER, next_ms: 1000 });
+  await w.pass(1000);
+  await w.answer(w.last, OFFER);
+  const next = w.sockets[1];
+  next.on.open();
+  await reply(next, { ...LIVE, ticket: "t5" });
+  assert.equal(w.s.ticket, "t5");
+  assert.equal(w.events.at(-1).transport, "ws");
+  old.on.close();
+  // The time-out of what the old one did not answer.
+  await w.pass(5000);
+  assert.equal(next.closed, false);
+  await w.pass(5000);
+  assert.equal(next.sent.length, 2);
 });
 
 test("a refusal over the socket is asked for again by post", async () => {

@@ -50,7 +50,12 @@ test("a worker pings its page each second, and tells for how long it has not ans
   hear("kick");
   await settle();
   assert.equal(sent[1].lag_ms, 0);
+  // The machine slept.
+  now += 60000;
+  second();
+  await settle();
+  assert.ok(sent[2].gap_ms >= 60000);
   hear("enter", 3);
   await settle();
-  assert.deepEqual([sent[2].type, sent[2].incarnation], ["hello", 3]);
+  assert.deepEqual([sent[3].type, sent[3].incarnation], ["hello", 3]);
 });

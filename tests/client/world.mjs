@@ -63,6 +63,10 @@ export const world = (session = {}, { sockets = false } = {}) => {
       else wallAhead += ms;
       await settle();
     },
+    /** Somebody sets the time of day. */
+    set(ms) {
+      wallAhead += ms;
+    },
     async answer(which, data = LIVE, status = 200, retry_ms = 0) {
       (which ?? w.last).resolve({ status, data, retry_ms });
       await settle();

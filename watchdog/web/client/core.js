@@ -149,7 +149,7 @@ export const createCore = (io, s) => {
       settle(null);
     });
     reply.then(settle, () => settle(null));
-    if (mine !== run || copies < 1) return;
+    if (copies < 1) return;
     if (every) {
       cancel = io.after(every, () => {
         ran();
@@ -249,7 +249,7 @@ export const createCore = (io, s) => {
     try {
       mine = socket = dial({
         open() {
-          if (!active || socket !== mine) return;
+          if (socket !== mine) return;
           connected = greet = true;
           begin();
         },

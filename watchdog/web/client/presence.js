@@ -111,7 +111,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   };
 
   const handOver = () => {
-    if (!ready || driven || !worker) return;
+    if (!ready || !worker) return;
     const wait_ms = core.release();
     if (wait_ms === undefined) return;
     driven = true;
@@ -169,7 +169,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
 
   /** @param {string} reason */
   const leave = (reason) => {
-    if (!begun || left) return;
+    if (!begun) return;
     left = true;
     if (s.ticket) {
       const body = message(s, "bye", { reason: String(reason).slice(0, 200) });
@@ -186,7 +186,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   };
 
   const back = () => {
-    if (ended || out || state === "stopped") return;
+    if (out || state === "stopped") return;
     left = false;
     const next = s.incarnation + 1;
     if (driven) Object.assign(s, { incarnation: next, ticket: undefined });
