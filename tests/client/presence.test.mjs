@@ -361,6 +361,7 @@ test("a page that is only prepared says nothing before somebody looks at it", as
   q.presence({ url: URL_, agent: AGENT }).stop();
   await q.fire(q.document, "prerenderingchange");
   assert.deepEqual(q.look(), []);
+  assert.equal(q.workers.length, 0);
 });
 
 test("a script tag starts by itself, with what its attributes say", async () => {
@@ -453,6 +454,17 @@ for (const signOut of [
     assert.deepEqual(p.look(), ["hello 1"]);
     assert.equal(p.last?.agent, undefined);
   });
+
+test("nobody signed in is no sign-out: the first sign-in is a hello like any other", async () => {
+  const s = streams();
+  s.init();
+  const [p] = await following(s);
+  await s.trigger("auth_fail");
+  await p.pass(60000);
+  assert.deepEqual(p.look(), []);
+  await s.signIn();
+  assert.deepEqual(p.look(), ["hello 0"]);
+});
 
 test("another agent in the same page has another session", async () => {
   const s = streams();

@@ -85,7 +85,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   };
 
   const tell = safely((/** @type {import("./core.js").CoreEvent} */ event) => {
-    if (ended || event.incarnation < s.incarnation) return;
+    if (event.incarnation < s.incarnation) return;
     const { notice, transport } = event;
     if (!left) {
       const { incarnation, seq, ticket, open } = event;
