@@ -64,6 +64,23 @@ test("the worker takes over between two messages", async () => {
   assert.deepEqual(p.look(), []);
 });
 
+test("the worker of a page that was opened in the background beats at once: it needs no longer lease", async () => {
+  const p = await page();
+  p.document.visibilityState = "hidden";
+  p.presence({ url: URL_, agent: AGENT });
+  await settle();
+  await p.workers[0].say("ready");
+  assert.equal(p.workers[0].got[0][4], 0);
+  const q = await page();
+  q.document.visibilityState = "hidden";
+  q.replies = null;
+  q.presence({ url: URL_, agent: AGENT });
+  await settle();
+  await q.workers[0].say("ready");
+  // Whoever is not answered keeps to the rules for that.
+  assert.ok(q.workers[0].got[0][4] >= 1000);
+});
+
 test("a worker that is ready early waits for the first answer", async () => {
   const p = await page();
   p.replies = null;

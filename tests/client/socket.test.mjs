@@ -158,6 +158,16 @@ test("unknown over the socket is one hello in the next incarnation", async () =>
   assert.equal(socket.sent.length, 3);
 });
 
+test("a hidden page without a worker sends no copies over a socket", async () => {
+  const w = world({ driver: "main", visibility: "hidden" }, { sockets: true });
+  w.core.start();
+  await w.answer(w.sent[0], OFFER);
+  w.sockets[0].on.open();
+  await reply(w.sockets[0]);
+  await w.pass(10000);
+  assert.equal(w.sockets[0].sent.length, 2);
+});
+
 test("a socket that cannot be made leaves the posts alone", async () => {
   const w = world({}, { sockets: true });
   w.noSockets = true;

@@ -163,7 +163,8 @@ export const createCore = (io, s) => {
     const throttled = s.driver === "main" && s.visibility === "hidden";
     kind = s.open && !greet ? "beat" : "hello";
     every = throttled ? 0 : HELLO_EVERY_MS;
-    copies = throttled ? THROTTLED_COPIES : fresh && !connected ? HELLOS : 1;
+    // Copies are lost apart from each other; what a socket carries is not.
+    copies = connected ? 1 : throttled ? THROTTLED_COPIES : fresh ? HELLOS : 1;
     fresh = greet = false;
     later = 0;
     copy();

@@ -115,7 +115,9 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     const wait_ms = core.release();
     if (wait_ms === undefined) return;
     driven = true;
-    worker.postMessage(["begin", { ...s }, endpoint, ws, wait_ms]);
+    // A hidden page without a worker has the longer lease: it is to end soon.
+    const soon = state === "live" && s.visibility === "hidden";
+    worker.postMessage(["begin", { ...s }, endpoint, ws, soon ? 0 : wait_ms]);
     s.driver = "worker";
     status();
   };
