@@ -8,7 +8,7 @@ import { createCore, message, wire } from "./core.js";
 
 const STREAMS_EVERY_MS = 1000;
 /** An event that was under way when the agent signed out does not sign in again. */
-const TRAILING_MS = 3000;
+const TRAILING_MS = 1000;
 const TOKEN_WITHIN_MS = 2000;
 /** More than a worker can have sent since its page last heard from it. */
 const UNHEARD = 1000;
