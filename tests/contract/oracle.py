@@ -39,6 +39,7 @@ from watchdog.core.model import (
     Running,
     SessionView,
     Standing,
+    Tear,
     Verdict,
 )
 from watchdog.core.undo import Back, Change, Left, Now, Ordered, Written
@@ -89,6 +90,8 @@ class DictStore:
         self.facts.trips.clear()
         for row in self.facts.agents.values():
             row["timer_s"] = None
+        for session in self.facts.sessions.values():
+            session["tether"] = None
 
     async def close(self) -> None:
         pass
@@ -220,6 +223,7 @@ class DictStore:
                 "hidden": beat.hidden,
                 "main_driver": beat.main_driver,
                 "loaded": loaded,
+                "tether": beat.tether,
             }
             change = self.facts.changes.get(beat.agent)
             if change is not None:
@@ -275,6 +279,16 @@ class DictStore:
         if beat.ttl is None:
             return Verdict.NOT_RENEWED
         return Verdict.RENEWED if same else Verdict.OPENED
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        now = clocks.advance(self.clock, instant, self.rules.clock).observed
+        return [self._tear(self.facts.sessions.get(tear.session_id), tear, now) for tear in tears]
+
+    def _tear(self, row: dict[str, Any] | None, tear: Tear, now: float) -> bool:
+        if row is None or row["closed"] or row["tether"] != tear.tether or row["expires_at"] <= now + tear.ttl:
+            return False
+        row.update(expires_at=now + tear.ttl, ttl=tear.ttl)
+        return True
 
     # The sweep.
 

@@ -35,6 +35,7 @@ from watchdog.core.model import (
     Observed,
     Outcome,
     Standing,
+    Tear,
     Verdict,
 )
 from watchdog.core.undo import Back, Change, Written
@@ -50,6 +51,7 @@ Result = TypeVar("Result")
 AGENTS = [AgentId("instance", name) for name in ("a", "b", "c")]
 NEVER_HEARD = AgentId("instance", "nobody")
 TTLS = [2.0, 7.0, 20.0]
+TETHERS = [0.0, 3.0, 9.0]
 
 
 class Weak(InlineDisk):
@@ -93,6 +95,7 @@ class Stores(RuleBasedStateMachine):
         self.undos: tuple[Change, ...] = ()
         self.written: set[AgentId] = set()
         self.stopped: set[bytes] = set()
+        self.carrier: dict[bytes, int | None] = {}
 
     @initialize()
     def opened(self) -> None:
@@ -123,6 +126,7 @@ class Stores(RuleBasedStateMachine):
         seq=st.none() | st.integers(0, 5),
         ttl=st.none() | st.sampled_from(TTLS),
         gap_ms=st.none() | st.sampled_from([0.0, 5_000.0, 60_000.0]),
+        tether=st.none() | st.integers(1, 2),
     )
     def beats(
         self,
@@ -133,15 +137,19 @@ class Stores(RuleBasedStateMachine):
         seq: int | None,
         ttl: float | None,
         gap_ms: float | None,
+        tether: int | None = None,
     ) -> None:
         ttl = 0.0 if kind is BeatType.BYE else ttl
-        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=number > 3)
+        beat = Beat(
+            agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=number > 3, tether=tether
+        )
         vouched = self.sqlite.plainly_live(beat)
         (plain,) = done(self.plain.apply([beat], self.instant))
         if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert kind is BeatType.HELLO or beat.session_id not in self.stopped, "stopped, and open without a hello"
             self.stopped.discard(beat.session_id)
             self.heard[agent] = self.clock
+            self.carrier[beat.session_id] = tether
             self.latest[beat.session_id] = self.plain.facts.sessions[beat.session_id]["expires_at"] + HORIZON_S
         try:
             (reply,) = done(self.sqlite.apply([beat], self.instant))
@@ -166,6 +174,26 @@ class Stores(RuleBasedStateMachine):
     def beats_on_a_full_disk(self, agent: AgentId, number: int, kind: BeatType, incarnation: int, ttl: float) -> None:
         Weak.fails = True
         self.beats(agent, number, kind, incarnation, None, ttl, None)
+        Weak.fails = False
+
+    @rule(number=st.integers(1, 6), tether=st.integers(1, 2), ttl=st.sampled_from(TETHERS), full=st.booleans())
+    def a_socket_is_torn(self, number: int, tether: int, ttl: float, *, full: bool) -> None:
+        tear = Tear(session(number), tether, ttl)
+        row = self.plain.facts.sessions.get(tear.session_id)
+        before = None if row is None else row["expires_at"]
+        ahead = clocks.advance(self.plain.clock, self.instant, RULES.clock).observed
+        (shorter,) = done(self.plain.tear([tear], self.instant))
+        if shorter:
+            assert row is not None
+            assert before is not None
+            assert self.carrier.get(tear.session_id) == tether, "a lease is shorter that another way has renewed"
+            assert ahead + ttl == row["expires_at"] < before
+        Weak.fails = full and shorter
+        try:
+            assert done(self.sqlite.tear([tear], self.instant)) == [shorter]
+        except StoreUnavailable:
+            # It is in force all the same.
+            self.failed = True
         Weak.fails = False
 
     @rule(seconds=st.floats(0.0, 10.0))
@@ -217,6 +245,7 @@ class Stores(RuleBasedStateMachine):
         assert self.sqlite._clock == self.plain.facts.clock
         assert self.clock == before
         self.claims.clear()
+        self.carrier.clear()
         for agent in self.plain.facts.agents.values():
             agent["not_before"] = 0.0
         for key, row in self.plain.facts.sessions.items():
@@ -294,7 +323,8 @@ class Stores(RuleBasedStateMachine):
             )
             assert ours.released == theirs.released
             if ours.follow_up is None or ours.follow_up.next is not Next.LOG_OUT:
-                assert self.clock > self.heard[ours.agent] + TIMER, "claimed before the timer was over"
+                # Who was never heard is there by an order that led to something else.
+                assert self.clock > self.heard.get(ours.agent, -TIMER) + TIMER, "claimed before the timer was over"
             self.claims.append((ours, theirs))
 
     @precondition(lambda self: self.claims)

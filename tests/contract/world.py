@@ -28,6 +28,7 @@ from watchdog.core.model import (
     IntentKind,
     Outcome,
     Reply,
+    Tear,
 )
 from watchdog.core.quota import QuotaRules
 from watchdog.stores.base import Store, StoreRules, Tick
@@ -40,6 +41,7 @@ ANNA = AgentId(INSTANCE, "anna")
 BERT = AgentId(INSTANCE, "bert")
 TTL = 35.0
 TIMER = 5.0
+TETHER = 10.0
 TICK = 0.25
 START = 1_700_000_000.0
 RULES = StoreRules(
@@ -115,13 +117,18 @@ class World:
         kind: BeatType = BeatType.BEAT,
         gap_ms: float | None = None,
         arrived: bool = False,
+        tether: int | None = None,
     ) -> Reply:
-        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=arrived)
+        beat = Beat(agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=arrived, tether=tether)
         (reply,) = await self.store.apply([beat], self.instant)
         return reply
 
     async def bye(self, agent: AgentId = ANNA, number: int = 1, incarnation: int = 0) -> Reply:
         return await self.beat(agent, number, ttl=0.0, kind=BeatType.BYE, incarnation=incarnation)
+
+    async def tear(self, tether: int, number: int = 1, ttl: float = TETHER) -> bool:
+        (shorter,) = await self.store.tear([Tear(session(number), tether, ttl)], self.instant)
+        return shorter
 
     async def tick(self, blind: Cause | None = None) -> Tick:
         self.last = await self.store.tick("me", self.instant, blind)

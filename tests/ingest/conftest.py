@@ -10,7 +10,7 @@ import pytest
 
 from watchdog.core import clock as clocks
 from watchdog.core.clock import Cause, ClockRules
-from watchdog.core.deadline import expiry, is_due, judge, state
+from watchdog.core.deadline import expiry, is_due, judge, state, torn
 from watchdog.core.holds import BrakeView
 from watchdog.core.messages import LeaseRules
 from watchdog.core.model import (
@@ -32,6 +32,7 @@ from watchdog.core.model import (
     Reply,
     SessionView,
     Standing,
+    Tear,
     Verdict,
 )
 from watchdog.core.undo import Back, Change, Ordered, Written
@@ -73,6 +74,7 @@ class DictStore:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     history: list[Action] = field(default_factory=list)
     applied: list[list[Beat]] = field(default_factory=list)
+    torn: list[Tear] = field(default_factory=list)
     notice: Notice | None = None
     broken: Exception | None = None
     faults: list[Exception] = field(default_factory=list)
@@ -105,6 +107,23 @@ class DictStore:
         self.clock = clocks.advance(self.clock, instant, RULES)
         self.applied.append(list(beats))
         return [self.apply_one(beat) for beat in beats]
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.check()
+        self.clock = clocks.advance(self.clock, instant, RULES)
+        self.torn += tears
+        return [self.tear_one(each) for each in tears]
+
+    def tear_one(self, tear: Tear) -> bool:
+        known = self.sessions.get(tear.session_id)
+        if known is None:
+            return False
+        ends = torn(tear, known.beat.tether, known.expires_at, self.clock.observed, closed=known.closed)
+        if ends is not None:
+            known.expires_at = ends
+        return ends is not None
 
     def apply_one(self, beat: Beat) -> Reply:
         known = self.sessions.get(beat.session_id)

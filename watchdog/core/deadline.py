@@ -1,7 +1,8 @@
 """The rule for a deadline: what a heartbeat does to its session, when an agent is due, and in which state it is.
 
-A beat sets its session's `expires_at = clock + ttl`, a bye sets it to `clock`. The agent's deadline is the latest of
-them plus the session-end timer. Nobody is due while `clock <= deadline`.
+A beat sets its session's `expires_at = clock + ttl`, a bye sets it to `clock`, and a socket that is torn brings it down
+to `clock + tether`. The agent's deadline is the latest of them plus the session-end timer. Nobody is due while
+`clock <= deadline`.
 
 Pure functions over single facts, so that a store can keep the facts in the shape that suits it.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Mark, Observed, Outcome, Verdict
+from watchdog.core.model import SET_BY_US, AgentState, Beat, BeatType, Mark, Observed, Outcome, Tear, Verdict
 
 QUIET_SHARE = 0.6
 """Share of its TTL without a beat after which a session is quiet: two beats missed, and time left to hold the agent."""
@@ -77,6 +78,23 @@ def expiry(beat: Beat, clock: Observed) -> Observed:
     if beat.type is BeatType.BYE or beat.ttl is None:
         return clock
     return Observed(clock + beat.ttl)
+
+
+def torn(tear: Tear, tether: int | None, expires_at: Observed, clock: Observed, *, closed: bool) -> Observed | None:
+    """When the lease of a session ends whose socket was torn; None when that moves nothing.
+
+    A lease is never longer for it, and none is shorter that somebody else has renewed since: the notice of a socket's
+    end may come long after the end, when the page is back by another way.
+
+    Args:
+        tear: What was noticed.
+        tether: The socket that carried the beat which renewed the session last; None for a POST.
+        expires_at: When the lease ends or ended.
+        clock: Now.
+        closed: The session has said bye, or was stopped.
+    """
+    ends_at = Observed(clock + tear.ttl)
+    return ends_at if not closed and tether == tear.tether and ends_at < expires_at else None
 
 
 def coalesce(earlier: Beat, later: Beat) -> Beat:

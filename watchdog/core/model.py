@@ -93,6 +93,8 @@ class SessionEnd(StrEnum):
 
     BYE = "bye"
     SILENCE = "silence"
+    TORN = "torn"
+    """The socket that carried it was closed from the other side, and nothing was heard of it since."""
     STOPPED = "stopped"
     """The agent was logged out on purpose."""
 
@@ -220,6 +222,7 @@ class Beat:
         main_driver: The page's main thread sent it, not a worker.
         gap_ms: The longest time for which the page's timer did not run since its last answered beat; None: not said.
         arrived: The page is visible and its Connect session is up.
+        tether: The socket that carried it; None for one that came by POST.
     """
 
     agent: AgentId
@@ -232,6 +235,22 @@ class Beat:
     main_driver: bool = False
     gap_ms: float | None = None
     arrived: bool = False
+    tether: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tear:
+    """A socket was closed from the other side, and no bye was said.
+
+    Attributes:
+        session_id: The session that it carried.
+        tether: The socket, as in its beats. No other socket has the number, in this process or another.
+        ttl: Seconds that are left of the session's lease at most (TETHER_TTL).
+    """
+
+    session_id: bytes
+    tether: int
+    ttl: float
 
 
 class Verdict(StrEnum):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from watchdog.core.deadline import coalesce
-from watchdog.core.model import AgentId, Beat, Instant, Reply, Verdict
+from watchdog.core.model import AgentId, Beat, Instant, Reply, Tear, Verdict
 from watchdog.errors import StoreUnavailable
 from watchdog.stores.base import Store
 
@@ -73,6 +73,7 @@ class Buffer:
         # Oldest first: `late` looks at the first one only.
         self._entries: dict[bytes, _Entry] = {}
         self._rivals: dict[tuple[bytes, AgentId], _Entry] = {}
+        self._tears: list[Tear] = []
         self._flushing_since: float | None = None
 
     @property
@@ -124,10 +125,17 @@ class Buffer:
         """Takes a beat and waits for its flush. Returns and raises what `expect` promises."""
         return await self.expect(beat)
 
+    def tear(self, tear: Tear) -> None:
+        """Takes the notice of a socket's end for the next flush, which gives it to the store after all beats.
+
+        So what came over the socket before, and by another way since, counts first. Nobody waits for it.
+        """
+        self._tears.append(tear)
+
     async def flush(self) -> None:
         """Gives everything that waits to the store.
 
-        Flushes run one after another. When it returns, every beat submitted before the call has been applied.
+        Flushes run one after another. When it returns, everything submitted before the call has been applied.
 
         Raises:
             StoreUnavailable: The store failed. The beats wait again, under newer ones of their sessions; those who
@@ -135,16 +143,21 @@ class Buffer:
         """
         async with self._lock:
             batches = self._take()
+            tears, self._tears = self._tears, []
             try:
                 while batches:
                     await self._apply(list(batches[0].values()))
                     del batches[0]
+                if tears:
+                    await self._store.tear(tears, self._now())
+                    tears = []
             except Exception as error:
                 _fail(batches, str(error) if isinstance(error, StoreUnavailable) else "The flush failed.")
                 raise
             finally:
                 # Also when the flush is cancelled: then those who wait go on waiting, for the next one.
                 self._flushing_since = None
+                self._tears[:0] = tears
                 if batches:
                     self._put_back(batches)
 

@@ -28,6 +28,7 @@ from watchdog.core.model import (
     Outcome,
     Reply,
     Standing,
+    Tear,
 )
 from watchdog.core.quota import QuotaRules
 from watchdog.core.undo import Back, Change, Ordered, Written
@@ -159,6 +160,18 @@ class Store(Protocol):
 
         From the first renewal after a status was set, and from a confirmed restore on, replies to the agent's sessions
         tell of it for `notices.NOTICE_S` running seconds, whatever becomes of the process.
+        """
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        """Sockets were closed from the other side: at most the tear's `ttl` is left of each session's lease.
+
+        Only of a session whose last renewal that same socket carried, and that has said no bye; the notice may be as
+        late as it likes. Of a lease that is shorter anyway nothing changes. It is no bye: the session is open, its
+        agent is quiet when `deadline.QUIET_SHARE` of what is left is over, and a beat renews it as ever. Leases count
+        as in `apply`, and the same survives. Atomic for each, not for all.
+
+        Returns:
+            For each, in order, whether a lease is shorter for it.
         """
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:

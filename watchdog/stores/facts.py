@@ -34,6 +34,8 @@ class Session:
         closed_at: When that was, or the start of this process if it was before; its lease may have ended long before.
         hidden: The page was hidden at the last beat.
         main_driver: The page's main thread beats, not a worker.
+        tether: The socket that carried the last beat which renewed it; None for a POST, and after a restart.
+        torn: That socket was closed from the other side, and the lease is shorter for it.
     """
 
     __slots__ = (
@@ -50,6 +52,8 @@ class Session:
         "seq",
         "session_id",
         "stopped",
+        "tether",
+        "torn",
         "ttl",
     )
 
@@ -68,6 +72,8 @@ class Session:
         self.closed_at = NEVER
         self.hidden = False
         self.main_driver = False
+        self.tether: int | None = None
+        self.torn = False
 
 
 class Agent:

@@ -33,6 +33,7 @@ from watchdog.core.model import (
     Running,
     SessionEnd,
     SessionView,
+    Tear,
     Verdict,
 )
 from watchdog.core.undo import Change, Now
@@ -150,6 +151,8 @@ class LeaseTable:
         session.ttl = beat.ttl or 0.0
         session.hidden = beat.hidden
         session.main_driver = beat.main_driver
+        session.tether = beat.tether
+        session.torn = False
         session.seen = agent.seen = seen
         lowered = self._move(session, deadline.expiry(beat, clock))
         if opened or grown or session.expires_at + HORIZON_MARGIN_S > session.horizon:
@@ -244,6 +247,28 @@ class LeaseTable:
             self._look(agent, clock)
         elif agent.leased:
             self._file_earlier(agent, agent.ends_at if at is None or not agent.awake else at)
+
+    def tear(self, tear: Tear, clock: Observed) -> bool:
+        """A socket was torn. Returns whether the lease of its session is shorter for it.
+
+        What is left counts as a lease of its own, given now: its agent is quiet when most of that is over, not at once.
+        """
+        session = self.sessions.get(tear.session_id)
+        if session is None:
+            return False
+        ends_at = deadline.torn(tear, session.tether, session.expires_at, clock, closed=session.closed)
+        if ends_at is None:
+            return False
+        session.torn = True
+        session.ttl = tear.ttl
+        self._move(session, ends_at)
+        session.horizon = ends_at
+        self.dirty.sessions[session.session_id] = session
+        agent = session.agent
+        if agent.leased:
+            at = quiet_at(agent)
+            self._file_earlier(agent, agent.ends_at if at is None or not agent.awake else at)
+        return True
 
     def _make_room(self, agent: Agent, clock: Observed) -> None:
         """Drops one session: one that ended by silence, said bye, or was stopped, in this order, and the first to end.
@@ -613,7 +638,9 @@ class LeaseTable:
 def _end(session: Session) -> SessionEnd:
     if session.stopped:
         return SessionEnd.STOPPED
-    return SessionEnd.BYE if session.closed else SessionEnd.SILENCE
+    if session.closed:
+        return SessionEnd.BYE
+    return SessionEnd.TORN if session.torn else SessionEnd.SILENCE
 
 
 def _kept_s(session: Session) -> float:

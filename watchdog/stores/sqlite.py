@@ -41,6 +41,7 @@ from watchdog.core.model import (
     Reply,
     Running,
     Standing,
+    Tear,
 )
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
@@ -192,6 +193,15 @@ class SqliteStore:
             landed = [await flight.landed() for flight in flights]
             written = all(landed)
         return replies
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        """See `Store.tear`."""
+        self._file.check()
+        now = clocks.advance(self._clock, instant, self._rules.clock).observed
+        shorter = [self._table.tear(tear, now) for tear in tears]
+        if self._table.dirty:
+            await self._write(Batch())
+        return shorter
 
     # The sweep.
 
