@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from watchdog.core.model import AgentId, BeatType, Boot, Epoch, Instant, Reply, Verdict
+from watchdog.core.model import AgentId, BeatType, Boot, Epoch, Instant, Reply, Tear, Verdict
 from watchdog.errors import StoreUnavailable
 from watchdog.ingest import buffer as module
 from watchdog.ingest.buffer import Buffer
@@ -253,3 +253,69 @@ async def test_the_duration_of_each_flush_is_told(buffer, store, a_beat, seen):
     assert buffer.last_flush_s == pytest.approx(0.3)
     await buffer.flush()
     assert len(seen) == 1
+
+
+async def test_a_tear_is_applied_after_all_beats_of_its_flush_whenever_they_came(buffer, store, a_beat):
+    buffer.submit(a_beat(tether=1))
+    buffer.tear(Tear(a_beat().session_id, 1, 10.0))
+    await buffer.flush()
+    (session,) = store.sessions.values()
+    assert session.expires_at - store.clock.observed == 10
+    buffer.submit(a_beat(tether=2))
+    buffer.tear(Tear(a_beat().session_id, 2, 10.0))
+    buffer.submit(a_beat())
+    await buffer.flush()
+    (session,) = store.sessions.values()
+    assert session.expires_at - store.clock.observed == 35
+
+
+async def test_a_tear_alone_is_flushed_once(buffer, store, a_beat):
+    buffer.tear(Tear(a_beat().session_id, 1, 10.0))
+    await buffer.flush()
+    await buffer.flush()
+    assert len(store.torn) == 1
+    assert store.applied == []
+
+
+async def test_tears_of_a_flush_that_fails_or_is_cancelled_wait_for_the_next(buffer, store, a_beat):
+    buffer.submit(a_beat(tether=1))
+    buffer.tear(Tear(a_beat().session_id, 1, 10.0))
+    store.faults = [StoreUnavailable("down")]
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush()
+    store.gate = asyncio.Event()
+    flush = asyncio.create_task(buffer.flush())
+    await asyncio.sleep(0.1)
+    buffer.tear(Tear(bytes(16), 2, 10.0))
+    flush.cancel()
+    await asyncio.wait([flush])
+    assert store.torn == []
+    store.gate = None
+    await buffer.flush()
+    assert [each.tether for each in store.torn] == [1, 2]
+
+
+async def test_a_store_that_fails_between_beats_and_tears_gets_the_tears_again(buffer, store, a_beat):
+    waiter = buffer.expect(a_beat(tether=1))
+    buffer.tear(Tear(a_beat().session_id, 1, 10.0))
+    given = store.apply
+
+    async def apply(beats, instant):
+        replies = await given(beats, instant)
+        store.faults = [StoreUnavailable("down")]
+        return replies
+
+    store.apply = apply
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush()
+    assert (await waiter).live
+    await buffer.flush()
+    assert len(store.applied) == 1
+    assert len(store.torn) == 1
+
+
+async def test_of_two_beats_the_socket_counts_that_carried_the_one_which_counts(buffer, store, a_beat):
+    buffer.submit(a_beat(tether=1, seq=5))
+    buffer.submit(a_beat(seq=4))
+    await buffer.flush()
+    assert [beat.tether for beat in store.applied[0]] == [1]

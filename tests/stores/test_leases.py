@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.contract.world import ANNA, TIMER, TTL, session
-from watchdog.core.model import AgentState, Beat, BeatType, Epoch, Observed, Running
+from watchdog.core.model import AgentState, Beat, BeatType, Epoch, Observed, Running, Tear
 from watchdog.stores.leases import EVIDENCE_SESSIONS, MAX_SESSIONS, LeaseTable
 
 
@@ -93,3 +93,14 @@ def test_silence_makes_room_before_a_bye_and_a_bye_before_a_page_that_is_there()
         assert session(gone) in table.sessions
         opened(table, number, 9.0, ttl=200.0)
         assert session(gone) not in table.sessions
+
+
+def test_the_evidence_tells_of_a_torn_socket_until_a_beat_renews() -> None:
+    table = LeaseTable(TIMER)
+    table.apply(Beat(ANNA, session(1), ttl=TTL, tether=7), Observed(1.0), Epoch(0.0))
+    assert table.tear(Tear(session(1), 7, 10.0), Observed(2.0))
+    agent = table.agents[ANNA]
+    assert table.evidence(agent, Observed(20.0))["sessions"][0]["ended"] == "torn"
+    assert table.evidence(agent, Observed(20.0))["sessions"][0]["ended_s_ago"] == 8
+    table.apply(Beat(ANNA, session(1), ttl=TTL), Observed(3.0), Epoch(0.0))
+    assert table.evidence(agent, Observed(60.0))["sessions"][0]["ended"] == "silence"
