@@ -27,6 +27,7 @@ from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.client_files import NAMES
+from watchdog.ingest.websocket_protocol import Ended
 from watchdog.settings import Settings
 from watchdog.telemetry.actions import EVENTS
 from watchdog.telemetry.metrics import Metrics
@@ -217,6 +218,7 @@ async def test_every_endpoint_and_no_other_is_in_the_page():
         version=__version__,
         instances=(),
         now=None,
+        tethers=None,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs") as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
@@ -238,7 +240,7 @@ def test_every_reason_state_and_outcome_is_in_the_page():
 
 
 def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
-    metrics = Metrics("0", rejections=Rejection, operations=["PutUserStatus"], results=["ok"])
+    metrics = Metrics("0", rejections=Rejection, operations=["PutUserStatus"], results=["ok"], ends=Ended)
     rendered = metrics.render().decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", rendered, re.MULTILINE))
     labels = {
@@ -260,7 +262,7 @@ def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
 
 def test_the_values_of_labels_are_explained():
     page = text("docs/metrics.md")
-    for value in (*Rejection, *Cause, *AgentState, *RESULTS.values(), "ok", "cancelled"):
+    for value in (*Rejection, *Ended, *Cause, *AgentState, *RESULTS.values(), "ok", "cancelled"):
         assert f"`{value}`" in page, value
 
 

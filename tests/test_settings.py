@@ -45,6 +45,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "heartbeat_interval": 10,
         "session_ttl": 35,
         "throttled_session_ttl": 150,
+        "tether_ttl": 10,
         "max_page_lag": 120,
         "if_profile_name_includes": (),
         "if_current_agent_state": (),
@@ -86,6 +87,7 @@ def test_every_variable_is_taken():
         HEARTBEAT_INTERVAL="0.25",
         SESSION_TTL="0.75",
         THROTTLED_SESSION_TTL="1e1",
+        TETHER_TTL="7",
         MAX_PAGE_LAG="60",
         IF_PROFILE_NAME_INCLUDES="Sales, Support",
         IF_CURRENT_AGENT_STATE="Available",
@@ -120,6 +122,7 @@ def test_every_variable_is_taken():
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
+    assert settings.tether_ttl == 7, "as long as it likes: above SESSION_TTL the end of a socket says nothing"
     assert (settings.if_profile_name_includes, settings.if_current_agent_state) == (
         ("Sales", "Support"),
         ("Available",),

@@ -12,10 +12,12 @@ import gc
 import os
 import random
 import resource
+import secrets
 import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -48,6 +50,8 @@ from watchdog.ingest.cors import Cors
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
+from watchdog.ingest.websocket import Tethers
+from watchdog.ingest.websocket_protocol import Ended
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.settings import Settings
@@ -69,6 +73,9 @@ NAMES_S = 5.0
 
 TOLD_ROWS = 20
 """So many of the rows that cannot be read are told one by one."""
+
+TETHER_BITS = 62
+"""Of a socket's number: random, so that no two processes give the same one, and small enough for any store."""
 
 RESERVED_FILES = 128
 """Open files that are no connections of agents: those of the store and the log, and one for each call to others."""
@@ -154,6 +161,7 @@ class Daemon:
             rejections=Rejection,
             operations=OPERATIONS,
             results=("ok", *RESULTS.values()),
+            ends=Ended,
         )
         running = RunningTime(loop.time)
         buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
@@ -232,6 +240,9 @@ class Daemon:
             version=__version__,
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
+            tethers=Tethers(
+                lane, buffer.tear, metrics, ttl_s=settings.tether_ttl, number=partial(secrets.randbits, TETHER_BITS)
+            ),
         )
         connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
         http = server(Cors(application, settings.allowed_origins), connections, drain_s=SERVER_STOP_S)

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
     throttled_session_ttl: Annotated[float, Ge(0.3), Le(86_400), Takes("seconds")] = 150
     """The same for hidden pages whose timers the browser throttles to one a minute; at least SESSION_TTL."""
 
+    tether_ttl: Annotated[float, Ge(1), Le(86_400), Takes("seconds")] = 10
+    """Seconds that are left of a session at most when its WebSocket is closed from the other side without a bye.
+
+    With SESSION_TTL or more the end of a socket says nothing. Below 1 a client that comes back at once by POST could
+    be late. It is the time in which whatever cuts sockets (a load balancer that restarts) has to be back.
+    """
+
     max_page_lag: Annotated[float, Ge(1), Le(86_400), Takes("seconds")] = 120
     """Seconds after which a visible page that has not answered its worker is unusable: its beats do not renew.
 

@@ -1,6 +1,7 @@
 """A store that is a few dictionaries, and the application over it."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,8 @@ from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.recording import Recordings
+from watchdog.ingest.websocket import Tethers
+from watchdog.ingest.websocket_protocol import Ended
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Tick
 
 INSTANCE = "11111111-2222-3333-4444-555555555555"
@@ -268,6 +271,8 @@ class DictStore:
 class Counted:
     heartbeats: dict[str, int] = field(default_factory=lambda: {kind.value: 0 for kind in BeatType})
     rejected: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in Rejection})
+    sockets: int = 0
+    sockets_ended: dict[str, int] = field(default_factory=lambda: {how.value: 0 for how in Ended})
 
 
 @dataclass
@@ -319,6 +324,7 @@ class World:
     observed: float | None = 100.0
     random: float = 0.5
     client: tuple[str, int] = ("127.0.0.1", 5000)
+    tether_s: float = 10.0
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -349,6 +355,9 @@ class World:
             version="1.2.3",
             instances={INSTANCE},
             now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),
+            tethers=Tethers(
+                self.lane, self.buffer.tear, self.counters, ttl_s=self.tether_s, number=itertools.count(1).__next__
+            ),
         )
 
     def http(self) -> httpx.AsyncClient:

@@ -125,7 +125,7 @@ async def test_a_request_that_trickles_in_is_ended(make_world, serving, monkeypa
 async def test_an_upgrade_is_answered_as_if_none_was_asked_for(make_world, serving):
     async with serving(make_world().app) as served:
         reader, writer = await served.connect()
-        writer.write(b"GET /v1/ws HTTP/1.1\r\nhost: w\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        writer.write(b"GET /nowhere HTTP/1.1\r\nhost: w\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 404 ")
         writer.close()
 

@@ -24,6 +24,7 @@ class Rejection(StrEnum):
     INSTANCE = "instance"
     UNAUTHORIZED = "unauthorized"
     FOREIGN = "foreign"
+    RATE = "rate"
     LATE = "late"
     STORE = "store"
 

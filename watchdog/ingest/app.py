@@ -38,6 +38,7 @@ from watchdog.ingest.views import (
     brake_out,
     rfc3339,
 )
+from watchdog.ingest.websocket import PATH, UPGRADE_HEADERS, UPGRADE_REQUIRED, Tethers
 from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
 
@@ -92,6 +93,7 @@ def build(
     version: str,
     instances: Container[str],
     now: Callable[[], Instant],
+    tethers: Tethers,
 ) -> Asgi:
     """Puts the application together. It has no start and no end of its own.
 
@@ -106,6 +108,7 @@ def build(
         version: Of the distribution.
         instances: Ids of the instances that are watched.
         now: The machine's clocks.
+        tethers: Answers the sockets.
     """
     api = FastAPI(
         title="Connect Presence Watchdog",
@@ -134,7 +137,14 @@ def build(
             started = True
             await send(message)
 
-        if scope["type"] != "http" or scope["path"] not in (ONE, MANY):
+        if scope["type"] == "websocket":
+            # The server lets no other path through.
+            await tethers(scope, receive, send)
+            return
+        if scope["path"] not in (ONE, MANY):
+            if scope["path"] == PATH:
+                await answer(send, UPGRADE_REQUIRED.status, UPGRADE_REQUIRED.body(), UPGRADE_HEADERS)
+                return
             await api(scope, receive, _safely(send))
             return
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from watchdog.core.model import Epoch
 
@@ -40,6 +40,9 @@ _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 _OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
+
+SOCKET = b"/v1/ws"
+"""The only path that may become a WebSocket."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -117,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Reads on, unless what is not the body has grown too large. An upgrade is not asked for: it is ignored."""
+        """Reads on, unless what is not the body has grown too large. But for the socket, no upgrade is asked for."""
         self._unset_keepalive_if_required()
         self._body_of_read = 0
         if not self._parsed(data) or self.transport.is_closing():
@@ -135,6 +138,13 @@ class BoundedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self.parser.get_method() == b"CONNECT":
                     return self._refused()
+                if self._opens_socket():
+                    if data[upgrade.args[0] :]:
+                        return self._refused()  # Source: RFC 6455, section 4.1: the client waits for the answer
+                    self._disarm()
+                    self._forget_unread()
+                    self.handle_websocket_upgrade()
+                    return False
                 # The parser takes what follows for another protocol: it gets the request anew, without the header.
                 data = self._without_upgrade() + data[upgrade.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
@@ -143,6 +153,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 return self._refused()
             else:
                 return True
+
+    def _opens_socket(self) -> bool:
+        """Whether the request that was just read becomes a WebSocket. None before it may wait for its answer."""
+        before: RequestResponseCycle | None = self.cycle
+        busy = before is not None and not before.response_complete
+        asked = self.parser.get_method() == b"GET" and self.url.partition(b"?")[0] == SOCKET
+        return asked and not busy and self._should_upgrade()
 
     def _refused(self) -> bool:
         self._shared.malformed()
@@ -171,6 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begins the request, unless it is to be read anew without its upgrade."""
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+        self.scope["method"] = self.parser.get_method().decode("ascii")
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body out of the count."""

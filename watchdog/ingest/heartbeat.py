@@ -6,7 +6,7 @@ nothing is logged for a single heartbeat; counts tell.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -158,8 +158,15 @@ class FastLane:
         if body.startswith(canary.PREFIX):
             return self._canary(body)
         beat = self._admit(parse_heartbeat, body, token)
-        if isinstance(beat, Answer):
-            return beat
+        return beat if isinstance(beat, Answer) else await self.take(beat, body)
+
+    def admit(self, body: bytes, token: str | None, tether: int) -> Beat | Answer:
+        """The beat of a message that a socket carried and that may pass, or the refusal, which is not counted yet."""
+        beat = self._admit(parse_heartbeat, body, token)
+        return beat if isinstance(beat, Answer) else replace(beat, tether=tether)
+
+    async def take(self, beat: Beat, body: bytes) -> Answer:
+        """Gives a beat to the buffer, and the answer when there is one; a refusal is not counted yet."""
         if self._buffer.late:
             return self._unavailable(Rejection.LATE)
         try:

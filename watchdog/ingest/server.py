@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn, with the limits that it does not have itself.
 
 The daemon binds the socket, handles the signals and says when to stop; the application is made in `app.py`, and one
-connection is in `connections.py`.
+connection is in `connections.py`, one WebSocket in `websocket_protocol.py`.
 """
 
 import contextlib
@@ -10,7 +10,9 @@ from functools import partial
 
 import uvicorn
 
+from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.connections import BoundedProtocol, Connections
+from watchdog.ingest.websocket_protocol import PING_S, PONG_S, SocketProtocol
 from watchdog.ingest.wire import Asgi
 
 KEEP_ALIVE_S = 75
@@ -38,7 +40,12 @@ def server(app: Asgi, connections: Connections, *, drain_s: int = 5) -> Server:
     config = uvicorn.Config(
         app,
         http=partial(BoundedProtocol, connections),  # type: ignore[arg-type]  # called with keywords, nothing else
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=MAX_BODY,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        # A message has 300 bytes: a compressor for each connection would cost a hundred times that.
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,

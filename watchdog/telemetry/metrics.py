@@ -36,6 +36,8 @@ class Metrics:
         content_type: Media type of what `render` gives.
         heartbeats: Taken, by type.
         rejected: Refused, by reason.
+        sockets: How many WebSockets are open.
+        sockets_ended: How many have ended, by how.
         agents: How many there are, by state.
         sessions: How many have a lease.
         actions: Decisions, by intent and outcome.
@@ -58,6 +60,7 @@ class Metrics:
         rejections: Iterable[str] = (),
         operations: Iterable[str] = (),
         results: Iterable[str] = (),
+        ends: Iterable[str] = (),
     ) -> None:
         """Starts everything at 0.
 
@@ -66,12 +69,15 @@ class Metrics:
             rejections: Reasons for which heartbeats are refused.
             operations: Connect operations that are called.
             results: How such a call can end.
+            ends: How a WebSocket can end.
         """
         outcomes = tuple(results)
         calls = tuple(operations)
         self.content_type = CONTENT_TYPE_PLAIN_0_0_4
         self.heartbeats: dict[str, int] = {kind.value: 0 for kind in BeatType}
         self.rejected: dict[str, int] = dict.fromkeys(map(str, rejections), 0)
+        self.sockets = 0
+        self.sockets_ended: dict[str, int] = dict.fromkeys(map(str, ends), 0)
         self.agents: dict[str, int] = {state.value: 0 for state in AgentState}
         self.sessions = 0
         self.actions: dict[tuple[str, str], int] = {
@@ -124,6 +130,8 @@ class Metrics:
         yield _gauge("watchdog_build_info", "The version that runs.", ("version",), [((self._version,), 1)])
         yield _counter("watchdog_heartbeats", "Heartbeats taken.", ("type",), _by_one(self.heartbeats))
         yield _counter("watchdog_heartbeats_rejected", "Heartbeats refused.", ("reason",), _by_one(self.rejected))
+        yield _gauge("watchdog_sockets", "WebSockets that are open.", (), [((), self.sockets)])
+        yield _counter("watchdog_sockets_ended", "WebSockets that have ended.", ("how",), _by_one(self.sockets_ended))
         yield _gauge("watchdog_agents", "Agents by state.", ("state",), _by_one(self.agents))
         yield _gauge("watchdog_sessions", "Sessions that have a lease.", (), [((), self.sessions)])
         yield _counter("watchdog_actions", "What became of decisions.", ("intent", "outcome"), self.actions.items())
