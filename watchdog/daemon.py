@@ -241,7 +241,12 @@ class Daemon:
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
             tethers=Tethers(
-                lane, buffer.tear, metrics, ttl_s=settings.tether_ttl, number=partial(secrets.randbits, TETHER_BITS)
+                lane,
+                buffer.tear,
+                metrics,
+                ttl_s=settings.tether_ttl,
+                number=partial(secrets.randbits, TETHER_BITS),
+                origins=settings.allowed_origins,
             ),
         )
         connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)

@@ -44,7 +44,7 @@ async def test_the_simplest_client_is_answered_with_everything_it_needs(world, m
     assert world.gate.tickets.check(
         answer.pop("ticket"), world.store.views()[0].agent, uuid.UUID(message()["session_id"]).bytes, 0, world.epoch
     )
-    assert answer == {"state": "live", "next_ms": 10000, "ttl_ms": 35000, "boot": "boot-1"}
+    assert answer == {"state": "live", "next_ms": 10000, "ttl_ms": 35000, "ws": True, "boot": "boot-1"}
     assert world.counters.heartbeats == {"hello": 0, "beat": 1, "bye": 0}
 
 

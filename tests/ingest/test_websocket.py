@@ -130,6 +130,7 @@ async def test_a_socket_says_what_posts_say_and_is_answered_the_same(served, wor
             "state": "live",
             "next_ms": 10_000,
             "ttl_ms": 35_000,
+            "ws": True,
             "ticket": hello["ticket"],
             "boot": "boot-1",
         }
@@ -522,23 +523,22 @@ async def test_the_sub_protocol_has_to_be_asked_for(served, world):
     assert world.counters.sockets_ended == dict.fromkeys(world.counters.sockets_ended, 0)
 
 
-async def test_pages_of_another_origin_can_be_refused(make_world, monkeypatch):
-    world = make_world()
-    asked = []
+async def test_pages_of_another_origin_are_refused_unless_they_are_allowed(make_world, monkeypatch):
     given = Tethers.__init__
 
     def init(self, *args, **options):
-        given(self, *args, **options, allows=lambda origin: asked.append(origin) or origin != b"https://evil.example")
+        given(self, *args, **options, origins=["https://good.example"])
 
     monkeypatch.setattr(Tethers, "__init__", init)
     world = make_world()
     async with Served(world) as served:
-        with pytest.raises(InvalidStatus) as refused:
-            await served.open(origin="https://evil.example")
-        assert refused.value.response.status_code == 403
-        async with served.open(origin="https://good.example"), served.open():
+        own = f"http://127.0.0.1:{served.port}"
+        for origin in ("https://evil.example", "https://good.example.evil", "null", f"{own}0"):
+            with pytest.raises(InvalidStatus) as refused:
+                await served.open(origin=origin)
+            assert refused.value.response.status_code == 403
+        async with served.open(origin="https://good.example"), served.open(origin=own), served.open():
             pass
-    assert asked == [b"https://evil.example", b"https://good.example", b""]
 
 
 @pytest.mark.parametrize("path", ["/v1/ws/", "/v1/WS", "/v1/heartbeat", "/", "/v1/status", "//v1/ws"])

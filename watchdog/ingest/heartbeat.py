@@ -268,6 +268,7 @@ class FastLane:
             "state": "live",
             "next_ms": self._next_ms(),
             "ttl_ms": int(left_s * 1000),
+            "ws": True,
             "ticket": ticket,
             "boot": self._rules.boot,
             **_told(notice),

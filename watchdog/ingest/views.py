@@ -51,11 +51,12 @@ class NoticeOut(BaseModel):
 
 
 class HeartbeatOut(BaseModel):
-    """The answer to a hello or beat. `ttl_ms` and `ticket` come with `live` only, `notice` after a return."""
+    """The answer to a hello or beat. `ttl_ms`, `ws` and `ticket` come with `live` only, `notice` after a return."""
 
     state: Literal["live", "unknown", "stop"]
     next_ms: int
     ttl_ms: int | None = None
+    ws: bool | None = None
     ticket: str | None = None
     boot: str
     notice: NoticeOut | None = None

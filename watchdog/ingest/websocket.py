@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -78,7 +78,7 @@ class Tethers:
         *,
         ttl_s: float,
         number: Callable[[], int],
-        allows: Callable[[bytes], bool] = lambda _: True,
+        origins: Iterable[str] = (),
     ) -> None:
         """Takes the parts.
 
@@ -88,14 +88,15 @@ class Tethers:
             counters: Told how many there are, and how they end.
             ttl_s: What is left of a lease whose socket was torn (TETHER_TTL).
             number: A number that no other socket has, of this process or another.
-            allows: Whether pages of an origin may connect; asked with an empty one where the client names none.
+            origins: Of pages that may connect besides those of the daemon's own (ALLOWED_ORIGINS). A client that names
+                none is no page.
         """
         self._lane = lane
         self._tear = tear
         self._counters = counters
         self._ttl_s = ttl_s
         self._number = number
-        self._allows = allows
+        self._origins = frozenset(origin.encode() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one socket until its end."""
@@ -120,8 +121,10 @@ class Tethers:
             self._counters.sockets_ended[ended] += 1
 
     def _wrong(self, scope: Scope) -> Problem | None:
-        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
-        if not self._allows(origin):
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"")
+        own = origin.partition(b"://")[2] == headers.get(b"host", b"")
+        if origin and not own and origin not in self._origins:
             return NO_ORIGIN
         return None if SUBPROTOCOL in scope["subprotocols"] else NO_SUBPROTOCOL
 
