@@ -43,7 +43,7 @@ from watchdog.core.model import (
     Verdict,
 )
 from watchdog.core.undo import Back, Change, Left, Now, Ordered, Written
-from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,8 @@ class Facts:
     intents: dict[AgentId, Claim] = field(default_factory=dict)
     brakes: Brakes = field(default_factory=Brakes)
     actions: list[Action] = field(default_factory=list)
+    pruned: int = 0
+    delivered: dict[str, int] = field(default_factory=dict)
     token: int = 0
     changes: dict[AgentId, Change] = field(default_factory=dict)
     trips: list[tuple[str, float, float]] = field(default_factory=list)
@@ -791,7 +793,21 @@ class DictStore:
     async def prune(self, before: Epoch) -> int:
         old = [action for action in self.facts.actions if action.at < before]
         self.facts.actions = [action for action in self.facts.actions if action.at >= before]
+        self.facts.pruned += len(old)
         return len(old)
+
+    async def recorded(self, after: int, limit: int = 100) -> Recorded:
+        # Stories prune what was recorded first.
+        numbered = list(enumerate(self.facts.actions, self.facts.pruned + 1))
+        last = self.facts.pruned + len(numbered)
+        page = [each for each in numbered if each[0] > after][:limit]
+        return Recorded(tuple(page), page[-1][0] if len(page) == limit else max(last, after), last)
+
+    async def delivered(self, receiver: str) -> int | None:
+        return self.facts.delivered.get(receiver)
+
+    async def mark_delivered(self, receiver: str, number: int) -> None:
+        self.facts.delivered[receiver] = number
 
 
 def shared(free: Sequence[Due], limit: int) -> tuple[Due, ...]:

@@ -123,6 +123,37 @@ class ActionPage:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A page of the history in the order in which it was committed.
+
+    Attributes:
+        actions: Each with its number; numbers rise, and none is given twice.
+        through: Up to this number all was looked at: where the next page begins.
+        last: The highest number that was ever given; 0 before the first.
+    """
+
+    actions: tuple[tuple[int, Action], ...]
+    through: int
+    last: int
+
+
+class Outbox(Protocol):
+    """The history as it is delivered to receivers, each of which is somewhere in it. Both survive the process.
+
+    Both methods may raise `StoreUnavailable`; a repetition is harmless.
+    """
+
+    async def recorded(self, after: int, limit: int = 100) -> Recorded:
+        """Actions with a number above `after`, lowest first. What is committed later has a higher number."""
+
+    async def delivered(self, receiver: str) -> int | None:
+        """The number up to which a receiver has the history; None for one that is not known."""
+
+    async def mark_delivered(self, receiver: str, number: int) -> None:
+        """A receiver has the history up to this number. A power cut may take it back, the death of the process not."""
+
+
 class Store(Protocol):
     """Keeps the facts and hands out claims.
 

@@ -75,6 +75,17 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE changes ADD COLUMN profile TEXT;
     ALTER TABLE changes ADD COLUMN greeted INTEGER NOT NULL DEFAULT 0;
     """,
+    # Ids tell when an action was made, numbers when it was committed. Nothing that is numbered can come in behind what
+    # was read already, and AUTOINCREMENT gives no number twice.
+    """
+    CREATE TABLE recorded (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE);
+    CREATE TRIGGER action_recorded AFTER INSERT ON actions BEGIN
+        INSERT INTO recorded (id) VALUES (NEW.id);
+    END;
+    CREATE TRIGGER action_dropped AFTER DELETE ON actions BEGIN
+        DELETE FROM recorded WHERE id = OLD.id;
+    END;
+    """,
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from watchdog.core.model import Action, AgentId, Epoch, IntentKind, Outcome
+from watchdog.stores.base import Recorded
 from watchdog.stores.columns import UNREADABLE, real, text, whole
 
 PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -96,3 +97,20 @@ def _newest_first(
 def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> list[tuple[str]]:
     """Keys of actions that are older than `before`."""
     return connection.execute("SELECT id FROM actions WHERE at < ? LIMIT ?", (before, limit)).fetchall()
+
+
+def recorded(connection: sqlite3.Connection, after: int, limit: int) -> Recorded:
+    """Actions in the order in which they were committed. See `Outbox.recorded`."""
+    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'recorded'").fetchone()
+    sql = (
+        "SELECT recorded.number, actions.* FROM recorded JOIN actions ON actions.id = recorded.id "
+        "WHERE recorded.number > ? ORDER BY recorded.number LIMIT ?"
+    )
+    page = connection.execute(sql, (after, limit)).fetchall()
+    found: list[tuple[int, Action]] = []
+    for number, *row in page:
+        try:
+            found.append((number, action(tuple(row))))
+        except UNREADABLE:
+            continue
+    return Recorded(tuple(found), page[-1][0] if len(page) == limit else max(last, after), last)

@@ -46,7 +46,7 @@ from watchdog.core.model import (
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
-from watchdog.stores.base import ActionPage, AgentPage, Counts, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
 from watchdog.stores.braking import Braking
 from watchdog.stores.changes import Changes
 from watchdog.stores.columns import UNREADABLE, Unreadable
@@ -595,6 +595,21 @@ class SqliteStore:
         )
         more = len(found) > limit
         return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
+
+    async def recorded(self, after: int, limit: int = 100) -> Recorded:
+        """See `Outbox.recorded`."""
+        return await self._file.read(lambda connection: history.recorded(connection, after, limit))
+
+    async def delivered(self, receiver: str) -> int | None:
+        """See `Outbox.delivered`."""
+        value = await self._file.read(lambda connection: rows.meta(connection, f"delivered {receiver}"))
+        return None if value is None else int(value)
+
+    async def mark_delivered(self, receiver: str, number: int) -> None:
+        """See `Outbox.mark_delivered`."""
+        batch = Batch()
+        batch.add(rows.PUT_META, [(f"delivered {receiver}", str(number).encode())])
+        await self._write(batch)
 
     async def secret(self) -> bytes:
         """See `Store.secret`."""
