@@ -12,6 +12,7 @@ from watchdog.errors import SettingsError
 from watchdog.settings import Instance, Settings, admin_token, daemon_url
 
 TOKEN = "kept-out-of-every-output"
+NOTIFY_SECRET = f"whsec_{'A' * 32}"
 GOOD = {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": TOKEN}
 
 
@@ -75,6 +76,8 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "log_format": "json",
         "allowed_origins": (),
         "canary_url": None,
+        "notify_urls": (),
+        "notify_secret": (),
         "deadman_url": None,
         "history_days": 30,
     }
@@ -118,6 +121,8 @@ def test_every_variable_is_taken():
         ALLOWED_ORIGINS="https://CCP.example.com/, http://localhost:3000",
         CANARY_URL="https://example.com/watchdog/",
         DEADMAN_URL="https://example.com/ping/1",
+        NOTIFY_URLS="https://example.com/hook, http://127.0.0.1:1/hook?token=1",
+        NOTIFY_SECRET=f"{NOTIFY_SECRET},whsec_{'B' * 32}",
         HISTORY_DAYS="7",
     )
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
@@ -141,6 +146,8 @@ def test_every_variable_is_taken():
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
     assert settings.allowed_origins == ("https://ccp.example.com", "http://localhost:3000")
     assert settings.canary_url == "https://example.com/watchdog/"
+    assert reveal(settings.notify_urls) == ["https://example.com/hook", "http://127.0.0.1:1/hook?token=1"]
+    assert reveal(settings.notify_secret) == [NOTIFY_SECRET, f"whsec_{'B' * 32}"]
     assert settings.deadman_url is not None
     assert settings.deadman_url.get_secret_value() == "https://example.com/ping/1"
     assert {row.source for row in settings.describe()} == {"environment"}
@@ -237,6 +244,19 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"ALLOWED_ORIGINS": "https://a.example/ccp"}, "an origin is scheme, host and port only"),
         ({"ALLOWED_ORIGINS": "https://u@a.example"}, "an origin is scheme, host and port only"),
         ({"ALLOWED_ORIGINS": "https://a.example:443"}, "browsers leave out the port that is the scheme's own"),
+        ({"NOTIFY_URLS": "https://example.com,ftp://x"}, "WATCHDOG_NOTIFY_URLS: got ***; entry 2: it is not one"),
+        ({"NOTIFY_URLS": "https://x/1,https://x/1"}, "a URL is in it twice"),
+        ({"NOTIFY_URLS": ",".join(f"https://x/{n}" for n in range(11))}, "it has more than 10 URLs"),
+        ({"NOTIFY_URLS": "http://169.254.169.254/"}, "entry 1: link-local and metadata addresses are never called"),
+        ({"NOTIFY_URLS": "http://[fd00:ec2::254]/"}, "entry 1: link-local and metadata addresses are never called"),
+        ({"NOTIFY_URLS": "https://x"}, "WATCHDOG_NOTIFY_SECRET: got nothing; WATCHDOG_NOTIFY_URLS needs one"),
+        (
+            {"NOTIFY_SECRET": "A" * 32},
+            'WATCHDOG_NOTIFY_SECRET: got ***; entry 1: it is none; make one with: echo "whsec_',
+        ),
+        ({"NOTIFY_SECRET": f"whsec_{'A' * 28}"}, "entry 1: it is none"),
+        ({"NOTIFY_SECRET": f"whsec_{'A' * 88}"}, "entry 1: it is none"),
+        ({"NOTIFY_SECRET": f"whsec_{'A' * 31}*"}, "entry 1: it is none"),
         ({"CANARY_URL": "example.com"}, "it is not one; takes an http or https URL"),
         ({"CANARY_URL": "https://user@example.com"}, "no user, no query and no fragment are taken"),
         ({"CANARY_URL": "https://example.com?x=1"}, "no user, no query and no fragment are taken"),
@@ -398,11 +418,18 @@ def test_a_secret_from_both_places_is_a_fault(tmp_path):
 
 
 def test_no_secret_is_in_any_text_about_settings():
-    settings = load(ADMIN_TOKENS="adm-in", TICKET_SECRETS="ticket-secret-0123", DEADMAN_URL="https://e.com/ping-id")
+    settings = load(
+        ADMIN_TOKENS="adm-in",
+        TICKET_SECRETS="ticket-secret-0123",
+        DEADMAN_URL="https://e.com/ping-id",
+        NOTIFY_URLS="https://e.com/hook-id",
+        NOTIFY_SECRET=NOTIFY_SECRET,
+    )
     texts = [repr(settings), str(settings), str(settings.describe()), settings.model_dump_json()]
     bad = {"TICKET_SECRETS": "ping-id", "DEADMAN_URL": "ping-id", "ADMIN_TOKENS": "adm-in,", "HEARTBEAT_TOKENS": "é"}
+    bad |= {"NOTIFY_URLS": "hook-id", "NOTIFY_SECRET": "hook-id"}
     texts.extend(fault(**{name: value}) for name, value in bad.items())
-    for secret in (TOKEN, "adm-in", "ticket-secret", "ping-id", "é"):
+    for secret in (TOKEN, "adm-in", "ticket-secret", "ping-id", "é", "hook-id", NOTIFY_SECRET):
         assert not [text for text in texts if secret in text]
 
 

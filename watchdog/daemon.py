@@ -37,6 +37,7 @@ from watchdog.core.brake import BrakeRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
 from watchdog.core.messages import LeaseRules
+from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import SettingsError, StoreUnavailable, WatchdogError
@@ -60,6 +61,10 @@ from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.actions import Recorder, log_action
 from watchdog.telemetry.logs import LogFormat, configure
 from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.notify import RESULTS as NOTIFIED
+from watchdog.telemetry.notify import Notifier
+from watchdog.telemetry.webhook import Webhook
+from watchdog.values import is_metadata
 
 SERVER_STOP_S = 2
 DRAIN_S = 3.0
@@ -162,6 +167,7 @@ class Daemon:
             operations=OPERATIONS,
             results=("ok", *RESULTS.values()),
             ends=Ended,
+            notifications=NOTIFIED,
         )
         running = RunningTime(loop.time)
         buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
@@ -177,6 +183,9 @@ class Daemon:
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
         sinks = {"log": log_action, "metrics": metrics.action, "recordings": recordings.action}
+        notifier = health.notifier = self._notifier(store, health, metrics)
+        if notifier is not None:
+            sinks["notify"] = notifier.action
         recorder = Recorder(sinks, loop.time)
         instances = [
             Instance(each.instance_id, each.region or settings.region, each.role_arn, each.external_id)
@@ -261,6 +270,7 @@ class Daemon:
             now=machine.now,
             canary=canary,
             connections=connections,
+            tell=None if notifier is None else notifier.brake,
         )
         scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
@@ -274,6 +284,8 @@ class Daemon:
         }
         if canary is not None:
             roots["canary"] = asyncio.create_task(loops.every(canary.rules.every_s, canary.step, sweeping))
+        if notifier is not None:
+            roots["notify"] = asyncio.create_task(notifier.run())
         scheduler.start()
         host, port = listener.getsockname()[:2]
         log.info(
@@ -302,6 +314,10 @@ class Daemon:
         try:
             async with asyncio.timeout(STOP_S):
                 await self._ended("sweep", parts.roots["sweep"], SWEEP_S + 1)
+                if "notify" in parts.roots:
+                    # What was not delivered yet is in the history, and the next process goes on from there.
+                    parts.roots["notify"].cancel()
+                    await asyncio.gather(parts.roots["notify"], return_exceptions=True)
                 if parts.canary is not None:
                     parts.roots["canary"].cancel()
                     await asyncio.gather(parts.roots["canary"], return_exceptions=True)
@@ -340,6 +356,24 @@ class Daemon:
             await dispatcher.directory.close()
             await connect.close(CONNECT_STOP_S)
             raise SettingsError(faults)
+
+    def _notifier(self, store: SqliteStore, health: Health, metrics: Metrics) -> Notifier | None:
+        settings = self._settings
+        if not settings.notify_urls:
+            return None
+        secrets = [secret.get_secret_value() for secret in settings.notify_secret]
+
+        def epoch() -> Epoch:
+            return machine.now().epoch
+
+        return Notifier(
+            [Webhook(url.get_secret_value(), secrets, barred=is_metadata, epoch=epoch) for url in settings.notify_urls],
+            store,
+            problems=health.problems,
+            epoch=epoch,
+            random=random.random,
+            count=metrics.notified,
+        )
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
         settings, loop = self._settings, asyncio.get_running_loop()

@@ -17,6 +17,7 @@
     ├── RecordingError           a file is no recording, or a damaged one
     ├── DaemonError              a running daemon does not answer, or refuses
     ├── LogOutFailed             an agent is not logged out: why, and what to do
+    ├── NotDelivered             a receiver of webhooks did not take an event
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
 
@@ -213,6 +214,14 @@ class LogOutFailed(WatchdogError):
         """Keeps the word for programs, and the text for people."""
         super().__init__(text)
         self.why = why
+
+
+class NotDelivered(WatchdogError):
+    """A receiver did not take an event, or nobody knows whether it did.
+
+    Its text says how, without anything of the URL, which is a secret. Try again later: receivers know an event that
+    they have by its id.
+    """
 
 
 class CallAborted(WatchdogError):

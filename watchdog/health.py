@@ -24,6 +24,7 @@ from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
 from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.notify import Notifier
 
 STUCK_S = 30.0
 """The process is dead when its sweep has not been tried for this long: longer than any stall that ends by itself."""
@@ -75,6 +76,7 @@ class Health:
         self.canary: Canary | None = None
         self.connections: Connections | None = None
         self.refusals: Refusals | None = None
+        self.notifier: Notifier | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -160,6 +162,13 @@ class Health:
             for hold in self.brake.holds
             if hold.state is State.ALARM
         ]
+        if self.notifier is not None:
+            for failing in self.notifier.failing():
+                told = (
+                    f"URL {failing.receiver} of WATCHDOG_NOTIFY_URLS takes no events. {failing.why} They are kept for "
+                    "a day and tried again each minute: mend the receiver, or take it out of the list."
+                )
+                found.append(Problem("notify_failing", told, failing.since))
         return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
 
     async def status(self) -> dict[str, Any]:

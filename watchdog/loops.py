@@ -71,6 +71,7 @@ class Loops:
         now: Callable[[], Instant],
         canary: Canary | None = None,
         connections: Connections | None = None,
+        tell: Callable[[BrakeChange, HoldView], None] | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -84,6 +85,7 @@ class Loops:
             now: The machine's clocks.
             canary: Asked whether anybody can be heard; None trusts the way from outside.
             connections: Asked whether somebody was turned away; None where nobody is.
+            tell: Told each change of the brake; must not block.
         """
         self._owner = owner
         self._store = store
@@ -94,6 +96,7 @@ class Loops:
         self._now = now
         self._canary = canary
         self._connections = connections
+        self._tell = tell
         self._counted_at = 0.0
         self._ticked_at: Instant | None = None
 
@@ -146,7 +149,10 @@ class Loops:
         self._health.brake = self._health.explained(tick.brake)
         self._metrics.brake_held = tick.brake.held
         for change in tick.changes:
-            _tell_brake(change, self._health.explained_hold(change.hold))
+            hold = self._health.explained_hold(change.hold)
+            _tell_brake(change, hold)
+            if self._tell is not None:
+                self._tell(change, hold)
         self._dispatcher.offer(tick)
         await self._count()
 

@@ -305,6 +305,27 @@ class Settings(BaseSettings):
     of the heartbeats still come in, it waits for the way to be mended before anybody counts as gone.
     """
 
+    notify_urls: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(values.receivers),
+        Takes("http or https URLs separated by commas, 10 at most", secret=True),
+    ] = ()
+    """URLs that are posted each change, failure, change of the brake and problem, as signed CloudEvents.
+
+    Each is repeated until it is taken, and one that fails holds up no other. A comma in a URL is written %2C. Many of
+    them have a token in the path: they count as secrets. [Webhooks](webhooks.md)
+    """
+
+    notify_secret: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(values.notify_secrets),
+        Takes("secrets separated by commas, each whsec_ and 24 to 64 bytes in base64", secret=True),
+    ] = ()
+    """Secret that signs what is posted to NOTIFY_URLS, needed with them; several sign all, so that they can be rotated.
+
+    `echo "whsec_$(openssl rand -base64 32)"` makes one.
+    """
+
     deadman_url: Annotated[
         SecretStr | None, BeforeValidator(values.secret_url), Takes("an http or https URL", secret=True)
     ] = None
@@ -371,6 +392,13 @@ class Settings(BaseSettings):
     def _token_for_one_purpose(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         if set(value) & set(info.data.get("heartbeat_tokens", ())):
             raise ValueError(f"a token is in {variable('heartbeat_tokens')} too: every page would be an administrator")
+        return value
+
+    @field_validator("notify_secret")
+    @classmethod
+    def _secret_for_receivers(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if info.data.get("notify_urls") and not value:
+            raise ValueError(f"{variable('notify_urls')} needs one: nobody could tell who posts to them")
         return value
 
     @classmethod

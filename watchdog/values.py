@@ -4,6 +4,7 @@ Each function takes whatever pydantic hands it, leaves what is not a text for py
 `ValueError` with the reason: one line for each fault, no secret. Ranges and defaults are in `settings.py`.
 """
 
+import base64
 import ipaddress
 import json
 import re
@@ -16,6 +17,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringCon
 
 from watchdog import ruleset
 from watchdog.core.policy import Rule
+
+MAX_RECEIVERS = 10
+"""URLs that are notified at most: each has a task and a connection of its own."""
+
+NOTIFY_SECRET_BYTES = range(24, 65)
+"""Source: Standard Webhooks, "Signature scheme"."""
 
 SIGNING_SECRET_LENGTH = 16
 """Characters of a signing secret at least: 80 bits even if it is written in base 32."""
@@ -341,6 +348,42 @@ def secret_url(value: object) -> object:
         return value
     _http(value)
     return SecretStr(value)
+
+
+def receivers(value: object) -> object:
+    """Reads http or https URLs separated by commas or line ends; each counts as a secret."""
+    if not isinstance(value, str):
+        return value
+    urls = _each(_receiver, _split(value, ",\n"))
+    if len(set(urls)) < len(urls):
+        raise ValueError("a URL is in it twice")
+    if len(urls) > MAX_RECEIVERS:
+        raise ValueError(f"it has more than {MAX_RECEIVERS} URLs")
+    return [SecretStr(url) for url in urls]
+
+
+def _receiver(text: str) -> str:
+    host = _http(text).hostname or ""
+    if is_address(host) and is_metadata(host):
+        raise ValueError("link-local and metadata addresses are never called")
+    return text
+
+
+def notify_secrets(value: object) -> object:
+    """Reads secrets of webhooks separated by commas or line ends."""
+    return _each(_notify_secret, _split(value, ",\n")) if isinstance(value, str) else value
+
+
+def _notify_secret(text: str) -> SecretStr:
+    """Accepts `whsec_` and base64, as libraries that verify take it."""
+    head, _, encoded = text.partition("_")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        key = b""
+    if head != "whsec" or len(key) not in NOTIFY_SECRET_BYTES:
+        raise ValueError('it is none; make one with: echo "whsec_$(openssl rand -base64 32)"')
+    return SecretStr(text)
 
 
 def shown(value: object) -> str | None:

@@ -49,6 +49,7 @@ class Metrics:
         store_up: The last call of the store succeeded.
         detection_lag: Seconds from deadline to claim.
         actuation: Seconds from claim to confirmed.
+        notifications: Events for receivers and attempts to deliver them, by result.
         flush: Seconds of each flush.
         loop_lag: Seconds by which the event loop was late.
     """
@@ -61,6 +62,7 @@ class Metrics:
         operations: Iterable[str] = (),
         results: Iterable[str] = (),
         ends: Iterable[str] = (),
+        notifications: Iterable[str] = (),
     ) -> None:
         """Starts everything at 0.
 
@@ -70,6 +72,7 @@ class Metrics:
             operations: Connect operations that are called.
             results: How such a call can end.
             ends: How a WebSocket can end.
+            notifications: What becomes of events for receivers.
         """
         outcomes = tuple(results)
         calls = tuple(operations)
@@ -91,6 +94,7 @@ class Metrics:
         self.brake_held = 0
         self.clock_stopped_s: dict[str, float] = {cause.value: 0.0 for cause in Cause}
         self.store_up = True
+        self.notifications: dict[str, int] = dict.fromkeys(notifications, 0)
         self.detection_lag = Histogram(DETECTION_BUCKETS)
         self.actuation = Histogram(ACTUATION_BUCKETS)
         self.flush = Histogram(FLUSH_BUCKETS)
@@ -118,6 +122,10 @@ class Metrics:
     def clock_stopped(self, cause: Cause, seconds: float) -> None:
         """Adds time for which the observed clock stood still."""
         self.clock_stopped_s[cause.value] += seconds
+
+    def notified(self, result: str, number: int) -> None:
+        """Counts events for receivers, or attempts to deliver one."""
+        self.notifications[result] = self.notifications.get(result, 0) + number
 
     def counted(self, agents: Mapping[AgentState, int], sessions: int) -> None:
         """Replaces the numbers of agents and sessions; a state that is not given has none."""
@@ -150,6 +158,12 @@ class Metrics:
             _by_one(self.clock_stopped_s),
         )
         yield _gauge("watchdog_store_up", "1 when the store took the last call.", (), [((), int(self.store_up))])
+        yield _counter(
+            "watchdog_notifications",
+            "Events for receivers, and attempts that failed.",
+            ("result",),
+            _by_one(self.notifications),
+        )
         yield _histogram("watchdog_detection_lag_seconds", "From deadline to claim.", self.detection_lag)
         yield _histogram("watchdog_actuation_seconds", "From claim to confirmed.", self.actuation)
         yield _histogram("watchdog_flush_seconds", "Duration of a flush.", self.flush)
