@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -30,7 +31,10 @@ from watchdog.ingest.client_files import NAMES
 from watchdog.ingest.websocket_protocol import Ended
 from watchdog.settings import Settings
 from watchdog.telemetry.actions import EVENTS
+from watchdog.telemetry.cloudevents import TOLD, Event
 from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.notify import RESULTS as NOTIFIED
+from watchdog.telemetry.webhook import Webhook
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -240,7 +244,14 @@ def test_every_reason_state_and_outcome_is_in_the_page():
 
 
 def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
-    metrics = Metrics("0", rejections=Rejection, operations=["PutUserStatus"], results=["ok"], ends=Ended)
+    metrics = Metrics(
+        "0",
+        rejections=Rejection,
+        operations=["PutUserStatus"],
+        results=["ok"],
+        ends=Ended,
+        notifications=NOTIFIED,
+    )
     rendered = metrics.render().decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", rendered, re.MULTILINE))
     labels = {
@@ -262,7 +273,7 @@ def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
 
 def test_the_values_of_labels_are_explained():
     page = text("docs/metrics.md")
-    for value in (*Rejection, *Ended, *Cause, *AgentState, *RESULTS.values(), "ok", "cancelled"):
+    for value in (*Rejection, *Ended, *Cause, *AgentState, *RESULTS.values(), *NOTIFIED, "ok", "cancelled"):
         assert f"`{value}`" in page, value
 
 
@@ -312,6 +323,34 @@ def test_every_code_of_a_problem_and_no_other_is_explained():
                 codes |= {each for each in texts if re.fullmatch(r"[a-z_]+", each)}
     documented = re.findall(r"^### `([a-z_]+)`$", text("docs/troubleshooting.md"), re.MULTILINE)
     assert set(documented) == codes
+
+
+# Webhooks.
+
+
+def test_the_page_of_webhooks_names_every_outcome_that_is_told():
+    named = {first for first, _ in table("docs/webhooks.md") if first.startswith("watchdog.action.")}
+    assert named == {f"watchdog.action.{outcome}" for outcome in TOLD}
+
+
+async def test_the_example_verifies_what_is_sent_and_nothing_else():
+    (secret,) = re.findall(r"^WATCHDOG_NOTIFY_SECRET=(\S+)$", text("docs/webhooks.md"), re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text("docs/webhooks.md"), re.MULTILINE | re.DOTALL)
+    example = {}
+    exec(code, example)  # the page's own
+    verify, event = example["verify"], Event("id-1", b'{"specversion":"1.0"}')
+    other = f"whsec_{'A' * 32}"
+    hook = Webhook("http://x", [other, secret], barred=lambda _: False, epoch=time.time)
+    late = Webhook("http://x", [secret], barred=lambda _: False, epoch=lambda: time.time() - 400)
+    headers = hook.headers(event)
+    assert verify(secret, headers, event.body)
+    assert verify(other, headers, event.body)
+    assert not verify(f"whsec_{'B' * 32}", headers, event.body)
+    assert not verify(secret, headers, event.body + b" ")
+    assert not verify(secret, headers | {"webhook-id": "id-2"}, event.body)
+    assert not verify(secret, late.headers(event), event.body)
+    await hook.close()
+    await late.close()
 
 
 # The architecture.

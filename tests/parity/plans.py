@@ -64,6 +64,7 @@ PLANS = {
     "outage": Plan({"WATCHDOG_RESUME_GRACE": "3"}),
     "scarce": Plan({"WATCHDOG_CONNECT_RATE": "2", "WATCHDOG_CONNECT_BURST": "2"}),
     "crossing": Plan(model=Watched),
+    "notified": Plan(started=False),
     "unknown names": Plan(started=False),
     "unreachable at the start": Plan(profiles=("Night",), started=False),
 }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hmac
+import json
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
 from tests.parity.floor import Floor, as_json, row, wait_for
 from tests.parity.plans import SIGNED_OUT
@@ -13,7 +19,54 @@ from tests.scenarios.harness import INSTANCE, TOKEN
 from tests.scenarios.watched import Watched
 from watchdog.sandbox.records import ContactState, Fault, FaultKind
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TIMER_S, TTL_S = 1.0, 2.0
+
+HOOK_KEY = b"a-key-of-32-bytes-for-this-test!"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Somebody's URL: takes what is signed, or answers with another status."""
+
+    daemon_threads = True
+    status = 204
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Hook)
+        self.taken: dict[str, dict[str, Any]] = {}
+        self.refused: set[str] = set()
+
+
+class _Hook(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        key = self.headers["webhook-id"]
+        signed = f"{key}.{self.headers['webhook-timestamp']}.".encode() + body
+        expected = base64.b64encode(hmac.new(HOOK_KEY, signed, "sha256").digest()).decode()
+        status = self.server.status if self.headers["webhook-signature"] == f"v1,{expected}" else 401
+        if status < 300:
+            self.server.taken[key] = json.loads(body)
+        else:
+            self.server.refused.add(key)
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @row("rules")
@@ -45,6 +98,38 @@ def test_the_record_says_why(floor: Floor) -> None:
         action = agent.is_set()
         assert action["reason"].endswith(".")
         assert [each["ended"] for each in action["evidence"]["sessions"]] == [ended]
+
+
+@row("notified")
+def test_a_notice_to_the_supervisor(floor: Floor) -> None:
+    """What is done with an agent is told to a URL, signed; also what was done while nobody took it, after a kill -9."""
+    with receiver() as told:
+        hooks = {
+            "WATCHDOG_NOTIFY_URLS": f"http://127.0.0.1:{told.server_port}/hook-of-supervisors",
+            "WATCHDOG_NOTIFY_SECRET": f"whsec_{base64.b64encode(HOOK_KEY).decode()}",
+        }
+        floor.start(**hooks)
+        floor.knows_its_target()
+        first, second, onlooker = floor.hires(), floor.hires(), floor.hires()
+        with floor.stays_open(onlooker):
+            first.comes_and_goes()
+            action = first.is_set()
+            event = wait_for(lambda: told.taken.get(action["id"]), "the supervisor is told")
+            assert event["type"] == "watchdog.action.confirmed"
+            assert event["subject"] == f"{INSTANCE}/{first.id}"
+            assert event["data"] == action
+
+            told.status = 503
+            second.comes_and_goes()
+            action = second.is_set()
+            wait_for(lambda: action["id"] in told.refused, "it was tried")
+            floor.daemon.kill()
+            told.status = 204
+            floor.start(**hooks)
+            assert wait_for(lambda: told.taken.get(action["id"]), "told after the restart")["data"] == action
+        assert len(told.taken) == 2
+        assert floor.daemon.stop() == 0
+    assert "hook-of-supervisors" not in floor.daemon.log
 
 
 @row("rules")
