@@ -39,6 +39,8 @@ from watchdog.settings import Settings
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.notify import Notifier
+from watchdog.telemetry.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,6 +115,50 @@ async def sweeps(parts: Parts, seconds: float) -> None:
     for _ in range(round(seconds / SWEEP_S)):
         await asyncio.sleep(SWEEP_S)
         await parts.loops.sweep()
+
+
+@pytest.mark.looptime
+async def test_a_receiver_that_takes_nothing_for_five_minutes_is_a_problem(parts: Parts) -> None:
+    await parts.store.open(instant())
+    status = 500
+    hook = Webhook(
+        "http://127.0.0.1/hook-of-somebody",
+        [f"whsec_{'A' * 32}"],
+        barred=lambda _: False,
+        epoch=lambda: instant().epoch,
+        transport=httpx.MockTransport(lambda _: httpx.Response(status)),
+        resolve=_nowhere,
+    )
+    notifier = parts.health.notifier = Notifier(
+        [hook],
+        parts.store,
+        problems=parts.health.problems,
+        epoch=lambda: instant().epoch,
+        random=lambda: 1.0,
+        count=parts.metrics.notified,
+    )
+    notifying = asyncio.create_task(notifier.run())
+    parts.health.unreadable = ["a row"]
+    await asyncio.sleep(295)
+    assert [problem.code for problem in parts.health.problems()] == ["store_rows_unreadable"]
+    await asyncio.sleep(10)
+    (_, problem) = parts.health.problems()
+    assert problem.code == "notify_failing"
+    assert "URL 1 " in problem.detail
+    assert "500" in problem.detail
+    assert "hook" not in problem.detail
+    assert not parts.health.well()
+    status = 204
+    await asyncio.sleep(70)
+    assert len(parts.health.problems()) == 1
+    # Began twice and ended once: that of the receiver, too.
+    assert parts.metrics.notifications["delivered"] == 3
+    notifying.cancel()
+    await asyncio.gather(notifying, return_exceptions=True)
+
+
+async def _nowhere(_host: str, _port: int) -> list[str]:
+    raise OSError("There is no such name.")
 
 
 # The loops.

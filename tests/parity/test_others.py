@@ -38,6 +38,10 @@ class Receiver(ThreadingHTTPServer):
         self.taken: dict[str, dict[str, Any]] = {}
         self.refused: set[str] = set()
 
+    def of_type(self, kind: str) -> dict[str, Any] | None:
+        """An event of this type that was taken, if there is one."""
+        return next((event for event in list(self.taken.values()) if event["type"] == kind), None)
+
 
 class _Hook(BaseHTTPRequestHandler):
     server: Receiver
@@ -102,7 +106,10 @@ def test_the_record_says_why(floor: Floor) -> None:
 
 @row("notified")
 def test_a_notice_to_the_supervisor(floor: Floor) -> None:
-    """What is done with an agent is told to a URL, signed; also what was done while nobody took it, after a kill -9."""
+    """What is done with an agent is told to a URL, signed; after a kill -9 also what nobody had taken before it.
+
+    The brake and problems are told too.
+    """
     with receiver() as told:
         hooks = {
             "WATCHDOG_NOTIFY_URLS": f"http://127.0.0.1:{told.server_port}/hook-of-supervisors",
@@ -128,6 +135,15 @@ def test_a_notice_to_the_supervisor(floor: Floor) -> None:
             floor.start(**hooks)
             assert wait_for(lambda: told.taken.get(action["id"]), "told after the restart")["data"] == action
         assert len(told.taken) == 2
+
+        assert floor.post("/v1/brake", {"state": "hold", "for_s": 60, "reason": "a drill"}, "PUT").is_success
+        held = wait_for(lambda: told.of_type("watchdog.brake.tripped"), "the brake is told")
+        assert held["data"]["reason"] == "operator"
+        assert floor.post("/v1/brake", {"state": "hold", "for_s": 0}, "PUT").is_success
+        floor.connect.model.add_fault(Fault(FaultKind.ACCESS_DENIED, operation="PutUserStatus"))
+        third = floor.hires()
+        third.comes_and_goes()
+        assert wait_for(lambda: told.of_type("watchdog.problem.began"), "the 403 is told")["subject"] == "denied"
         assert floor.daemon.stop() == 0
     assert "hook-of-supervisors" not in floor.daemon.log
 
