@@ -63,6 +63,8 @@ async def test_numbers_go_on_after_all_was_pruned_and_over_a_restart(world: Worl
     assert (page.actions, page.through, page.last) == ((), 2, 2)
     await world.store.record([replace(first, id=EARLY)])
     assert await numbers(world, after=2) == [(3, EARLY)]
+    await world.store.record([replace(first, id=LATE)])
+    assert await numbers(world, after=3) == [(4, LATE)]
 
 
 async def test_where_a_receiver_is_survives_a_crash(world: World) -> None:

@@ -55,6 +55,15 @@ def verified(request: httpx.Request, key: bytes) -> bool:
     return any(hmac.compare_digest(f"v1,{expected}", each) for each in request.headers["webhook-signature"].split(" "))
 
 
+class Endless(httpx.AsyncByteStream):
+    """An answer that does not end."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 10_000
+            await asyncio.sleep(0.1)
+
+
 @dataclass
 class Receiver:
     """Somebody who is notified.
@@ -69,6 +78,7 @@ class Receiver:
     answers: list[Any] = field(default_factory=list)
     delay_s: float = 0.0
     down: bool = False
+    endless: bool = False
     tried: list[float] = field(default_factory=list)
     taken: list[dict[str, Any]] = field(default_factory=list)
     requests: list[httpx.Request] = field(default_factory=list)
@@ -79,6 +89,8 @@ class Receiver:
         await asyncio.sleep(self.delay_s)
         if self.down:
             raise httpx.ConnectError("refused by https://192.0.2.1/hook/of-the-supervisors")
+        if self.endless:
+            return httpx.Response(200, stream=Endless())
         status = self.answers.pop(0) if self.answers else 200
         if status < 300:
             self.taken.append(json.loads(request.content))
@@ -290,6 +302,58 @@ async def test_attempts_are_further_and_further_apart_and_end_after_5_s(tmp_path
     assert waits[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+async def test_after_a_success_the_waits_begin_anew(tmp_path: Path) -> None:
+    one = Receiver(answers=[500, 500, 500, 200, 500])
+    async with story(tmp_path, one) as told:
+        await told.start()
+        await told.record(action(1), action(2))
+        await asyncio.sleep(60)
+    waits = [round(later - earlier) for earlier, later in zip(one.tried, one.tried[1:], strict=False)]
+    assert waits == [1, 2, 4, 0, 1]
+
+
+async def test_an_answer_that_does_not_end_is_hung_up_on(tmp_path: Path) -> None:
+    one = Receiver(endless=True)
+    async with story(tmp_path, one) as told:
+        await told.start()
+        await told.record(action(1))
+        await asyncio.sleep(60)
+        assert told.counted == {"delivered": 1, "failed": 0, "dropped": 0}
+
+
+async def test_a_crash_within_a_page_repeats_only_what_was_in_hand(tmp_path: Path) -> None:
+    one = Receiver(delay_s=2)
+    async with story(tmp_path, one) as told:
+        await told.start()
+        await told.record(action(1), action(2), action(3))
+        await asyncio.sleep(5)
+        await told.crash()
+        await told.start()
+        await asyncio.sleep(10)
+    assert [request.headers["webhook-id"][-1] for request in one.requests] == ["1", "2", "3", "3"]
+
+
+async def test_a_fault_of_ours_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    one, other = Receiver(), Receiver()
+    faults = [KeyError("of ours")]
+
+    async def resolve(host: str, _: int) -> list[str]:
+        if host == "192.0.2.1" and faults:
+            raise faults.pop()
+        return [host]
+
+    async with story(tmp_path, one, other) as told:
+        told.resolve = resolve
+        await told.start()
+        await told.record(action(1))
+        with structlog.testing.capture_logs() as logs:
+            await asyncio.sleep(50)
+            assert (one.ids, other.ids) == ([], ["id-000001"])
+            await asyncio.sleep(20)
+    assert one.ids == ["id-000001"]
+    assert [each["event"] for each in logs] == ["notify.fault"]
+
+
 @pytest.mark.parametrize("status", [302, 400, 401, 429, 500])
 async def test_anything_but_success_is_tried_again(tmp_path: Path, status: int) -> None:
     one = Receiver(answers=[status])
@@ -389,6 +453,21 @@ async def test_what_is_in_no_history_is_bounded(tmp_path: Path) -> None:
         await asyncio.sleep(100)
     assert len(one.taken) == notify.MAX_NEWS
     assert told.counted["dropped"] == 2 * (notify.MAX_NEWS + 5) - 1 - notify.MAX_NEWS
+
+
+async def test_what_is_in_hand_while_others_make_room_costs_nobody_else(tmp_path: Path) -> None:
+    one = Receiver(delay_s=1)
+    async with story(tmp_path, one) as told:
+        await told.start()
+        assert told.notifier is not None
+        for number in range(notify.MAX_NEWS + 1):
+            told.problems = [*told.problems, Problem("denied", str(number), Epoch(float(number)))]
+            told.notifier.look_at_problems()
+            if number == 0:
+                await asyncio.sleep(0.5)
+        one.delay_s = 0
+        await asyncio.sleep(30)
+    assert [event["data"]["detail"] for event in one.taken] == [str(each) for each in range(notify.MAX_NEWS + 1)]
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "::ffff:169.254.169.254", "fe80::1"])
