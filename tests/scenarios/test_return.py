@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.scenario
+# Those that are long have a short row of their own in tests/parity.
 
 OPEN = {"visibility": "visible", "login": True}
 
@@ -89,6 +90,7 @@ def test_whoever_comes_back_with_a_new_page_is_available_again_and_is_told(conne
         assert len(connect.writes(user)) == 2
 
 
+@pytest.mark.long
 def test_previous_gives_back_what_the_agent_had(connect: Connect, daemon: Daemon) -> None:
     with running(connect, daemon, WATCHDOG_INITIAL_AGENT_STATE="previous"):
         user = connect.users[0]
@@ -105,6 +107,7 @@ def test_previous_gives_back_what_the_agent_had(connect: Connect, daemon: Daemon
         until(signed_in, "the former status is back when the Connect session is up")
 
 
+@pytest.mark.long
 def test_none_gives_nothing_and_tells_all_the_same(connect: Connect, daemon: Daemon) -> None:
     with running(connect, daemon, WATCHDOG_INITIAL_AGENT_STATE="none"):
         user = connect.users[0]
@@ -123,6 +126,7 @@ def nothing_comes(connect: Connect, daemon: Daemon, user: str, page: Page) -> No
     assert len(connect.writes(user)) == 1
 
 
+@pytest.mark.long
 def test_after_the_window_nothing_is_set(connect: Connect, daemon: Daemon) -> None:
     with running(connect, daemon, WATCHDOG_RETURN_WINDOW="0.1"):
         user = connect.users[0]
@@ -143,6 +147,7 @@ def test_a_status_that_was_chosen_meanwhile_stays(connect: Connect, daemon: Daem
         assert page.restored() is None
 
 
+@pytest.mark.long
 def test_an_old_page_that_wakes_up_restores_nothing_and_is_told(connect: Connect, daemon: Daemon) -> None:
     with running(connect, daemon):
         user = connect.users[0]
