@@ -75,9 +75,8 @@ class Greeting:
             sighting = await self._witness.see(agent, since=self._now().boot, rank=case.rank)
         finally:
             case.calls += 1
+        sighting.check()
         if sighting.seen is None:
-            if not sighting.complete:
-                raise ConnectUnavailable("GetCurrentUserData: pages are missing from the answer.", maybe_applied=False)
             if case.change.profile is None:
                 text = "Connect does not show the agent, and with it no routing profile, which a rule asks for."
                 raise ConnectUnavailable(text, maybe_applied=False)

@@ -14,9 +14,8 @@ from watchdog.connect.circuit import ANY_OPERATION, Circuits, Line
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank
 from watchdog.connect.scopes import Scopes
-from watchdog.connect.set_status import PAGES_MISSING
 from watchdog.connect.sign_out import engaged
-from watchdog.connect.witness import Witness
+from watchdog.connect.witness import PAGES_MISSING, Witness
 from watchdog.core.logout import Failure
 from watchdog.core.model import AgentId, Instant, Observed
 from watchdog.errors import ConnectError, ConnectInvalid, ConnectNotFound, LogOutFailed

@@ -14,7 +14,7 @@ from watchdog.connect.sparing import Sparing
 from watchdog.connect.verdict import Finding, Settle, after_write, find
 from watchdog.connect.witness import Witness
 from watchdog.core.model import Instant, Outcome, Standing
-from watchdog.errors import ConnectError, ConnectUnavailable
+from watchdog.errors import ConnectError
 from watchdog.stores.base import Store
 
 READ_BACK_S = (2.0, 10.0, 30.0)
@@ -93,6 +93,6 @@ class ReadBack:
                 settled = self._sparing.overruled_since(case, sighting, target, before)
             if settled is not None:
                 return settled
-            if finding is Finding.UNKNOWN and after_s == READ_BACK_S[-1]:
-                raise ConnectUnavailable("GetCurrentUserData: pages are missing from the answer.", maybe_applied=True)
+            if after_s == READ_BACK_S[-1]:
+                sighting.check(maybe_applied=True)
         return None

@@ -22,7 +22,7 @@ from watchdog.connect.readback import READ_BACK_S
 from watchdog.connect.restore_case import RestoreCase
 from watchdog.connect.tokens import Tokens
 from watchdog.connect.verdict import Settle
-from watchdog.connect.witness import Sighting, Witness
+from watchdog.connect.witness import PAGES_MISSING, Sighting, Witness
 from watchdog.connect.writer import result_of, send_fresh, unanswered
 from watchdog.core import undo
 from watchdog.core.model import AgentId, Boot, Instant, Outcome, Running
@@ -235,7 +235,7 @@ class RestoreStatus:
         look = self._looked(case, sighting)
         decision = undo.decide(change, look, names, elsewhere=case.elsewhere, restored=case.restored)
         if decision.step is Step.AGAIN:
-            raise ConnectUnavailable("GetCurrentUserData: pages are missing from the answer.", maybe_applied=False)
+            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
         if case.restored and undo.shows(sighting.seen, names):
             case.confirmed = True
             self._note_own(case, former)

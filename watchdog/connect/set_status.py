@@ -17,7 +17,7 @@ from watchdog.connect.queue import level
 from watchdog.connect.readback import ReadBack, returned
 from watchdog.connect.sparing import OVERRULED, Sparing
 from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
-from watchdog.connect.witness import FRESH_LOOK_S, Sighting, Witness
+from watchdog.connect.witness import FRESH_LOOK_S, PAGES_MISSING, Sighting, Witness
 from watchdog.connect.writer import Writer
 from watchdog.core import policy
 from watchdog.core.model import FollowUp, Instant, Next, Outcome, Standing
@@ -29,8 +29,6 @@ REWRITES = 3
 
 RESOLUTIONS = 3
 """Times that a refused target is looked up again; each time only if the directory has another one."""
-
-PAGES_MISSING = "GetCurrentUserData: pages are missing from the answer."
 
 
 class SetStatus:
@@ -85,12 +83,10 @@ class SetStatus:
             sighting = await self.look(case)
         except (ConnectNotFound, ConnectInvalid) as error:
             return Settled(await self._unknown(case, error), None)
-        seen = sighting.seen
-        if seen is None and not sighting.complete:
-            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
+        sighting.check()
         job = self._begun(case, sighting)
         if job is None:
-            decision = await self._decide(case, seen)
+            decision = await self._decide(case, sighting.seen)
             if not isinstance(decision, Job):
                 return decision
             job = decision
@@ -102,10 +98,9 @@ class SetStatus:
         if isinstance(job, Unresolved):
             return Settled(Settle(Outcome.SKIPPED_STATE, job.reason), None)
         sighting = await self.look(case)
+        sighting.check()
         seen, target = sighting.seen, job.target
         match find(seen, target, complete=sighting.complete):
-            case Finding.UNKNOWN:
-                raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
             case Finding.NEXT if stuck(seen):
                 if self._dry_run or not job.dismiss:
                     return Settled(Settle(Outcome.NEXT_STATUS, f"{target.name} follows a contact that is over."), job)

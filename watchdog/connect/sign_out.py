@@ -16,14 +16,14 @@ from watchdog.connect.directory import Unresolved
 from watchdog.connect.dismissal import Dismissal
 from watchdog.connect.plan import SIGN_OUT_AFTER_S, Job, Plans
 from watchdog.connect.readback import returned
-from watchdog.connect.set_status import PAGES_MISSING, SetStatus
+from watchdog.connect.set_status import SetStatus
 from watchdog.connect.sparing import OVERRULED
 from watchdog.connect.verdict import Finding, Settle, find
 from watchdog.connect.witness import FRESH_LOOK_S, Sighting
 from watchdog.connect.writer import Writer
 from watchdog.core.model import FollowUp, Instant, IntentKind, Outcome, Standing
 from watchdog.core.policy import is_live
-from watchdog.errors import AgentHeld, CallAborted, ConnectDenied, ConnectInvalid, ConnectNotFound, ConnectUnavailable
+from watchdog.errors import AgentHeld, CallAborted, ConnectDenied, ConnectInvalid, ConnectNotFound
 
 KIND = IntentKind.SIGN_OUT
 
@@ -90,10 +90,9 @@ class SignOut:
             text = "The brake has taken this silence for a fault: sessions are not ended, which could not be undone."
             return Settled(Settle(Outcome.SKIPPED_STATE, text), job, KIND)
         sighting = await self._set_status.look(case)
+        sighting.check()
         seen, target = sighting.seen, job.target
         finding = find(seen, target, complete=sighting.complete)
-        if finding is Finding.UNKNOWN:
-            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
         if finding is Finding.ELSEWHERE or (finding is Finding.ABSENT and target.type is not StatusType.OFFLINE):
             return Settled(Settle(Outcome.RETURNED, OVERRULED), job, KIND)
         if finding is Finding.NEXT or engaged(seen):
@@ -122,9 +121,8 @@ class SignOut:
             return Settled(done.settle, job, KIND)
         # The status says nothing of contacts, and a next status was in the way of nothing: this cannot be undone.
         sighting = await self._set_status.look(case)
+        sighting.check()
         finding = find(sighting.seen, job.target, complete=sighting.complete)
-        if finding is Finding.UNKNOWN:
-            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=False)
         if finding is Finding.NEXT or engaged(sighting.seen):
             return Settled(Settle(Outcome.NEXT_STATUS, IN_CONTACT), job, KIND)
         if finding is Finding.ELSEWHERE:

@@ -23,6 +23,7 @@ from watchdog.errors import (
     ConnectInvalid,
     ConnectNotFound,
     ConnectThrottled,
+    ConnectUnavailable,
     StoreUnavailable,
 )
 
@@ -43,6 +44,9 @@ KEPT_S = 600.0
 """What was seen is kept this long, to order by. To act on it, it must be as new as the asker says."""
 
 
+PAGES_MISSING = "GetCurrentUserData: pages are missing from the answer."
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """What one read showed of one agent.
@@ -60,6 +64,11 @@ class Sighting:
     asked_at: Boot
     answered_at: Epoch
     dated: bool = True
+
+    def check(self, *, maybe_applied: bool = False) -> None:
+        """Raises `ConnectUnavailable` if it says nothing: not shown, in an answer that has pages missing."""
+        if self.seen is None and not self.complete:
+            raise ConnectUnavailable(PAGES_MISSING, maybe_applied=maybe_applied)
 
 
 @dataclass(slots=True)
