@@ -165,13 +165,14 @@ class Claims:
 
     async def _carry_out(self, case: Case) -> Settled | FileAgain | WaitFor | Spared | Later:
         follow = case.claim.follow_up
-        match None if follow is None else follow.next:
-            case Next.SIGN_OUT if follow is not None:
-                return await self._sign_out.follow(case, follow)
-            case Next.CLEAR if follow is not None:
-                return await self._set_status.after_contact(case, follow)
-            case Next.LOG_OUT if follow is not None:
-                return await self._sign_out.order(case, follow)
+        if follow is not None:
+            match follow.next:
+                case Next.SIGN_OUT:
+                    return await self._sign_out.follow(case, follow)
+                case Next.CLEAR:
+                    return await self._set_status.after_contact(case, follow)
+                case Next.LOG_OUT:
+                    return await self._sign_out.order(case, follow)
         return await self._set_status.carry_out(case)
 
     async def _take(self, case: Case, due: Due, result: Settled | FileAgain | WaitFor | Spared | Later) -> None:
@@ -217,7 +218,7 @@ class Claims:
         if settled or await self._in_history(action):
             self._record(action)
         watcher = self._watchers.get(action.agent)
-        if watcher is not None and claim.follow_up is not None and claim.follow_up.next is Next.LOG_OUT:
+        if watcher is not None and claim.ordered:
             watcher(done.settle)
 
     def _name(self, case: Case, job: Job | None) -> str:
@@ -239,10 +240,7 @@ class Claims:
     def logs_out(self, agent: AgentId) -> bool:
         """Whether an order to log the agent out is in hand, or may be: before a claim is made it is not known."""
         run = self._running.get(agent)
-        if run is None or run.case is None:
-            return run is not None
-        follow = run.case.claim.follow_up
-        return follow is not None and follow.next is Next.LOG_OUT
+        return run is not None and (run.case is None or run.case.claim.ordered)
 
     async def _in_history(self, action: Action) -> bool:
         """Whether a `settle` that was too late has recorded the action, or the claim was void."""

@@ -173,7 +173,7 @@ class LogOut:
             target=target.name,
             outcome=Outcome.RETURNED,
             reason=BACK,
-            evidence={"reason_code": follow_up.reason_code, "queue": follow_up.queue, "by": follow_up.by},
+            evidence=follow_up.asked,
             calls=0,
             latency_s=0.0,
         )

@@ -209,8 +209,7 @@ class Plans:
         set_now = outcome in SET_BY_US or (outcome is Outcome.ALREADY and done.shown)
         if done.kind is IntentKind.SIGN_OUT:
             # An order that met a contact: the sessions are ended after it.
-            waits = claim.follow_up is not None and claim.follow_up.next is Next.LOG_OUT
-            return _sign_out(job, clock) if waits and outcome is Outcome.NEXT_STATUS else None
+            return _sign_out(job, clock) if claim.ordered and outcome is Outcome.NEXT_STATUS else None
         if job.stage is None:
             return None
         if job.stage.sign_out:

@@ -20,7 +20,7 @@ from watchdog.connect.verdict import Finding, Settle, Step, before_write, find
 from watchdog.connect.witness import FRESH_LOOK_S, PAGES_MISSING, Sighting, Witness
 from watchdog.connect.writer import Writer
 from watchdog.core import policy
-from watchdog.core.model import FollowUp, Instant, Next, Outcome, Standing
+from watchdog.core.model import FollowUp, Instant, Outcome, Standing
 from watchdog.core.policy import FileAgain, Skip, WaitForContact
 from watchdog.errors import AgentHeld, ConnectError, ConnectInvalid, ConnectNotFound, ConnectUnavailable
 
@@ -173,7 +173,7 @@ class SetStatus:
         return decision
 
     async def _attempt(self, case: Case, job: Job, sighting: Sighting) -> Settled | Spared:
-        seen, ordered = sighting.seen, _is_order(case)
+        seen, ordered = sighting.seen, case.claim.ordered
         finding = find(seen, job.target, complete=sighting.complete)
         if finding is Finding.ELSEWHERE and not ordered:
             overruled = self._sparing.overruled_before(case, sighting, job.target)
@@ -205,7 +205,7 @@ class SetStatus:
             settled = await self._read_back.confirm(case, job, seen)
             if settled is not None:
                 return Settled(settled, job)
-            shown_last = None if _is_order(case) else self._witness.glance(case.claim.agent)
+            shown_last = None if case.claim.ordered else self._witness.glance(case.claim.agent)
             if shown_last is not None and await self._sparing.spare(case, shown_last, job.target):
                 return Spared()
         name = job.target.name
@@ -268,8 +268,3 @@ class SetStatus:
 def _is_over(target: str, row: Seen | None) -> bool:
     """Whether nothing keeps a next status from being applied any more but contacts that can be cleared."""
     return row is None or row.next_status != target or stuck(row)
-
-
-def _is_order(case: Case) -> bool:
-    follow = case.claim.follow_up
-    return follow is not None and follow.next is Next.LOG_OUT

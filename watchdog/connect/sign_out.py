@@ -109,7 +109,7 @@ class SignOut:
 
     async def order(self, case: Case, follow: FollowUp) -> Settled | Later:
         """Sets the status of an order and ends the sessions at once. Raises as `follow`."""
-        case.trail.decided = {"reason_code": follow.reason_code, "queue": follow.queue, "by": follow.by}
+        case.trail.decided = follow.asked
         job = self._plans.order(case.claim.agent, follow)
         if isinstance(job, Unresolved):
             return Settled(Settle(Outcome.FAILED, job.reason), None, KIND)

@@ -189,6 +189,11 @@ class FollowUp:
     by: str | None = None
     released: bool = False
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What its sender gave, as JSON values for the history."""
+        return {"reason_code": self.reason_code, "queue": self.queue, "by": self.by}
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -353,6 +358,11 @@ class Claim:
     ended_at: Observed = Observed(0.0)
     follow_up: FollowUp | None = None
     released: bool = False
+
+    @property
+    def ordered(self) -> bool:
+        """Whether somebody wants the agent logged out."""
+        return self.follow_up is not None and self.follow_up.next is Next.LOG_OUT
 
     @property
     def silent_s(self) -> float:

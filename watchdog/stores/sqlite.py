@@ -365,7 +365,7 @@ class SqliteStore:
         row = copy(agent)
         row.settle(claim.epoch, action.outcome, follow_up)
         if change is not None:
-            notice = notices.of(change, ordered=_is_order(claim))
+            notice = notices.of(change, ordered=claim.ordered)
             row.notice, row.told_until = notice, self._told_until(row, action.outcome)
         batch = Batch(sync=True)
         batch.add(rows.DROP_CLAIM, [(*claim.agent, claim.token)])
@@ -648,10 +648,6 @@ class SqliteStore:
         # Whoever is settled has no claim but an orphan's, whose intent is left until it has an outcome.
         done = agent.id not in self._left and agent.settled and agent.follow_up is None
         return done and not agent.sessions
-
-
-def _is_order(claim: Claim) -> bool:
-    return claim.follow_up is not None and claim.follow_up.next is Next.LOG_OUT
 
 
 def _released(agent: Agent) -> bool:
