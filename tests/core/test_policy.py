@@ -22,11 +22,11 @@ from watchdog.core.policy import (
     by_contact,
     decide,
     first_timer_s,
-    initial_of,
     is_dismissible,
     is_live,
     never_applies,
     rule_of,
+    rule_on_return,
     stage_of,
     timers,
 )
@@ -249,6 +249,11 @@ def test_a_later_stage_is_found_by_name_and_number_and_may_be_gone():
     assert stage_of(rules, "gone", 0) is None
     assert rule_of(rules, "b") is rules[1]
     assert rule_of(rules, "gone") is None
+
+
+def initial_of(rules: tuple[Rule, ...], profile: str | None) -> str | None:
+    found = rule_on_return(rules, profile)
+    return None if found is None else found.initial
 
 
 def test_the_initial_state_is_that_of_the_first_rule_for_the_profile_whatever_its_states():

@@ -155,7 +155,7 @@ class RestoreStatus:
         """Whether it is too long ago: since the change, or since the order."""
         change = case.change
         if case.why is not Why.ORDER:
-            return undo.age_s(change, self._running(), self._now().epoch) > self._rules.window_s
+            return undo.age_s(change, self._running()) > self._rules.window_s
         return since_order and self._now().boot - case.began_at > self._rules.window_s
 
     def is_own(self, sighting: Sighting, agent: AgentId) -> bool:
@@ -248,7 +248,7 @@ class RestoreStatus:
     def _looked(self, case: RestoreCase, sighting: Sighting) -> Look:
         change, instant = case.change, self._now()
         since_asked_s = instant.boot - sighting.asked_at
-        written_s_ago = undo.age_s(change, self._running(), instant.epoch) - since_asked_s
+        written_s_ago = undo.age_s(change, self._running()) - since_asked_s
 
         def ago(at: float | None) -> float | None:
             # Measured from the write, so that a wall clock that is set back makes nothing young again.
@@ -272,7 +272,7 @@ class RestoreStatus:
     async def _wait_for_next_look(self, case: RestoreCase) -> None:
         """Until the next time at which a write of the target without an answer is looked for."""
         change = case.change
-        unanswered_s_ago = undo.age_s(change, self._running(), self._now().epoch)
+        unanswered_s_ago = undo.age_s(change, self._running())
         if change.unanswered_at is not None:
             unanswered_s_ago -= change.unanswered_at - change.written_at
         waits = [after_s - unanswered_s_ago for after_s in VERIFY_S if after_s > unanswered_s_ago]

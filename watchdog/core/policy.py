@@ -214,12 +214,6 @@ def rule_on_return(rules: Sequence[Rule], profile: str | None) -> Rule | None:
     return next((rule for rule in rules if _profile_fits(rule, profile)), None)
 
 
-def initial_of(rules: Sequence[Rule], profile: str | None) -> str | None:
-    """The status for a returning agent, as in `Rule.initial`, by `rule_on_return`."""
-    rule = rule_on_return(rules, profile)
-    return None if rule is None else rule.initial
-
-
 def never_applies(earlier: Sequence[Rule], rule: Rule) -> bool:
     """Whether each agent whom a rule matches is matched by one of the earlier rules already.
 

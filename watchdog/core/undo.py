@@ -199,8 +199,8 @@ class Now(NamedTuple):
     paused_s: float = 0.0
 
 
-def age_s(change: Change, running: Running, _epoch: Epoch | None = None) -> float:
-    """Seconds since the write. The wall clock, which anybody may set, has no say in it though it may be passed."""
+def age_s(change: Change, running: Running) -> float:
+    """Seconds since the write. The wall clock, which anybody may set, has no say in it."""
     return running - change.running
 
 
