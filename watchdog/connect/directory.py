@@ -190,6 +190,14 @@ class Directory:
         found = entry.resolved[wanted]
         return Unresolved(f"Instance {instance_id}: {found}", loaded=True) if isinstance(found, str) else found
 
+    async def found(self, instance_id: str, wanted: str | None) -> Status | Unresolved:
+        """As `resolve`, after another listing where the status is not among those that are known."""
+        found = self.resolve(instance_id, wanted)
+        if isinstance(found, Unresolved) and self.overdue(instance_id):
+            await self.refresh(instance_id)
+            found = self.resolve(instance_id, wanted)
+        return found
+
     def status(self, instance_id: str, status_id: str) -> Status | None:
         """A status by its id, or None when it is not known."""
         return (self._entries[instance_id].statuses or {}).get(status_id)
@@ -202,6 +210,19 @@ class Directory:
     def profile_name(self, instance_id: str, profile_id: str) -> str | None:
         """Name of a routing profile, or None when it is not known. Source: ListRoutingProfiles."""
         return self._entries[instance_id].profiles.get(profile_id)
+
+    async def named_profile(self, instance_id: str, profile_id: str) -> str:
+        """Name of a routing profile, after another listing where it is not known.
+
+        Raises:
+            ConnectUnavailable: It is not known even then.
+        """
+        if self.profile_name(instance_id, profile_id) is None and self.overdue(instance_id):
+            await self.refresh(instance_id)
+        name = self.profile_name(instance_id, profile_id)
+        if name is None:
+            raise ConnectUnavailable("The name of the agent's routing profile is not known.", maybe_applied=False)
+        return name
 
     def profile_ids(self, instance_id: str) -> tuple[str, ...]:
         """All routing profiles of the instance; empty when they are not known."""

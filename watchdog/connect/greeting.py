@@ -56,10 +56,7 @@ class Greeting:
         if rule.initial == PREVIOUS:
             case.former_id, case.greeting = case.change.former, greeting
             return None
-        found = self._directory.resolve(instance_id, rule.initial)
-        if isinstance(found, Unresolved) and self._directory.overdue(instance_id):
-            await self._directory.refresh(instance_id)
-            found = self._directory.resolve(instance_id, rule.initial)
+        found = await self._directory.found(instance_id, rule.initial)
         if isinstance(found, Unresolved):
             if not found.loaded:
                 raise ConnectUnavailable(found.reason, maybe_applied=False)
@@ -82,13 +79,4 @@ class Greeting:
                 raise ConnectUnavailable(text, maybe_applied=False)
             # Connect may leave out who is Offline; of them, this is the last that it has shown.
             return case.change.profile
-        profile_id = sighting.seen.profile_id
-        if self._name(agent.instance_id, profile_id) is None and self._directory.overdue(agent.instance_id):
-            await self._directory.refresh(agent.instance_id)
-        name = self._name(agent.instance_id, profile_id)
-        if name is None:
-            raise ConnectUnavailable("The name of the agent's routing profile is not known.", maybe_applied=False)
-        return name
-
-    def _name(self, instance_id: str, profile_id: str) -> str | None:
-        return self._directory.profile_name(instance_id, profile_id)
+        return await self._directory.named_profile(agent.instance_id, sighting.seen.profile_id)

@@ -105,10 +105,7 @@ class LogOutCheck:
                 known = ", ".join(sorted(self._rules.reason_codes)) or "none"
                 text = f"There is no such reason code; there are: {known}. WATCHDOG_REASON_CODES has them."
                 raise LogOutFailed(Failure.REASON_CODE, text)
-        found = self._directory.resolve(instance_id, wanted)
-        if isinstance(found, Unresolved) and self._directory.overdue(instance_id):
-            await self._directory.refresh(instance_id)
-            found = self._directory.resolve(instance_id, wanted)
+        found = await self._directory.found(instance_id, wanted)
         if isinstance(found, Unresolved):
             if not found.loaded:
                 raise LogOutFailed(Failure.CONNECT, f"{found.reason} Nothing was changed. Try again.")

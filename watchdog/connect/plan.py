@@ -60,7 +60,11 @@ class Job:
 
 
 class Plans:
-    """The rules in force, for each instance."""
+    """The rules in force, for each instance.
+
+    Attributes:
+        by_profile: A rule asks for the routing profile, so that it has to have a name.
+    """
 
     def __init__(
         self, rules: Sequence[Rule], directory: Directory, *, dry_run: bool = False, dismiss: bool = True
@@ -77,7 +81,7 @@ class Plans:
         self._dry_run = dry_run
         self._rules = tuple(rules)
         self._directory = directory
-        self._by_profile = any(rule.profiles for rule in rules)
+        self.by_profile = any(rule.profiles for rule in rules)
 
     def facts(self, instance_id: str, seen: Seen | None) -> Facts:
         """What the policy has to know, from a row; None for an agent who is not shown."""
@@ -85,12 +89,6 @@ class Plans:
             return Facts(None, None, None)
         profile = self._directory.profile_name(instance_id, seen.profile_id)
         return Facts(profile, seen.status_id, seen.status_name, seen.contacts)
-
-    def undecided(self, instance_id: str, seen: Seen | None) -> bool:
-        """Whether a rule asks for a profile that has no name yet: the profiles have to be listed again."""
-        if seen is None or not self._by_profile:
-            return False
-        return self._directory.profile_name(instance_id, seen.profile_id) is None
 
     def decide(self, claim: Claim, seen: Seen | None) -> Job | FileAgain | WaitForContact | Skip | Unresolved:
         """What to do with an agent.

@@ -149,11 +149,8 @@ class SetStatus:
 
     async def _decide(self, case: Case, seen: Seen | None) -> Job | Settled | FileAgain | WaitFor:
         claim, instance_id = case.claim, case.claim.agent.instance_id
-        if self._plans.undecided(instance_id, seen):
-            if self._directory.overdue(instance_id):
-                await self._directory.refresh(instance_id)
-            if self._plans.undecided(instance_id, seen):
-                raise ConnectUnavailable("The name of the agent's routing profile is not known.", maybe_applied=False)
+        if seen is not None and self._plans.by_profile:
+            await self._directory.named_profile(instance_id, seen.profile_id)
         facts = self._plans.facts(instance_id, seen)
         case.trail.decided = {"silent_s": round(claim.silent_s, 3), "profile": facts.profile}
         decision = self._plans.decide(claim, seen)
