@@ -16,6 +16,7 @@ import secrets
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -32,6 +33,7 @@ from watchdog.connect.api import Instance
 from watchdog.connect.boto import BotoConnect
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
+from watchdog.connect.names import Named
 from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
 from watchdog.core.brake import BrakeRules
 from watchdog.core.canary import rules as canary_rules
@@ -192,6 +194,7 @@ class Daemon:
             for each in settings.instances
         ]
         connect = BotoConnect(instances, machine.now)
+        named = needs.named(settings)
         dispatcher = health.dispatcher = Dispatcher(
             store,
             connect,
@@ -206,7 +209,7 @@ class Daemon:
                 reconcile=_reconcile_rules(settings),
                 return_window_s=settings.return_window,
                 lease_s=settings.session_ttl,
-                named=needs.named(settings),
+                named=named,
                 reason_codes=settings.reason_codes,
                 dismiss=settings.dismiss_contacts,
             ),
@@ -216,7 +219,7 @@ class Daemon:
             record=recorder.record,
             observer=_Observer(metrics),
         )
-        await self._check_names(dispatcher, connect)
+        await _check_names(dispatcher, connect, named)
         gate = Gate(
             AuthMode(settings.auth),
             Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
@@ -340,23 +343,6 @@ class Daemon:
                 await parts.buffer.flush()
         return clean
 
-    async def _check_names(self, dispatcher: Dispatcher, connect: BotoConnect) -> None:
-        """Asks Connect whether every status and profile exists that the settings name.
-
-        What cannot be listed now says nothing; what is found to be missing later is a problem in `/v1/status`.
-
-        Raises:
-            SettingsError: Some do not exist.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NAMES_S):
-                await dispatcher.directory.refresh()
-        faults = dispatcher.missing(each for each in needs.named(self._settings) if each.chosen)
-        if faults:
-            await dispatcher.directory.close()
-            await connect.close(CONNECT_STOP_S)
-            raise SettingsError(faults)
-
     def _notifier(self, store: SqliteStore, health: Health, metrics: Metrics) -> Notifier | None:
         settings = self._settings
         if not settings.notify_urls:
@@ -472,6 +458,24 @@ def _most_connections() -> int:
 
 def _quota(settings: Settings) -> QuotaRules:
     return QuotaRules(settings.connect_rate, settings.connect_burst, settings.connect_share)
+
+
+async def _check_names(dispatcher: Dispatcher, connect: BotoConnect, named: Sequence[Named]) -> None:
+    """Asks Connect whether every status and profile exists that the settings name.
+
+    What cannot be listed now says nothing; what is found to be missing later is a problem in `/v1/status`.
+
+    Raises:
+        SettingsError: Some do not exist.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(NAMES_S):
+            await dispatcher.directory.refresh()
+    faults = dispatcher.missing(each for each in named if each.chosen)
+    if faults:
+        await dispatcher.directory.close()
+        await connect.close(CONNECT_STOP_S)
+        raise SettingsError(faults)
 
 
 def _store_rules(settings: Settings) -> StoreRules:

@@ -81,7 +81,6 @@ class Jobs:
             jobs.append((self.ping, DEADMAN_S))
         for job, interval_s in jobs:
             scheduler.add_job(_stoppable(job), "interval", seconds=interval_s)
-        scheduler.add_job(_stoppable(self.list_directory))  # once, at once
         return scheduler
 
     async def list_directory(self) -> None:
@@ -89,7 +88,7 @@ class Jobs:
         await self._directory.refresh()
 
     async def list_again(self) -> None:
-        """Lists those sooner of which the last listing failed."""
+        """Lists those sooner of which the last listing failed; the first one is the start's."""
         await self._directory.refresh_failed()
 
     async def prune(self) -> None:

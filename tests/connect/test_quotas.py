@@ -127,6 +127,17 @@ async def test_only_what_could_not_be_listed_is_listed_again(tmp_path):
         assert len(w.model.calls(since)) == 2
 
 
+async def test_what_was_never_listed_is_listed_like_what_failed(tmp_path):
+    async with world(tmp_path, listed=False) as w:
+        w.centre()
+        await w.start()
+        await w.dispatcher.directory.refresh_failed()
+        listed = ["ListAgentStatuses", "ListRoutingProfiles"]
+        assert [call.operation for call in w.model.calls()] == listed
+        await w.dispatcher.directory.refresh_failed()
+        assert [call.operation for call in w.model.calls()] == listed
+
+
 async def test_an_account_that_is_reached_by_a_role_and_without_one_has_one_quota(tmp_path):
     async with world(tmp_path, roles=("assumed",)) as w:
         own = w.centre("own", agents=20)

@@ -160,8 +160,12 @@ class Directory:
         await asyncio.gather(*(self._joined(each, entry) for each, entry in chosen.items()))
 
     async def refresh_failed(self) -> None:
-        """The same for those of which the last listing failed."""
-        failed = [(instance_id, entry) for instance_id, entry in self._entries.items() if entry.faults]
+        """The same for those of which the last listing failed, or there was none."""
+        failed = [
+            (instance_id, entry)
+            for instance_id, entry in self._entries.items()
+            if entry.faults or entry.statuses is None
+        ]
         await asyncio.gather(*(self._joined(instance_id, entry) for instance_id, entry in failed))
 
     def overdue(self, instance_id: str) -> bool:
