@@ -446,6 +446,9 @@ async def test_nobody_is_signed_out_whom_the_brake_has_held(tmp_path):
             await w.beat(*agents[5:])
         assert [w.shown(each) for each in agents[:5]] == ["Offline"] * 5
         assert calls(w, "DeleteAllEntitySessions") == []
+        told = [each for each in w.actions if each.intent is IntentKind.SIGN_OUT]
+        assert {(each.agent, each.outcome) for each in told} == {(each, Outcome.SKIPPED_STATE) for each in agents[:5]}
+        assert all("brake" in each.reason for each in told)
 
 
 async def test_a_trip_shortly_after_the_status_was_set_forbids_the_sign_out(tmp_path):

@@ -111,6 +111,7 @@ def test_logout_never_signs_out_who_was_released_from_a_hold(floor: Floor) -> No
     other.comes_and_goes()
     other.settled("confirmed", "sign_out")
     assert len(other.signed_out) == 1
+    assert "brake" in agent.settled("skipped_state", "sign_out")["reason"]
     assert (agent.status, agent.signed_out) == ("Offline", [])
 
 

@@ -211,7 +211,8 @@ class Plans:
         if job.stage is None:
             return None
         if job.stage.sign_out:
-            return _sign_out(job, clock) if set_now and not claim.released else None
+            # One released from a hold is not signed out: the follow-up says so in the history.
+            return _sign_out(job, clock, released=claim.released) if set_now else None
         later = policy.stage_of(self._rules, job.name, job.index + 1)
         if later is None and job.dismiss and outcome is Outcome.NEXT_STATUS:
             return FollowUp(Next.CLEAR, clock, job.name, job.index, job.target.id, released=claim.released)
@@ -227,5 +228,6 @@ def _stays(follow: FollowUp | None, outcome: Outcome) -> bool:
     return ordered and outcome not in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.NO_SUCH_USER)
 
 
-def _sign_out(job: Job, clock: Observed) -> FollowUp:
-    return FollowUp(Next.SIGN_OUT, Observed(clock + SIGN_OUT_AFTER_S), job.name, job.index, job.target.id)
+def _sign_out(job: Job, clock: Observed, *, released: bool = False) -> FollowUp:
+    at = Observed(clock + SIGN_OUT_AFTER_S)
+    return FollowUp(Next.SIGN_OUT, at, job.name, job.index, job.target.id, released=released)
