@@ -1,24 +1,39 @@
 #!/usr/bin/env bash
-# Runs the tests in three parts: those that share the machine; those whose processes need most of it, two at a time; and
-# the stories, which mostly wait, all at a time.
+# Runs the tests: those that compute, two at a time, and beside them the stories, which mostly wait, all at a time;
+# then those that need the machine to themselves, two at a time.
 #
 #   tests/run.sh PYTHON MARKS
 #
 # MARKS is a pytest expression for all parts, such as "not long". A part without tests (pytest's exit code 5) is all
-# right, none with tests is not. The first part that fails ends the run, so that its summary is the last line.
+# right, none with tests is not. A failure ends the run before the next part, and a summary that tells of one is the
+# last line.
 set -euo pipefail
 python=$1
 marks=$2
 
-part() {
-    local code=0
-    "$python" -m pytest "$@" || code=$?
-    ((code == 0 || code == 5)) || exit "$code"
-    ran=$((ran + (code == 0)))
+ran=0
+judge() { # the exit code of a part
+    (($1 == 0 || $1 == 5)) || exit "$1"
+    ran=$((ran + ($1 == 0)))
 }
 
-ran=0
-part -n 2 -m "($marks) and not serial and not story"
-part -n 2 -m "($marks) and serial"
-part -m "($marks) and story"
+told=$(mktemp)
+trap 'rm -f "$told"' EXIT
+"$python" -m pytest -m "($marks) and story" >"$told" 2>&1 &
+stories=$!
+# Those who wait for an answer go first.
+computed=0
+nice -n 5 "$python" -m pytest -n 2 -m "($marks) and not serial and not story" || computed=$?
+waited=0
+wait "$stories" || waited=$?
+# If both failed, that of the stories is the summary to be read last.
+if ((computed == 0 || computed == 5 || (waited != 0 && waited != 5))); then
+    cat "$told"
+fi
+judge "$computed"
+judge "$waited"
+
+alone=0
+"$python" -m pytest -n 2 -m "($marks) and serial" || alone=$?
+judge "$alone"
 ((ran)) || exit 5

@@ -134,38 +134,63 @@ def test_continuous_integration_runs_make_test():
     assert script.read_text(encoding="utf-8").rstrip().endswith("exec make test")
 
 
+def run_tests(folder, python, **environ):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [ROOT / "tests" / "run.sh", python, "not long"]
+    return subprocess.run(
+        command, cwd=folder, env={**kept, **environ}, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
 @pytest.mark.parametrize(
-    ("tests", "code", "last"),
+    ("shared", "story", "serial", "code", "told"),
     [
-        ({}, 5, "no tests ran"),
-        ({"shared": "pass"}, 0, "1 deselected"),
-        ({"serial": "pass"}, 0, "1 deselected"),
-        ({"story": "pass"}, 0, "1 passed"),
-        ({"shared": "pass", "serial": "pass", "story": "pass"}, 0, "1 passed, 2 deselected"),
-        ({"shared": "assert 0", "serial": "pass", "story": "pass"}, 1, "1 failed"),
-        ({"shared": "pass", "serial": "assert 0", "story": "pass"}, 1, "1 failed"),
-        ({"shared": "pass", "serial": "pass", "story": "assert 0"}, 1, "1 failed, 2 deselected"),
+        (0, 0, 0, 0, ["shared", "story", "serial"]),
+        (0, 5, 5, 0, ["shared", "story", "serial"]),
+        (5, 0, 5, 0, ["shared", "story", "serial"]),
+        (5, 5, 0, 0, ["shared", "story", "serial"]),
+        (5, 5, 5, 5, ["shared", "story", "serial"]),
+        (1, 0, 0, 1, ["shared"]),
+        (2, 5, 0, 2, ["shared"]),
+        (0, 1, 0, 1, ["shared", "story"]),
+        (1, 1, 0, 1, ["shared", "story"]),
+        (0, 0, 1, 1, ["shared", "story", "serial"]),
     ],
 )
-def test_a_part_without_tests_passes_and_a_failure_in_any_part_fails(tmp_path, tests, code, last):
+def test_a_part_without_tests_passes_and_a_failure_in_any_part_is_told_last(
+    tmp_path, shared, story, serial, code, told
+):
+    python = tmp_path / "python"
+    python.write_text(
+        """#!/usr/bin/env bash
+        case "$*" in
+            *"not serial and not story"*) part=shared ;;
+            *"and serial"*) part=serial ;;
+            *"and story"*) part=story ;;
+        esac
+        echo "$part"
+        exit "${!part}"
+        """
+    )
+    python.chmod(0o700)
+    done = run_tests(tmp_path, python, shared=str(shared), story=str(story), serial=str(serial))
+    assert (done.returncode, done.stderr) == (code, "")
+    assert [line for line in done.stdout.splitlines() if line in ("shared", "story", "serial")] == told
+    assert done.stdout.splitlines()[-1] == told[-1]
+
+
+@pytest.mark.parametrize(("marks", "code"), [([], 5), (["long", "serial", "story", ""], 0)])
+def test_each_test_is_in_one_part(tmp_path, marks, code):
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    serial\n    story\n    long\n")
     lines = ["import pytest"]
-    for name, body in tests.items():
-        lines += [] if name == "shared" else [f"@pytest.mark.{name}"]
-        lines += [f"def test_{name}(): {body}"]
+    for number, mark in enumerate(marks):
+        lines += [f"@pytest.mark.{mark}"] if mark else []
+        lines += [f"def test_{number}(): pass"]
     (tmp_path / "test_it.py").write_text("\n".join(lines))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(
-        [ROOT / "tests" / "run.sh", sys.executable, "not long"],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == code
-    assert last in done.stdout.splitlines()[-1]
+    # The other plugins take most of the time.
+    done = run_tests(tmp_path, sys.executable, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="-p xdist")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert len(re.findall(r"\b1 passed", done.stdout)) == len([mark for mark in marks if mark != "long"])
 
 
 def test_system_packages_that_are_there_need_no_rights_and_missing_ones_are_named(tmp_path):

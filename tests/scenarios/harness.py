@@ -54,7 +54,7 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], Any], what: str, limit_s: float = 20.0, pause_s: float = 0.02) -> Any:
+def until(condition: Callable[[], Any], what: str, limit_s: float = 60.0, pause_s: float = 0.02) -> Any:
     """Asks again and again until the answer is true, and returns it."""
     end = time.monotonic() + limit_s
     pause = threading.Event()
@@ -110,7 +110,7 @@ class Daemon:
             )
         return self
 
-    def ready(self, limit_s: float = 20.0) -> Self:
+    def ready(self, limit_s: float = 60.0) -> Self:
         def answers() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log}"
@@ -162,7 +162,7 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(limit_s)
 
-    def ended(self, limit_s: float = 10.0) -> int:
+    def ended(self, limit_s: float = 30.0) -> int:
         """Waits for it to end by itself."""
         assert self.process is not None
         return self.process.wait(limit_s)

@@ -14,18 +14,19 @@ from tests.scenarios.harness import (
     INSTANCE,
     Connect,
     Daemon,
-    Present,
     free_port,
     new_session,
     sandbox,
     settings,
     until,
 )
+from tests.scenarios.stories import STARTING, Stage, story
+from watchdog.sandbox.server import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.scenario, pytest.mark.serial]
+pytestmark = pytest.mark.scenario
 
 
 SWEEPS_S = 2.0
@@ -62,81 +63,84 @@ def test_a_folder_that_cannot_be_written_stops_the_start(connect: Connect, daemo
     assert "Traceback" not in daemon.log
 
 
-def test_a_disk_that_fills_up_refuses_heartbeats_and_touches_nobody_until_there_is_room(
-    connect: Connect, daemon: Daemon
-) -> None:
-    present, ghost, *others = connect.users
-    with Present(daemon, [present]):
-        daemon.start().ready()
+@story(agents=12, seconds=25)
+def test_a_disk_that_fills_up_refuses_heartbeats_and_touches_nobody_until_there_is_room(stage: Stage) -> None:
+    present, ghost, newcomer, *_ = stage.users
+    stage.start()
+    daemon = stage.daemon
+    with stage.crowd([present]):
         assert daemon.process is not None
         daemon.beat(ghost, new_session())
+        stage.all_live(2)
         # The kernel refuses to let any file of the process grow, as a full disk does.
         size = max(path.stat().st_size for path in daemon.folder.glob("watchdog.db*"))
         resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
         def refused() -> bool:
             with contextlib.suppress(Exception):
-                return daemon.beat(others[0], new_session(), type="hello").status_code == 503
+                return daemon.beat(newcomer, new_session(), type="hello").status_code == 503
             return False
 
         until(refused, "refused")
         until(lambda: daemon.get("/readyz") == 503, "not ready")
         assert daemon.get("/livez") == 200
-        answer = daemon.beat(others[0], new_session(), type="hello")
+        answer = daemon.beat(newcomer, new_session(), type="hello")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.headers["content-type"].startswith("application/problem+json")
-        status = daemon.ask("/v1/status")
-        assert status["problems"][0]["code"] == "store_unavailable"
-        assert "room" in status["problems"][0]["detail"] or "disk" in status["problems"][0]["detail"]
+        status = stage.status()
+        (problem,) = [each for each in status["problems"] if each["code"] == "store_unavailable"]
+        assert "room" in problem["detail"] or "disk" in problem["detail"]
         stood = status["clock"]["observed_s"]
-        # TTL and timer are 3 s.
-        let_sweep(daemon, 3 + SWEEPS_S)
-        assert daemon.ask("/v1/status")["clock"]["observed_s"] <= stood + 0.5
-        assert connect.writes() == []
+        # TTL and timer are 7 s.
+        let_sweep(daemon, 7 + SWEEPS_S)
+        assert stage.status()["clock"]["observed_s"] <= stood + 0.5
+        stage.nobody_was_touched()
 
         resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         until(lambda: daemon.get("/readyz") == 200, "ready again")
-        until(lambda: connect.status(ghost) == "Offline", "the ghost is caught after all")
-        assert connect.status(present) == "Available"
+        until(lambda: stage.connect.status(ghost) == "Offline", "the ghost is caught after all", 60)
+        stage.nobody_was_touched([present])
     assert daemon.events("store.unavailable")
     assert daemon.events("store.back")
 
 
-def test_aws_away_at_the_start_is_no_reason_not_to_take_heartbeats(tmp_path: Path) -> None:
+@story(agents=1, seconds=30)
+def test_aws_away_at_the_start_is_no_reason_not_to_take_heartbeats(stage: Stage) -> None:
     port = free_port()
-    daemon = Daemon(tmp_path, settings(f"http://127.0.0.1:{port}"))
-    try:
-        daemon.start().ready()
-        until(lambda: daemon.ask("/v1/status")["problems"], "told")
-        user = "gone"
-        session = new_session()
-        assert daemon.beat(user, session).status_code == 200
-        assert daemon.bye(user, session).status_code == 204
-        until(lambda: daemon.state(user) == "due", "due, and waiting")
-        assert daemon.get("/readyz") == 200
-        let_sweep(daemon)
-        assert daemon.actions() == []
-        with sandbox(agents=1, port=port) as connect:
-            user = connect.users[0]
-            daemon.bye(user, new_session())
-            until(lambda: connect.status(user) == "Offline", "set once AWS is back", limit_s=40)
-    finally:
-        daemon.close()
+    daemon = stage.daemon
+    daemon.env |= environment(f"http://127.0.0.1:{port}", INSTANCE, "us-east-1")
+    with STARTING:
+        daemon.start().ready(60)
+    until(stage.problems, "told")
+    user, session = "gone", new_session()
+    assert daemon.beat(user, session).status_code == 200
+    assert daemon.bye(user, session).status_code == 204
+    until(lambda: daemon.state(user) == "due", "due, and waiting")
+    assert daemon.get("/readyz") == 200
+    let_sweep(daemon)
+    assert daemon.actions() == []
+    with sandbox(agents=1, port=port) as connect:
+        user = connect.users[0]
+        daemon.bye(user, new_session())
+        until(lambda: connect.status(user) == "Offline", "set once AWS is back", limit_s=60)
 
 
-def test_missing_credentials_are_told_and_heartbeats_go_on(connect: Connect, daemon: Daemon) -> None:
+@story(agents=1, seconds=15)
+def test_missing_credentials_are_told_and_heartbeats_go_on(stage: Stage) -> None:
+    daemon, (user,) = stage.daemon, stage.users
     env = {name: value for name, value in daemon.env.items() if not name.startswith("AWS_ACCESS")}
     env = {name: value for name, value in env.items() if not name.startswith("AWS_SECRET")}
     daemon.env = {**env, "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null"}
-    daemon.start().ready()
-    until(lambda: daemon.ask("/v1/status")["problems"], "told")
-    assert "credentials" in daemon.ask("/v1/status")["problems"][0]["detail"].lower()
-    daemon.bye(connect.users[0], new_session())
-    until(lambda: daemon.state(connect.users[0]) == "due", "due, and waiting")
+    with STARTING:
+        daemon.start().ready(60)
+    until(stage.problems, "told")
+    assert "credentials" in stage.status()["problems"][0]["detail"].lower()
+    daemon.bye(user, new_session())
+    until(lambda: daemon.state(user) == "due", "due, and waiting")
     assert daemon.get("/readyz") == 200
     let_sweep(daemon)
-    assert connect.writes() == []
+    assert stage.connect.writes() == []
 
 
 def test_an_instance_that_does_not_exist_is_named(connect: Connect, daemon: Daemon) -> None:

@@ -2,97 +2,80 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.scenarios.front import Front
-from tests.scenarios.harness import Connect, Daemon, Present, free_port, new_session, until
+from tests.scenarios.harness import free_port, new_session, until
+from tests.scenarios.stories import Stage, story
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.scenarios.front import Mode
 
-pytestmark = [pytest.mark.scenario, pytest.mark.serial]
-
-TIMING = {
-    "WATCHDOG_HEARTBEAT_INTERVAL": "1",
-    # a call each second; two lost ones are known 3 s after the way broke
-    "WATCHDOG_SESSION_TTL": "7",
-    "WATCHDOG_THROTTLED_SESSION_TTL": "7",
-    "WATCHDOG_RESUME_GRACE": "2",
-}
+# A call each second; two lost ones are known 3 s after the way broke, long before anybody is due.
+TIMING = {"WATCHDOG_HEARTBEAT_INTERVAL": "1", "WATCHDOG_SESSION_TTL": "7", "WATCHDOG_THROTTLED_SESSION_TTL": "7"}
 
 
-class Behind(Daemon):
-    """The daemon as clients see it: through the front."""
-
-    front: Front
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.front.port}"
-
-
-def problems(daemon: Daemon) -> set[str]:
-    return {problem["code"] for problem in daemon.ask("/v1/status")["problems"]}
-
-
-def standing(daemon: Daemon) -> str | None:
-    clock = daemon.ask("/v1/status")["clock"]
+def _standing(stage: Stage) -> str | None:
+    clock = stage.status()["clock"]
     return None if clock is None else clock["standing"]
 
 
-@pytest.mark.parametrize("mode", ["black-hole", "closed"])
-def test_nobody_is_set_while_the_way_in_front_is_broken(
-    connect: Connect, daemon: Daemon, tmp_path: Path, mode: str
-) -> None:
-    with Front(daemon.port) as front:
-        daemon.start(**TIMING, WATCHDOG_CANARY_URL=f"http://127.0.0.1:{front.port}").ready()
-        behind = Behind(tmp_path, {}, daemon.port)
-        behind.front = front
-        ghost, *others = connect.users
-        with Present(behind, others, interval_s=0.8) as present:
-            until(lambda: daemon.ask("/v1/status")["sessions"] == len(others), "all are live")
-            assert standing(daemon) is None
-            assert daemon.ask("/v1/status")["canary"]["state"] == "ok"
-            daemon.beat(ghost, new_session())
+def _broken(stage: Stage, mode: Mode) -> None:
+    """The way is broken for far longer than TTL and timer, while one leaves and the others go on beating."""
+    with stage.front() as front:
+        stage.start(**TIMING, WATCHDOG_CANARY_URL=f"http://127.0.0.1:{front.port}")
+        ghost, *others = stage.users
+        with stage.crowd(others, port=front.port, interval_s=0.8) as crowd:
+            stage.all_live(len(others))
+            until(lambda: stage.status()["canary"]["state"] == "ok", "the canary is heard")
+            until(lambda: _standing(stage) is None, "the clock goes")
+            stage.daemon.beat(ghost, new_session())
             front.mode = mode
             if mode == "closed":
                 front.cut()
-            until(lambda: standing(daemon) == "canary", "the clock stands", limit_s=10)
-            assert "canary_failing" in problems(daemon)
-            observed = daemon.ask("/v1/status")["clock"]["observed_s"]
-            # far longer than TTL and timer
-            until(lambda: daemon.ask("/v1/status")["canary"]["last_success_s_ago"] > 14, "the outage goes on", 30)
-            assert daemon.ask("/v1/status")["clock"]["observed_s"] == observed
-            assert connect.writes() == []
-            answered = present.answered
+            until(lambda: _standing(stage) == "canary", "the clock stands", 10)
+            assert "canary_failing" in stage.problems()
+            observed = stage.status()["clock"]["observed_s"]
+            until(lambda: stage.status()["canary"]["last_success_s_ago"] > 14, "the outage goes on", 30)
+            assert stage.status()["clock"]["observed_s"] == observed
+            stage.nobody_was_touched()
+            mended = time.monotonic()
             front.mode = "open"
             front.cut()
-            until(lambda: standing(daemon) is None, "the clock goes on")
-            until(lambda: present.answered > answered + 2 * len(others), "all are heard again")
-            # the one who never came back is caught, and nobody else
-            until(lambda: connect.status(ghost) == "Offline", "the ghost is set")
-            assert [call.user_id for call in connect.writes()] == [ghost]
-            assert problems(daemon) == set()
-        behind.close()
-    assert [line["event"] for line in daemon.events("canary.failed") + daemon.events("canary.back")] == [
+            until(lambda: _standing(stage) is None, "the clock goes on")
+            until(lambda: crowd.heard(mended) == set(others), "all are heard again")
+            # The one who never came back is caught, and nobody else.
+            stage.set_offline(ghost)
+            stage.nobody_was_touched(others)
+            until(lambda: stage.problems() == set(), "nothing is wrong any more")
+    assert [line["event"] for line in stage.daemon.events("canary.failed") + stage.daemon.events("canary.back")] == [
         "canary.failed",
         "canary.back",
     ]
-    assert '"ticket"' not in daemon.log
-    metrics = daemon.client.get(daemon.url + "/metrics").text
+    assert '"ticket"' not in stage.daemon.log
+    metrics = stage.daemon.client.get(stage.daemon.url + "/metrics").text
     (stopped,) = [
         line for line in metrics.splitlines() if line.startswith("watchdog_clock_stopped") and "canary" in line
     ]
     assert float(stopped.split()[-1]) > 8
 
 
-def test_a_wrong_address_is_not_believed_while_agents_beat(connect: Connect, daemon: Daemon) -> None:
-    daemon.start(**TIMING, WATCHDOG_CANARY_URL=f"http://127.0.0.1:{free_port()}").ready()
-    ghost, *others = connect.users
-    with Present(daemon, others, interval_s=0.8):
-        until(lambda: "canary_disbelieved" in problems(daemon), "the canary is not believed")
-        daemon.beat(ghost, new_session())
-        until(lambda: connect.status(ghost) == "Offline", "the ghost is set")
-        assert [call.user_id for call in connect.writes()] == [ghost]
+@story(agents=12, seconds=35)
+def test_nobody_is_set_while_the_way_in_front_is_a_black_hole(stage: Stage) -> None:
+    _broken(stage, "black-hole")
+
+
+@story(agents=12, seconds=35)
+def test_nobody_is_set_while_the_way_in_front_is_closed(stage: Stage) -> None:
+    _broken(stage, "closed")
+
+
+@story(agents=12, seconds=20)
+def test_a_wrong_address_is_not_believed_while_agents_beat(stage: Stage) -> None:
+    stage.start(**TIMING, WATCHDOG_CANARY_URL=f"http://127.0.0.1:{free_port()}")
+    ghost, *others = stage.users
+    with stage.crowd(others, interval_s=0.8):
+        until(lambda: "canary_disbelieved" in stage.problems(), "the canary is not believed", 60)
+        stage.daemon.beat(ghost, new_session())
+        stage.set_offline(ghost)
+        stage.nobody_was_touched(others)

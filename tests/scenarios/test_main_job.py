@@ -13,11 +13,12 @@ from tests.scenarios.harness import ADMIN, INSTANCE, TOKEN, Connect, Daemon, Pre
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.scenario, pytest.mark.serial]
+pytestmark = pytest.mark.scenario
 
 TIMER, TTL = 1.0, 2.0
 
 
+@pytest.mark.serial
 def test_an_agent_who_says_bye_is_offline_within_a_second_of_the_timer(connect: Connect, daemon: Daemon) -> None:
     daemon.start().ready()
     user, session = connect.users[0], new_session()
@@ -35,6 +36,7 @@ def test_an_agent_who_says_bye_is_offline_within_a_second_of_the_timer(connect: 
     assert daemon.state(user) == "away"
 
 
+@pytest.mark.serial
 def test_an_agent_who_falls_silent_is_offline_within_a_second_of_ttl_and_timer(
     connect: Connect, daemon: Daemon
 ) -> None:
@@ -47,6 +49,7 @@ def test_an_agent_who_falls_silent_is_offline_within_a_second_of_ttl_and_timer(
     assert TTL + TIMER <= connect.writes(user)[0].at - last <= TTL + TIMER + 1
 
 
+@pytest.mark.serial
 def test_who_reloads_has_two_tabs_or_stays_is_not_touched(connect: Connect, daemon: Daemon) -> None:
     daemon.start().ready()
     reloads, two_tabs, stays, leaves = connect.users[:4]
@@ -85,6 +88,7 @@ def test_another_status_may_be_the_target(connect: Connect, daemon: Daemon) -> N
     assert daemon.actions()[0]["outcome"] == "confirmed"
 
 
+@pytest.mark.serial
 def test_sigterm_ends_it_with_0_and_the_next_one_goes_on(connect: Connect, daemon: Daemon, tmp_path: Path) -> None:
     daemon.start().ready()
     ghost, stays = connect.users[:2]
@@ -100,6 +104,7 @@ def test_sigterm_ends_it_with_0_and_the_next_one_goes_on(connect: Connect, daemo
     assert "daemon.stopped" in daemon.log
 
 
+@pytest.mark.serial
 def test_sigterm_in_the_middle_of_a_write_ends_in_time_and_settles_or_gives_back(
     connect: Connect, daemon: Daemon
 ) -> None:
