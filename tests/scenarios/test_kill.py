@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.scenarios.harness import INSTANCE, TOKEN, Daemon, Present, new_session, until
-from tests.scenarios.stories import TIMES, Stage, story
+from tests.scenarios.harness import INSTANCE, PATIENT, TOKEN, Daemon, Present, new_session, until
+from tests.scenarios.stories import Stage, story
 from watchdog.sandbox.records import Fault, FaultKind
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 KILLS = 50
 LEAVERS = 60
 STAYERS = 12
-
-PATIENT = {name: TIMES[name] for name in ("WATCHDOG_SESSION_TTL", "WATCHDOG_THROTTLED_SESSION_TTL")}
-"""Nobody who stays is due because the machine was busy; the timer and the grace are as short as ever."""
 
 
 class Leavers:
@@ -84,6 +81,7 @@ def test_fifty_kills_lose_nothing_do_nothing_twice_and_touch_nobody_who_stays(st
 
 def _fifty_kills(stage: Stage, chance: random.Random) -> None:
     connect, daemon = stage.connect, stage.daemon
+    # The timer and the grace stay short, so that agents are due between two kills.
     daemon.env |= PATIENT
     # Slow answers, so that many kills fall between the intent and its outcome.
     connect.model.add_fault(Fault(FaultKind.DELAY, operation="PutUserStatus", times=None, delay_s=0.15))

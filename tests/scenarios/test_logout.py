@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.scenarios.harness import ADMIN, INSTANCE, Connect, Daemon, new_session, sandbox, settings, until
+from tests.scenarios.harness import ADMIN, INSTANCE, PATIENT, Connect, Daemon, new_session, sandbox, settings, until
 from tests.scenarios.watched import Watched
 from watchdog.sandbox.records import ContactState, ProfileQueue
 
@@ -31,7 +31,7 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture
 def daemon(connect: Connect, tmp_path: Path) -> Iterator[Daemon]:
     codes = {"WATCHDOG_REASON_CODES": '{"7": "Lunch"}'}
-    daemon = Daemon(tmp_path, settings(connect.server.url, **codes))
+    daemon = Daemon(tmp_path, settings(connect.server.url, **PATIENT, **codes))
     daemon.start().ready()
     until(lambda: daemon.ask("/v1/status")["instances"][0]["target"], "the statuses are listed")
     yield daemon

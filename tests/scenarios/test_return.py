@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.scenarios.harness import INSTANCE, Connect, Daemon, Present, new_session, sandbox, until
+from tests.scenarios.harness import INSTANCE, PATIENT, Connect, Daemon, Present, new_session, sandbox, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ def connect() -> Iterator[Connect]:
 @contextlib.contextmanager
 def running(connect: Connect, daemon: Daemon, **changes: str) -> Iterator[None]:
     """A daemon, and somebody who is heard all the time: where all fall silent, the brake holds."""
+    daemon.env |= PATIENT
     daemon.start(**changes).ready()
     until(lambda: daemon.ask("/v1/status")["instances"][0]["target"], "the statuses are listed")
     with Present(daemon, [connect.users.pop()]):

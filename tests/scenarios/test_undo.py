@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.scenarios.harness import ADMIN, INSTANCE, Connect, Daemon, Present, new_session, sandbox, until
+from tests.scenarios.harness import ADMIN, INSTANCE, PATIENT, Connect, Daemon, Present, new_session, sandbox, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture
 def onlooker(connect: Connect, daemon: Daemon) -> Iterator[None]:
     """Somebody is heard all the time: where all fall silent, the brake holds."""
+    daemon.env |= PATIENT
     daemon.start().ready()
     until(lambda: daemon.ask("/v1/status")["instances"][0]["target"], "the statuses are listed")
     with Present(daemon, [connect.users.pop()]):
