@@ -55,6 +55,8 @@ class Timers:
         sweep: Between ticks.
         brake: When silence counts as a fault; None: never.
         witness: Activity in Connect counts as a heartbeat.
+        initial: What who returns by a new page is set to; None: nothing.
+        log_out: Sessions in Connect are ended, too.
     """
 
     session_end_timer: float = 5.0
@@ -66,6 +68,8 @@ class Timers:
     sweep: float = SWEEP_S
     brake: BrakeRules | None = None
     witness: bool = True
+    initial: str | None = None
+    log_out: bool = False
     quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
@@ -209,6 +213,7 @@ class Process:
             listings,
             brake=timers.brake,
             instances=frozenset(instance.instance_id for instance in around.instances),
+            greets=timers.initial is not None,
         )
         loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)
@@ -239,7 +244,7 @@ class Process:
             around.instances,
             DispatcherConfig(
                 owner=name,
-                rules=(plain(timers.session_end_timer),),
+                rules=(plain(timers.session_end_timer, initial=timers.initial, sign_out=timers.log_out),),
                 quota=timers.quota,
                 quotas=listings,
                 witness_ttl_s=timers.session_ttl if timers.witness else None,
