@@ -246,7 +246,8 @@ class Invariants:
             account.lied += call.outcome == "no_effect"
             if call.effective and target != "Offline":
                 account.restored()
-                if account.set_at < account.chosen_at < at - LOOKED_S:
+                # What a person chooses while a call is under way cannot be known to who sent it.
+                if account.set_at < account.chosen_at < call.received_at - START - LOOKED_S:
                     self.journal.violate("overwrote", "restored over what a person chose", call.user_id)
             elif call.effective:
                 account.set_at = at

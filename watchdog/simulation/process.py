@@ -113,6 +113,7 @@ class Process:
         self.owner = Owner()
         self._number = number
         self._around = around
+        self._paused_at = self._paused_s = 0.0
         self._disk: VirtualDisk | None = None
         self._store: SqliteStore | None = None
         self._ended = asyncio.Event()
@@ -126,11 +127,17 @@ class Process:
 
     def pause(self) -> None:
         """SIGSTOP."""
+        self._paused_at = asyncio.get_running_loop().time()
         self.owner.pause()
 
     def resume(self) -> None:
         """SIGCONT."""
+        self._paused_s += asyncio.get_running_loop().time() - self._paused_at
         self.owner.resume()
+
+    def _ran(self) -> float:
+        """As the daemon's own `RunningTime`: it stands while the process is stopped."""
+        return asyncio.get_running_loop().time() - self._paused_s
 
     def accept(self, body: bytes) -> asyncio.Future[Answered | None]:
         """A request has arrived at the socket. None: the connection was torn by the process's end."""
@@ -215,7 +222,6 @@ class Process:
             instances=frozenset(instance.instance_id for instance in around.instances),
             greets=timers.initial is not None,
         )
-        loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)
         while True:
             try:
@@ -227,7 +233,7 @@ class Process:
                 store = SqliteStore(around.path, rules, self._open_disk)
         self._store = store
         name = f"process-{self._number}"
-        buffer = Buffer(store, around.now, loop.time)
+        buffer = Buffer(store, around.now, self._ran)
         metrics = Metrics("0", rejections=Rejection)
         health = Health(
             Settings.model_construct(),
@@ -236,7 +242,7 @@ class Process:
             buffer=buffer,
             metrics=metrics,
             now=around.now,
-            time=loop.time,
+            time=self._ran,
         )
         dispatcher = health.dispatcher = Dispatcher(
             store,
@@ -267,7 +273,7 @@ class Process:
             ),
             metrics,
             epoch=lambda: around.now().epoch,
-            time=loop.time,
+            time=self._ran,
             random=around.rng.random,
         )
         loops = Loops(
