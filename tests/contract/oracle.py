@@ -472,7 +472,7 @@ class DictStore:
         if await self.still_gone(claim) is Standing.RETURNED:
             return False
         ends_at = evidence.lease(
-            age_s,
+            self.clock.passed(age_s),
             ttl_s,
             heard=Observed(self.heard(claim.agent)),
             ends_at=Observed(self.ends_at(claim.agent)),
@@ -693,7 +693,7 @@ class DictStore:
         return row is not None and row["epoch"] == held.epoch and self.state(held.agent) is AgentState.HELD
 
     async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
-        now = self.clock.observed
+        now, age_s = self.clock.observed, self.clock.passed(age_s)
         end = now - age_s + ttl_s
         new = now - age_s > self.heard(held.agent) + evidence.GRAIN_S
         if not self._is_held(held) or not new or end <= max(now + SPARE_S, self.ends_at(held.agent) + evidence.GRAIN_S):
@@ -709,6 +709,7 @@ class DictStore:
         row, now = self.facts.agents.get(held.agent), self.clock.observed
         if row is None or not self._is_held(held) or self.ordered(held.agent):
             return False
+        age_s = self.clock.passed(age_s)
         if now - age_s <= max(self.heard(held.agent), row["floor"] - ttl_s) + evidence.GRAIN_S:
             return False
         row["held_s"] += self.clock.running - row["held_at"]

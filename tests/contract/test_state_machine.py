@@ -333,17 +333,18 @@ class Stores(RuleBasedStateMachine):
         ours, theirs = self.claims[which % len(self.claims)]
         self.actions += 1
         at = START + self.actions
+        passed_s = self.plain.clock.passed(age_s)
         spared = done(self.sqlite.witness(ours, age_s, ttl, action_of(ours, Outcome.WITNESSED, at)))
         assert spared == done(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
         if spared:
             self.claims.remove((ours, theirs))
-            assert self.clock - age_s > self.heard.get(ours.agent, float("-inf")), (
+            assert self.clock - passed_s > self.heard.get(ours.agent, float("-inf")), (
                 "activity before the last heartbeat spared"
             )
             view = done(self.sqlite.agent(ours.agent))
             assert view is not None
             assert view.due_in_s is not None
-            assert view.due_in_s <= ttl + TIMER - age_s + 1e-6, "spared for longer than a heartbeat would have"
+            assert view.due_in_s <= ttl + TIMER - passed_s + 1e-6, "spared for longer than a heartbeat would have"
 
     @precondition(lambda self: self.claims)
     @rule(

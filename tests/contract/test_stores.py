@@ -715,6 +715,21 @@ async def test_activity_counts_as_a_heartbeat_at_that_time(world: World) -> None
     assert again.epoch == claim.epoch + 1
 
 
+async def test_activity_while_the_clock_stood_is_newer_than_the_bye_before(world: World) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(3)
+    await world.restart(gap=300.0)
+    await world.wait(30 + TIMER)  # the clock stands for 30 s more
+    claim = await world.claimed()
+    assert not await world.store.witness(claim, 300 + 30 + TIMER + 1.5, TTL, action_of(claim, Outcome.WITNESSED))
+    assert await world.store.witness(claim, 200.0, TTL, action_of(claim, Outcome.WITNESSED))
+    await world.wait(TTL - TIMER - 0.25)
+    assert await world.state() is AgentState.LIVE
+    await world.wait(0.5)
+    assert await world.state() is AgentState.GRACE
+
+
 async def test_activity_so_old_that_the_timer_is_over_is_worth_nothing(world: World) -> None:
     claim = await silent(world)
     assert not await world.store.witness(claim, TTL + TIMER + 0.1, TTL, action_of(claim, Outcome.WITNESSED))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from watchdog.core.clock import (
     GRACE_SHARE,
     GRACE_WINDOW_S,
     MAX_STEP_S,
+    STOOD_FOR_S,
+    STOOD_MOST,
     Cause,
     Clock,
     ClockRules,
@@ -18,7 +22,7 @@ from watchdog.core.clock import (
     gives_grace,
     resume,
 )
-from watchdog.core.model import Boot, Epoch, Instant, Running
+from watchdog.core.model import Boot, Epoch, Instant, Observed, Running
 
 RULES = ClockRules(resume_grace_s=30.0, heartbeat_interval_s=10.0)
 
@@ -199,3 +203,48 @@ def test_nobody_is_listened_to_in_a_gap_that_goes_on() -> None:
     assert gives_grace(clock)
     assert gives_grace(ticked(clock, 5))
     assert not gives_grace(ticked(clock, 12))
+
+
+def test_what_has_passed_leaves_out_where_it_stood() -> None:
+    clock = ticked(first(at(0)), 100)
+    clock = resume(clock, at(400), RULES)  # 300 s without a process, and a grace of 30 s
+    clock = ticked(clock, 50)
+    assert clock.observed == pytest.approx(120)
+    for real_s, passed in ((0, 0), (12, 12), (20, 20), (30, 20), (50, 20), (349, 20), (350, 20), (351, 21), (450, 120)):
+        assert clock.passed(real_s) == pytest.approx(passed), real_s
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["tick", "tick", "tick", "blind", "restart"]), st.floats(0, 3) | st.floats(0, 500)),
+        min_size=1,
+        max_size=STOOD_MOST,
+    ),
+    st.data(),
+)
+def test_it_knows_how_far_it_was_at_each_earlier_moment(story: list[tuple[str, float]], data: st.DataObject) -> None:
+    clock, now = first(at(0)), 0.0
+    moments = [(now, 0.0)]
+    for what, seconds in story:
+        now += seconds
+        if what == "restart":
+            clock = resume(clock, at(now), RULES)
+        else:
+            clock = advance(clock, at(now), RULES, Cause.STORE if what == "blind" else None)
+        moments.append((now, clock.observed))
+    moment, observed = data.draw(st.sampled_from(moments))
+    assert clock.observed - clock.passed(now - moment) == pytest.approx(observed, abs=MAX_STEP_S + 1e-6)
+    assert clock.passed(0.0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_it_does_not_remember_is_as_if_it_had_never_stood() -> None:
+    clock = first(at(0))
+    now = 0.0
+    for _ in range(STOOD_MOST + 5):
+        clock = ticked(resume(clock, at(now + 100), RULES), 40)
+        now += 140
+    assert len(clock.stood) == STOOD_MOST
+    assert clock.passed(now) > clock.observed
+    clock = replace(clock, observed=Observed(clock.observed + STOOD_FOR_S + 1))
+    clock = resume(clock, at(now + 100), RULES)
+    assert clock.stood == ((clock.observed, 100.0),)

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchdog.connect import dispatcher
+from watchdog.connect import dispatcher, plan
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
-from watchdog.core import brake, clock, deadline, evidence
+from watchdog.core import brake, clock, deadline, evidence, undo
 from watchdog.core.model import Outcome, Standing
-from watchdog.stores import leases
+from watchdog.stores import leases, sqlite
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.tokens import TokenBuckets
 
+heard = undo.heard
 judge = deadline.judge
 lease = evidence.lease
 
@@ -89,6 +90,16 @@ GUARDS = {
     "undo": Guard(
         "Who comes back while the status is being written stays Offline.", Restorer, "offer", lambda self, undos: None
     ),
+    "return": Guard(
+        "Who was set and is back by a new page stays Offline.",
+        undo,
+        "heard",
+        lambda *a, loaded, **k: heard(*a, loaded=False, **k),
+    ),
+    "sign-out after a hold": Guard(
+        "Sessions are ended of whom the brake has held by mistake.", sqlite, "_released", lambda agent: False
+    ),
+    "time before the sign-out": Guard("Sessions are ended of who is back in a moment.", plan, "SIGN_OUT_AFTER_S", 0.0),
     "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
 }
 

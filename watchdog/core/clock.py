@@ -23,6 +23,12 @@ GRACE_WINDOW_S = 600.0
 
 GRACE_SHARE = 0.5
 
+STOOD_FOR_S = 3600.0
+"""For how long, in observed time, it remembers where it stood still: longer than any lease and timer."""
+
+STOOD_MOST = 32
+"""The most such places; a process that is starved for long has a new one every few seconds."""
+
 _ROUNDING_S = 1e-6
 
 
@@ -70,6 +76,7 @@ class Clock:
         graces: Spans of running time spent on grace, oldest first; those outside the window are forgotten.
         standing: Why it did not advance in the last tick; None when it did.
         epoch: The last tick's wall clock, to tell how long no process was there; None in a file that has none.
+        stood: Where it stood still lately, oldest first: at what observed time, and for how many real seconds.
     """
 
     observed: Observed = Observed(0.0)
@@ -81,6 +88,18 @@ class Clock:
     graces: tuple[tuple[float, float], ...] = ()
     standing: Cause | None = None
     epoch: Epoch | None = None
+    stood: tuple[tuple[float, float], ...] = ()
+
+    def passed(self, real_s: float) -> float:
+        """How far it has come in the last `real_s` seconds; of what it does not remember, as if it had never stood."""
+        at = self.observed
+        for place, stood_s in reversed(self.stood):
+            if real_s <= at - place:
+                break
+            real_s -= at - place
+            at = Observed(place)
+            real_s = max(0.0, real_s - stood_s)
+        return self.observed - at + real_s
 
 
 def first(instant: Instant) -> Clock:
@@ -114,7 +133,7 @@ def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
     gap = instant.boot - saved.boot if same_boot and saved.boot is not None else rules.resume_grace_s
     gap += saved.gap_s
     return replace(
-        saved,
+        _stood(saved, missed(saved, instant)),
         boot=instant.boot,
         boot_id=instant.boot_id,
         gap_s=0.0,
@@ -141,6 +160,11 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
     elapsed = instant.boot - clock.boot
     if clock.boot_id != instant.boot_id or elapsed < 0:
         return resume(clock, instant, rules)
+    now = _advance(clock, instant, rules, elapsed, blind)
+    return _stood(now, elapsed - (now.observed - clock.observed))
+
+
+def _advance(clock: Clock, instant: Instant, rules: ClockRules, elapsed: float, blind: Cause | None) -> Clock:
     step = min(elapsed, MAX_STEP_S)
     running = Running(clock.running + step)
     now = replace(clock, running=running, boot=instant.boot, epoch=instant.epoch)
@@ -196,6 +220,17 @@ def _stand(now: Clock, since: Running, step: float) -> Clock:
         graces=graces,
         standing=why if stand > 0 else None,
     )
+
+
+def _stood(clock: Clock, seconds: float) -> Clock:
+    """The clock after it stood still where it is."""
+    if seconds <= _ROUNDING_S:
+        return clock
+    kept = [each for each in clock.stood if each[0] > clock.observed - STOOD_FOR_S]
+    if kept and clock.observed - kept[-1][0] < _ROUNDING_S:
+        place, before_s = kept.pop()
+        return replace(clock, stood=(*kept, (place, before_s + seconds)))
+    return replace(clock, stood=(*kept[1 - STOOD_MOST :], (clock.observed, seconds)))
 
 
 def _joined(graces: tuple[tuple[float, float], ...], span: tuple[float, float]) -> tuple[tuple[float, float], ...]:

@@ -71,9 +71,9 @@ class Rule:
     initial: str | None
 
 
-def plain(timer_s: float, status: str | None = None, *, initial: str | None = None) -> Rule:
+def plain(timer_s: float, status: str | None = None, *, initial: str | None = None, sign_out: bool = False) -> Rule:
     """A rule for everybody, with one stage."""
-    stage = Stage(timer_s, status, sign_out=False)
+    stage = Stage(timer_s, status, sign_out)
     return Rule("default", (), (), (stage,), OnContact.NEXT_STATUS, dismiss=True, initial=initial)
 
 

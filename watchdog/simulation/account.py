@@ -283,6 +283,10 @@ class AgentAccount:
         restores: Effective restores that must have an action.
         restoring: One of them has none yet; another that follows belongs to the same action: a late write of ours took
             effect in between, or a process was killed.
+        confirmed_at: Real time at which the daemon last told that it has set the agent.
+        released_at: Real time at which the daemon last told that it holds the agent no longer.
+        contact_at: Real time at which the last contact began.
+        owed_at: Real time of the first page after that, which is to give back a status; None when none is owed.
         let_go: The daemon has told that it holds the agent no longer; since it was heard.
     """
 
@@ -307,6 +311,10 @@ class AgentAccount:
         self.lied = 0
         self.restores = 0
         self.restoring = False
+        self.confirmed_at = float("-inf")
+        self.released_at = float("-inf")
+        self.contact_at = float("-inf")
+        self.owed_at: float | None = None
 
     def session(self, session_id: str) -> SessionAccount:
         """The account of a session; a new one when it is not known."""
@@ -331,7 +339,7 @@ class AgentAccount:
 
     def restored(self) -> None:
         """A restore has changed the status."""
-        self.changes, self.mistaken_at = 0, None
+        self.changes, self.mistaken_at, self.owed_at = 0, None, None
         self.restores += not self.restoring
         self.restoring = True
 

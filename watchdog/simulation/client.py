@@ -44,6 +44,9 @@ class Watcher(Protocol):
     def sent(self, user_id: str, status_id: str) -> None:
         """A PutUserStatus leaves the machine."""
 
+    def signing_out(self, user_id: str) -> None:
+        """A DeleteAllEntitySessions leaves the machine."""
+
     def took_effect(self) -> None:
         """A call has been served or refused: Connect's log may have grown."""
 
@@ -117,6 +120,7 @@ class VirtualConnect:
     async def delete_all_entity_sessions(self, instance_id: str, user_id: str, not_after: Boot) -> None:
         """See `Connect`."""
         await self._ready(not_after)
+        self._watcher.signing_out(user_id)
         await self._call(DELETE_ALL_ENTITY_SESSIONS, instance_id, EntityId=user_id, EntityType="USER")
 
     async def list_agent_statuses(self, instance_id: str, cursor: str | None = None) -> StatusPage:

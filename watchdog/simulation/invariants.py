@@ -9,6 +9,8 @@
 - `restored`: no status is restored of whom nothing is heard.
 - `overwrote`: no restore replaces what a person chose.
 - `undone`: a write that crossed with a beat, or took effect after one, is undone.
+- `given`: whoever was set and comes back by a new page gets a status, where the settings say so.
+- `signed out`: no sessions in Connect are ended of who has a contact, was held or has chosen a status since the change.
 - `history`: every effective change has its action, and so has every restore.
 - `held`: nobody is written to, or let go, while the brake must hold by a count of the simulator's own, see `holding`.
 - `fault`: no part of the daemon fails by a fault of its own.
@@ -69,6 +71,9 @@ UNDO_FOR_S = 600.0
 """After this a mistake may not be undone any more: RETURN_WINDOW, less what is lost meanwhile."""
 
 ROUNDING = 1e-6
+
+SIGN_OUT_AFTER_S = 10.0
+"""Nobody is signed out sooner after the change."""
 
 REWRITES = 3
 """So often a write that Connect accepted and that does not show is promised to be repeated."""
@@ -170,7 +175,23 @@ class Invariants:
         wrong = self.holding.sent(user_id, now)
         if wrong is not None:
             self.journal.violate("held", wrong, user_id)
-        heard = self.hearing.at(now)
+        self._absent(user_id, now)
+
+    def signing_out(self, user_id: str, now: float, *, on_contact: bool) -> None:
+        """A DeleteAllEntitySessions leaves the machine now."""
+        account = self.people[user_id].account
+        self._absent(user_id, now)
+        if now - account.set_at < SIGN_OUT_AFTER_S:
+            self.journal.violate("signed out", f"{now - account.set_at:.1f} s after the change", user_id)
+        if account.released_at > max(account.last_at(), account.spared_at):
+            self.journal.violate("signed out", "after a hold", user_id)
+        if self.people[user_id].shown() != "Offline" and account.chosen_at < now - LOOKED_S:
+            self.journal.violate("signed out", "has chosen a status since", user_id)
+        if on_contact and account.contact_at < now - LOOKED_S:
+            self.journal.violate("signed out", "has a contact", user_id)
+
+    def _absent(self, user_id: str, now: float) -> None:
+        account, heard = self.people[user_id].account, self.hearing.at(now)
         deadline = account.deadline_heard(now - RACE_S, self.timers.session_end_timer)
         if heard < deadline - TOLERANCE_S:
             self.journal.violate("early", f"written to {deadline - heard:.3f} s of heard time too early", user_id)
@@ -187,6 +208,14 @@ class Invariants:
             self.journal.violate(
                 "present", f"in the last {WINDOW_S:.0f} s not there for {missing:.1f} s only, and written to", user_id
             )
+
+    def loaded(self, user_id: str, now: float) -> None:
+        """The daemon has heard a new page."""
+        someone = self.people[user_id]
+        account = someone.account
+        ours = account.chosen_at < account.set_at <= account.confirmed_at and account.clicked_at < account.set_at
+        if self.timers.initial is not None and ours and someone.shown() == "Offline":
+            account.owed_at = now
 
     def restoring(self, user_id: str, now: float) -> None:
         """A PutUserStatus of a former status leaves the machine now."""
@@ -217,7 +246,8 @@ class Invariants:
             account.lied += call.outcome == "no_effect"
             if call.effective and target != "Offline":
                 account.restored()
-                if account.set_at < account.chosen_at < at - LOOKED_S:
+                # What a person chooses while a call is under way cannot be known to who sent it.
+                if account.set_at < account.chosen_at < call.received_at - START - LOOKED_S:
                     self.journal.violate("overwrote", "restored over what a person chose", call.user_id)
             elif call.effective:
                 account.set_at = at
@@ -239,6 +269,8 @@ class Invariants:
         for user_id, each in self.people.items():
             if each.account.mistaken_at is not None:
                 self._look_at_mistake(user_id, each, now)
+            if each.account.owed_at is not None:
+                self._look_at_return(user_id, each, now)
         for user_id, each in ghosts:
             bound = self.bound(each, len(ghosts))
             if now > bound:
@@ -257,6 +289,16 @@ class Invariants:
             begin = max(mistaken_at, account.set_at, self.disturbance.over_at + CALM_S)
             if now > begin + (UNDO_LATE_S if late else UNDO_S):
                 self.journal.violate("undone", f"set while a beat came, {now - begin:.0f} s ago", user_id)
+
+    def _look_at_return(self, user_id: str, each: Someone, now: float) -> None:
+        account = each.account
+        owed_at = account.owed_at or now
+        chosen = max(account.chosen_at, account.clicked_at) > owed_at
+        silent = self.hearing.at(now) > account.deadline_heard(now, 0.0)
+        if chosen or silent or not each.present or each.shown() != "Offline" or owed_at > account.set_at + UNDO_FOR_S:
+            account.owed_at = None
+        elif now > max(owed_at, self.disturbance.over_at + CALM_S) + UNDO_S:
+            self.journal.violate("given", f"is back since {now - owed_at:.0f} s, and still Offline", user_id)
 
     def count(self, before: float) -> None:
         """Checks the rate of the calls that came before."""
@@ -287,6 +329,8 @@ class Invariants:
         found: dict[str, int] = {}
         restores: dict[str, int] = {}
         for action in actions:
+            if action.intent is IntentKind.SIGN_OUT:
+                continue
             if action.intent is IntentKind.RESTORE:
                 restores[action.agent.user_id] = restores.get(action.agent.user_id, 0) + 1
                 continue

@@ -108,6 +108,8 @@ class Page:
             "driver": "main" if self._main_driver else "worker",
             "gap_ms": round(self._gap_s * 1000),
         }
+        if kind == "hello":
+            fields["login"] = True
         if self._ticket is not None:
             fields["ticket"] = self._ticket
         body = orjson.dumps(fields)

@@ -33,12 +33,14 @@ class Habits:
         replayed: A broken proxy repeats the last request.
         late: Some requests take seconds, so that a later one comes first.
         between_s: Mean seconds between two deeds.
+        waits: Whoever was set Offline opens a page and lets the watchdog give the status.
     """
 
     main_driver: bool
     replayed: bool
     late: bool
     between_s: float
+    waits: bool = False
 
 
 class Place(Protocol):
@@ -173,7 +175,8 @@ class Person:
     def arrive(self) -> None:
         """Comes to work: a status, and a page."""
         self.log("arrives")
-        self._set("Available")
+        if not self._habits.waits or self.account.total_changes == 0:
+            self._set("Available")
         self.open()
 
     async def _deed(self) -> None:
@@ -279,6 +282,7 @@ class Person:
             return
         contact = self._place.model.add_contact(*self.agent, ContactState.CONNECTED)
         self._contact = contact.id
+        self.account.contact_at = self._time()
         self.log("takes a contact")
         await asyncio.sleep(seconds)
         if self._rng.random() < 0.5:

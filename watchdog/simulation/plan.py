@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchdog.core.brake import BrakeRules
+from watchdog.core.policy import PREVIOUS
 from watchdog.loops import FLUSH_S, SWEEP_S
 from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
@@ -68,6 +69,11 @@ def draw(seed: int) -> Plan:
         )
         for _ in range(agents)
     )
+    # Drawn by itself, so that the rest of a world is as it would be without.
+    coming = random.Random(f"return/{seed}")
+    initial = coming.choice((None, PREVIOUS, "Available"))
+    habits = tuple(replace(each, waits=initial is not None and coming.random() < 0.5) for each in habits)
+    log_out = coming.random() < 0.25
     brake = _brake(rng)
     weights = {**STORIES, **(MASS if brake else {})}
     kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
@@ -85,6 +91,8 @@ def draw(seed: int) -> Plan:
         brake=brake,
         flush=flush,
         sweep=sweep,
+        initial=initial,
+        log_out=log_out,
     )
     return Plan(
         seed=seed,

@@ -55,6 +55,8 @@ class Timers:
         sweep: Between ticks.
         brake: When silence counts as a fault; None: never.
         witness: Activity in Connect counts as a heartbeat.
+        initial: What who returns by a new page is set to; None: nothing.
+        log_out: Sessions in Connect are ended, too.
     """
 
     session_end_timer: float = 5.0
@@ -66,6 +68,8 @@ class Timers:
     sweep: float = SWEEP_S
     brake: BrakeRules | None = None
     witness: bool = True
+    initial: str | None = None
+    log_out: bool = False
     quota: QuotaRules = field(default_factory=lambda: QuotaRules(2.0, 5.0, 0.8))
 
 
@@ -109,6 +113,7 @@ class Process:
         self.owner = Owner()
         self._number = number
         self._around = around
+        self._paused_at = self._paused_s = 0.0
         self._disk: VirtualDisk | None = None
         self._store: SqliteStore | None = None
         self._ended = asyncio.Event()
@@ -122,11 +127,17 @@ class Process:
 
     def pause(self) -> None:
         """SIGSTOP."""
+        self._paused_at = asyncio.get_running_loop().time()
         self.owner.pause()
 
     def resume(self) -> None:
         """SIGCONT."""
+        self._paused_s += asyncio.get_running_loop().time() - self._paused_at
         self.owner.resume()
+
+    def _ran(self) -> float:
+        """As the daemon's own `RunningTime`: it stands while the process is stopped."""
+        return asyncio.get_running_loop().time() - self._paused_s
 
     def accept(self, body: bytes) -> asyncio.Future[Answered | None]:
         """A request has arrived at the socket. None: the connection was torn by the process's end."""
@@ -209,8 +220,8 @@ class Process:
             listings,
             brake=timers.brake,
             instances=frozenset(instance.instance_id for instance in around.instances),
+            greets=timers.initial is not None,
         )
-        loop = asyncio.get_running_loop()
         store = SqliteStore(around.path, rules, self._open_disk)
         while True:
             try:
@@ -222,7 +233,7 @@ class Process:
                 store = SqliteStore(around.path, rules, self._open_disk)
         self._store = store
         name = f"process-{self._number}"
-        buffer = Buffer(store, around.now, loop.time)
+        buffer = Buffer(store, around.now, self._ran)
         metrics = Metrics("0", rejections=Rejection)
         health = Health(
             Settings.model_construct(),
@@ -231,7 +242,7 @@ class Process:
             buffer=buffer,
             metrics=metrics,
             now=around.now,
-            time=loop.time,
+            time=self._ran,
         )
         dispatcher = health.dispatcher = Dispatcher(
             store,
@@ -239,7 +250,7 @@ class Process:
             around.instances,
             DispatcherConfig(
                 owner=name,
-                rules=(plain(timers.session_end_timer),),
+                rules=(plain(timers.session_end_timer, initial=timers.initial, sign_out=timers.log_out),),
                 quota=timers.quota,
                 quotas=listings,
                 witness_ttl_s=timers.session_ttl if timers.witness else None,
@@ -262,7 +273,7 @@ class Process:
             ),
             metrics,
             epoch=lambda: around.now().epoch,
-            time=loop.time,
+            time=self._ran,
             random=around.rng.random,
         )
         loops = Loops(

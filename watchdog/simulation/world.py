@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 
 from watchdog.connect.api import Instance
+from watchdog.core import policy
 from watchdog.core.model import Action, AgentId, IntentKind, Outcome
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.sandbox.model import ConnectModel
@@ -206,6 +207,14 @@ class World:
             self._restored_at = now
             self.invariants.restoring(user_id, now)
 
+    def signing_out(self, user_id: str) -> None:
+        """A DeleteAllEntitySessions leaves the machine."""
+        self.journal.add("DeleteAllEntitySessions sent", user_id)
+        contacts = self.model.user(INSTANCE, user_id).contacts
+        self.invariants.signing_out(
+            user_id, self._time(), on_contact=any(policy.is_live(each.state) for each in contacts)
+        )
+
     def took_effect(self) -> None:
         """Reads what is new in Connect's log."""
         calls = self.model.calls(since=self._seen_calls)
@@ -234,9 +243,10 @@ class World:
             person.account.mistaken_at = None
             person.account.restoring = False
             return
-        if action.outcome is Outcome.HELD:
+        if action.outcome is Outcome.HELD or action.intent is IntentKind.SIGN_OUT:
             return
         if action.outcome is Outcome.RELEASED:
+            person.account.released_at = self._time()
             wrong = self.invariants.holding.let_go(action.agent.user_id, self._time())
             if wrong is not None:
                 self.journal.violate("held", wrong, action.agent.user_id)
@@ -248,6 +258,8 @@ class World:
         if action.outcome in (Outcome.CONFIRMED, Outcome.NEXT_STATUS, Outcome.ALREADY) and person.shown() == "Offline":
             # Whoever comes and goes unheard after this is not the daemon's ghost.
             person.account.known = False
+            if action.outcome is Outcome.CONFIRMED:
+                person.account.confirmed_at = self._time()
         if action.outcome is Outcome.FAILED and person.account.lied > REWRITES:
             # Connect has not done what it accepted, again and again.
             person.account.known = False
@@ -285,6 +297,8 @@ class World:
             account.must_hold = None
         elif accepted:
             account.heard(now)
+            if said.get("login") and said["visibility"] == "visible" and said["incarnation"] == 0:
+                self.invariants.loaded(user_id, now)
             self.invariants.holding.heard_at = self.host.hearing.at(now)
 
     # The course of things.

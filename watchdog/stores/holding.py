@@ -59,6 +59,7 @@ class Holding:
         agent, clock = self._holder(held), self._clock().observed
         if agent is None:
             return False
+        age_s = self._clock().passed(age_s)
         ends_at = self._table.witnessed(agent, age_s, ttl_s, clock)
         if ends_at is None or ends_at <= clock + SPARE_S:
             return False
@@ -79,7 +80,7 @@ class Holding:
         agent, clock = self._holder(held), self._clock()
         if agent is None or self._braking.ordered(agent):
             return False
-        heard = self._table.heard(agent)
+        heard, age_s = self._table.heard(agent), clock.passed(age_s)
         if not evidence.proves_absence(age_s, ttl_s, heard=heard, floor=agent.floor, clock=clock.observed):
             return False
         row = copy(agent)

@@ -95,6 +95,7 @@ def clock_from_json(text: bytes) -> Clock:
         graces=tuple((float(begin), float(end)) for begin, end in row["graces"]),
         standing=None if row["standing"] is None else Cause(row["standing"]),
         epoch=None if row.get("epoch") is None else Epoch(float(row["epoch"])),
+        stood=tuple((float(place), float(stood_s)) for place, stood_s in row.get("stood", ())),
     )
 
 

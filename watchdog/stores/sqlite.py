@@ -445,6 +445,7 @@ class SqliteStore:
         agent, clock = self._holder(claim), self._clock.observed
         if agent is None or agent.epoch != claim.epoch:
             return False
+        age_s = self._clock.passed(age_s)
         ends_at = self._table.witnessed(agent, age_s, ttl_s, clock)
         if ends_at is None:
             return False
