@@ -214,6 +214,20 @@ def test_a_401_asks_once_for_a_token_drops_the_ticket_and_goes_on_at_once_with_a
     assert (w.sent[-1].fields["token"], "ticket" in w.sent[-1].fields) == ("second", False)
 
 
+def test_a_401_for_a_token_that_was_replaced_meanwhile_asks_nobody() -> None:
+    w = Virtual(token="old", asks=True).start()
+    w.do(w.core.given, "first")
+    w.answer(status=401)
+    w.pass_(2)
+    w.look()
+    w.do(w.core.given, "second")
+    assert w.look() == []
+    w.answer(status=401)
+    assert (w.asked, w.look(), w.sent[-1].fields["token"]) == (2, [(2, "hello", 3)], "second")
+    w.answer(status=401)
+    assert (w.asked, w.look()) == (3, [])
+
+
 def test_a_token_that_is_not_new_is_no_reason_to_hurry_and_none_is_no_reason_to_stop() -> None:
     w = Virtual(token="a", asks=True)
     w.start()

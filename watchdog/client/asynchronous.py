@@ -365,27 +365,26 @@ class AsyncPresenceClient:
             logger.exception("a callback failed")
 
 
-async def in_thread(call: Callable[[], T]) -> T:
-    """Calls in a thread of its own, which nobody waits for at the end of the program, unlike those of an executor."""
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[T] = loop.create_future()
+async def in_thread(call: Callable[[], T]) -> T | None:
+    """Calls in a thread of its own, which nobody waits for at the end of the program, unlike those of an executor.
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if answered.done():
-            return
-        if error is not None:
-            answered.set_exception(error)
-        else:
-            answered.set_result(result)  # type: ignore[arg-type]  # of T, where there is no error
+    None if it fails, which is logged.
+    """
+    loop = asyncio.get_running_loop()
+    returned: asyncio.Future[T | None] = loop.create_future()
+
+    def settle(result: T | None) -> None:
+        if not returned.done():
+            returned.set_result(result)
 
     def run() -> None:
-        result, error = None, None
+        result = None
         try:
             result = call()
-        except Exception as caught:  # noqa: BLE001  # it is raised where it is waited for
-            error = caught
+        except Exception:
+            logger.exception("the token callback failed")
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle, result)
 
     threading.Thread(target=run, name="watchdog-token", daemon=True).start()
-    return await answered
+    return await returned

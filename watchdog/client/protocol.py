@@ -123,12 +123,21 @@ Command = Post | GiveUp | Dial | Send | HangUp | AskToken | Tell
 
 @dataclass(slots=True)
 class _Copy:
-    """A message that was sent and not answered yet; `run` is that of its attempt, `socket` what carries it."""
+    """A message that was sent and not answered yet.
+
+    Attributes:
+        seq: Its number.
+        run: That of its attempt.
+        until_s: When it is given up.
+        socket: What carries it; None for a POST.
+        token: What it was sent with; None with a ticket.
+    """
 
     seq: int
     run: int
     until_s: float
     socket: int | None
+    token: str | None
 
 
 class Presence:
@@ -376,7 +385,9 @@ class Presence:
         self._number += 1
         body = self._message(self._kind, self._seq)
         socket = self.socket if self.connected else None
-        self._copies[self._number] = _Copy(self._seq, self._run, at.s + TIMEOUT_S, socket)
+        self._copies[self._number] = _Copy(
+            self._seq, self._run, at.s + TIMEOUT_S, socket, None if self._ticket else self._token
+        )
         self._commands.append(Post(self._number, body) if socket is None else Send(socket, body))
 
     def _message(self, kind: str, seq: int) -> str:
@@ -411,7 +422,10 @@ class Presence:
         elif answer.status == 401:  # noqa: PLR2004
             self._ticket = None
             self._failed(at, state=State.UNAUTHORIZED, detail=_detail(answer))
-            if self._asks and not self._asking:
+            if copy.token is not None and copy.token != self._token:
+                # A new one came while this was on its way.
+                self._begin(at)
+            elif self._asks and not self._asking:
                 self._ask()
         else:
             self._failed(at, answer.retry_s, detail=_detail(answer))
