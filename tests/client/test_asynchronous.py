@@ -78,6 +78,7 @@ async def test_nobody_answers_each_post_is_given_up_after_4_s_and_closing_is_at_
         assert presence.status.state is State.RETRYING
         begun = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() == begun
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert "bye" not in {kind for _, kind in network.said}
 
 
@@ -94,19 +95,22 @@ async def test_a_bye_that_nobody_takes_holds_nobody_longer_than_2_s() -> None:
     assert len(network.posted) == 2
 
 
-async def test_what_the_network_raises_is_a_failure_that_is_tried_again() -> None:
+@pytest.mark.parametrize("fault", [httpx.ConnectError, httpx.InvalidURL, RuntimeError, ValueError])
+async def test_what_the_network_raises_is_a_failure_that_is_tried_again(fault) -> None:
     network = Network()
-    faults = iter([httpx.ConnectError("x"), RuntimeError("x"), ValueError("x")])
 
-    async def fails(fields: dict[str, Any]) -> httpx.Response:
-        for fault in faults:
-            raise fault
-        return await Network.live(fields)
+    async def fails(_: dict[str, Any]) -> httpx.Response:
+        raise fault("x")
 
-    network.answer = fails
     async with client(network) as presence:
-        assert await presence.wait_until_live(5)
-    assert network.said[:4] == [(0, "hello"), (0.5, "hello"), (1.0, "hello"), (1.5, "hello")]
+        await asyncio.sleep(9)
+        network.answer = fails
+        await asyncio.sleep(1.5)
+        assert presence.status.state is State.RETRYING
+        network.answer = network.live
+        assert await presence.wait_until_live(3)
+    (failed, _), (again, _) = network.said[1:3]
+    assert 1 <= again - failed <= 3
 
 
 async def test_a_token_is_asked_for_at_the_start_and_after_a_401() -> None:

@@ -85,7 +85,9 @@ def test_a_beat_has_what_the_daemon_needs_and_the_ticket_in_place_of_the_token()
     }
 
 
-@pytest.mark.parametrize(("next_ms", "after"), [(300_000, 300), (1, 0.5), ("x", 10), (None, 10), (-1, 10), (1e300, 10)])
+@pytest.mark.parametrize(
+    ("next_ms", "after"), [(300_000, 300), (1, 0.5), ("x", 10), (True, 10), (None, 10), (-1, 10), (1e300, 10)]
+)
 def test_the_next_beat_comes_when_the_daemon_says_if_that_makes_sense(next_ms, after) -> None:
     w = Virtual().live({**LIVE, "next_ms": next_ms})
     w.pass_(after - 0.01)
@@ -285,6 +287,10 @@ def test_a_clock_that_is_set_back_is_no_gap() -> None:
     w.wall -= 3600
     w.pass_(10)
     assert w.sent[-1].fields["gap_ms"] == 1000
+    w.answer(LIVE)
+    w.wall -= 3600
+    w.sleep(20)
+    assert w.sent[-1].fields["gap_ms"] == 20_000
 
 
 def test_kicks_of_one_cause_are_one_beat_and_none_while_something_is_under_way() -> None:
@@ -319,6 +325,13 @@ def test_a_bye_has_the_ticket_and_the_last_number_and_nothing_follows() -> None:
     w.answer(LIVE)
     w.pass_(100)
     assert (w.look(), w.state, w.core.wake_at_s) == ([], "ended", float("inf"))
+
+
+def test_after_a_bye_nothing_is_waited_for() -> None:
+    w = Virtual().start()
+    w.pass_(1)
+    assert w.core.bye() is None
+    assert w.core.wake_at_s == float("inf")
 
 
 def test_there_is_no_bye_without_a_ticket_nor_after_a_stop() -> None:
@@ -406,6 +419,27 @@ def test_what_is_no_reply_ends_the_socket_and_the_post_hears_why(text) -> None:
     w.pass_(10)
     w.do(w.core.received, 1, text)
     assert (w.hung_up, w.sent[-1].socket) == ([1], None)
+
+
+def test_what_an_old_socket_still_has_to_say_or_did_not_answer_does_not_touch_the_next() -> None:
+    w = Virtual().tethered()
+    w.chance = 0
+    w.pass_(10)
+    assert w.sent[-1].socket == 1
+    w.do(w.core.closed, 1)
+    w.answer({**OFFER, "next_ms": 1000})
+    w.pass_(1)
+    w.answer(OFFER)
+    assert w.dialled == [1, 2]
+    w.do(w.core.opened, 2)
+    w.receive({**LIVE, "ticket": "t5"})
+    w.do(w.core.closed, 1)
+    w.do(w.core.received, 1, "x")
+    # The time-out of what the old one did not answer.
+    w.pass_(5)
+    assert (w.core.status.transport, w.hung_up) == ("ws", [1])
+    w.pass_(5)
+    assert (w.sent[-1].socket, w.sent[-1].fields["ticket"]) == (2, "t5")
 
 
 def test_a_socket_that_cannot_be_opened_disturbs_nothing() -> None:

@@ -49,6 +49,10 @@ from watchdog.client.protocol import (
 
 logger = logging.getLogger("watchdog.client")
 
+socket_logger = logging.getLogger("watchdog.client.socket")
+# Below that, websockets logs what is sent: tokens and tickets.
+socket_logger.setLevel(logging.INFO)
+
 T = TypeVar("T")
 
 Token = str | Callable[[], str | Awaitable[str | None] | None]
@@ -242,14 +246,14 @@ class AsyncPresenceClient:
     def _step(self, event: Callable[..., None] | None = None, *values: object) -> None:
         """Gives the protocol an event, and carries out what it says."""
         loop = asyncio.get_running_loop()
-        if event is not None and not self._closed and self._changed is not None:
+        if event is not None and self._changed is not None:
             event(*values, Moment(loop.time(), time.time()))
         for command in self._core.take():
             self._carry_out(command)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._closed and self._core.wake_at_s < math.inf:
+        if self._core.wake_at_s < math.inf:
             self._timer = loop.call_at(self._core.wake_at_s, self._step, self._core.tick)
 
     def _carry_out(self, command: Command) -> None:
@@ -302,6 +306,7 @@ class AsyncPresenceClient:
                 compression=None,
                 ping_interval=None,  # the beats are what has to be answered
                 max_size=MOST_REPLY,
+                logger=socket_logger,
                 close_timeout=SOCKET_BYE_S,
             ) as connection:
                 self._sockets[socket] = connection

@@ -261,9 +261,7 @@ class Presence:
                     self._commands.append(GiveUp(number))
                     self._settle(number, None, at)
                 else:
-                    del self._copies[number]
-                    if copy.socket == self.socket:
-                        self._drop(at)
+                    self._drop(at)
         if self._next_copy_s <= at.s:
             self._copy(at)
         if self._due_s <= at.s:
@@ -353,7 +351,7 @@ class Presence:
         before = self._ran or at
         self._ran = at
         # One of the two stands while the machine sleeps, on some systems.
-        gap_s = max(at.s - before.s, at.wall_s - before.wall_s, 0.0)
+        gap_s = max(at.s - before.s, at.wall_s - before.wall_s)
         self._gap_s = max(self._gap_s, gap_s)
         self._later_gap_s = max(self._later_gap_s, gap_s)
         return gap_s
