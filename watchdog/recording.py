@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import httpx
 
-from watchdog.client import USAGE
+from watchdog.asking import USAGE
 from watchdog.errors import DaemonError, WatchdogError
 
 SILENCE_S = 30.0

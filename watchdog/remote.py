@@ -89,7 +89,7 @@ def log_out(
     as_json: _AsJson = False,  # noqa: FBT002
 ) -> None:
     """Log an agent out: set its status, and end all of its Connect sessions. Not while a contact goes on."""
-    from watchdog.client import ask
+    from watchdog.asking import ask
     from watchdog.errors import MessageError
     from watchdog.ingest.queries import read_agent
     from watchdog.settings import admin_token, daemon_url
@@ -138,7 +138,7 @@ def _ask(
     method: str, url: str | None, path: str, token_file: Path | None, body: dict[str, Any], instance: str | None
 ) -> Any:  # noqa: ANN401  # JSON
     """Asks the daemon about all instances or one."""
-    from watchdog.client import ask
+    from watchdog.asking import ask
     from watchdog.settings import admin_token, daemon_url
 
     of_instance = {} if instance is None else {"instance_id": instance}

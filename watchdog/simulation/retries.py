@@ -1,23 +1,30 @@
 """The rule by which a client beats and tries again, in one place: drawn in `workload.py`, computed in `loss.py`.
 
-docs/http.md tells it to those who write clients. All times are in seconds.
+docs/http.md tells it to those who write clients; the numbers are those of the Python client. All times are in seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-POST_TIMEOUT_S = 4.0
-"""A request without an answer is given up."""
+from watchdog.client.rules import BACKOFF_S, HELLO_EVERY_S, HELLOS, LEAST_BACKOFF_S, QUICK_FOR_S
+from watchdog.client.rules import QUICK_S as RETRY_S
+from watchdog.client.rules import TIMEOUT_S as POST_TIMEOUT_S
 
-RETRY_S = (1.0, 3.0)
-"""After a failure it is tried again within this, evenly drawn, for `QUICK_FOR_S` since the first failure."""
-
-QUICK_FOR_S = 20.0
-
-BACKOFF_S = 15.0
-LEAST_BACKOFF_S = 0.5
-"""Most and least of the full-jitter back-off after that."""
+__all__ = [
+    "BACKOFF_S",
+    "HELLO",
+    "JITTER",
+    "LEAST_BACKOFF_S",
+    "ONE_HELLO",
+    "POST_TIMEOUT_S",
+    "QUICK_FOR_S",
+    "RETRY_S",
+    "THROTTLED_COPIES",
+    "THROTTLED_S",
+    "HelloRule",
+    "backing_off",
+]
 
 JITTER = 0.1
 """Part of the interval by which the daemon varies what it tells a client."""
@@ -32,8 +39,8 @@ class HelloRule:
         copies: How many; after the last the rule for beats goes on from it.
     """
 
-    every_s: float = 0.5
-    copies: int = 10
+    every_s: float = HELLO_EVERY_S
+    copies: int = HELLOS
 
 
 HELLO = HelloRule()
