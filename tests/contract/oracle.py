@@ -109,14 +109,19 @@ class DictStore:
         mine = self.facts.of.get(agent, ())
         return max((row["expires_at"] - (0 if row["closed"] else row["ttl"]) for row in mine), default=NEVER)
 
+    def owes_beats(self, agent: AgentId) -> bool:
+        """Whether the last of its sessions to end is one that said no bye; a lease of activity is no session."""
+        mine = self.facts.of.get(agent, ())
+        still = [session["expires_at"] for session in mine if not session["closed"]]
+        byes = [session["expires_at"] for session in mine if session["closed"]]
+        return bool(still) and max(byes, default=NEVER) <= max(still)
+
     def quiet(self, agent: AgentId) -> bool:
         """Whether all its open sessions are overdue, and the last to end said no bye."""
         row = self.facts.agents[agent]
-        mine = self.facts.of.get(agent, ())
-        still = [session for session in mine if not session["closed"]]
-        byes = [session["expires_at"] for session in mine if session["closed"]]
-        if row["proven"] or not still or max(byes, default=NEVER) > max(s["expires_at"] for s in still):
+        if row["proven"] or not self.owes_beats(agent):
             return False
+        still = [session for session in self.facts.of[agent] if not session["closed"]]
         at = max(rules_of.quiet_at(session["expires_at"], session["ttl"]) for session in still)
         return row["mark"] is not Mark.FREE or self.clock.observed > at
 

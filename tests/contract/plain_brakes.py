@@ -103,7 +103,7 @@ class Brakes:
         now, running = store.clock.observed, store.clock.running
         instances = {agent.instance_id for agent in mine}
         apart = any(each != ALL for each in self.brakes)
-        awake = [agent for agent in leased if not store.quiet(agent)]
+        awake = [agent for agent in leased if store.owes_beats(agent) and not store.quiet(agent)]
 
         def most(since: float) -> int:
             known = [past for at, past in self.past if at > since]
