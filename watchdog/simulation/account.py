@@ -285,6 +285,7 @@ class AgentAccount:
             effect in between, or a process was killed.
         confirmed_at: Real time at which the daemon last told that it has set the agent.
         released_at: Real time at which the daemon last told that it holds the agent no longer.
+        released_heard: The same in heard time.
         contact_at: Real time at which the last contact began.
         owed_at: Real time of the first page after that, which is to give back a status; None when none is owed.
         let_go: The daemon has told that it holds the agent no longer; since it was heard.
@@ -312,7 +313,7 @@ class AgentAccount:
         self.restores = 0
         self.restoring = False
         self.confirmed_at = float("-inf")
-        self.released_at = float("-inf")
+        self.released_at = self.released_heard = float("-inf")
         self.contact_at = float("-inf")
         self.owed_at: float | None = None
 
@@ -340,6 +341,7 @@ class AgentAccount:
     def restored(self) -> None:
         """A restore has changed the status."""
         self.changes, self.mistaken_at, self.owed_at = 0, None, None
+        self.confirmed_at = float("-inf")
         self.restores += not self.restoring
         self.restoring = True
 
@@ -360,11 +362,14 @@ class AgentAccount:
         ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
         return max(ends) + timer if ends else float("-inf")
 
+    def perhaps(self) -> float:
+        """Heard time until which a lease may last of which nobody knows whether it was given."""
+        return max((each.perhaps for each in self.sessions.values()), default=float("-inf"))
+
     def lease_heard(self, now: float) -> float:
         """The latest heard time until which the daemon may believe that the agent is there, but for its grace."""
-        perhaps = max((each.perhaps for each in self.sessions.values()), default=float("-inf"))
         # A bye may have been under way, and a beat may just have come.
-        return max(perhaps, self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
+        return max(self.perhaps(), self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
 
     def let_through_at(self) -> float:
         """Real time of the last attempt that the network let through."""

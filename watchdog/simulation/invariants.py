@@ -183,7 +183,8 @@ class Invariants:
         self._absent(user_id, now)
         if now - account.set_at < SIGN_OUT_AFTER_S:
             self.journal.violate("signed out", f"{now - account.set_at:.1f} s after the change", user_id)
-        if account.released_at > max(account.last_at(), account.spared_at):
+        heard_since = max(account.last_at(), account.spared_at) >= account.released_at
+        if not heard_since and account.perhaps() < account.released_heard:
             self.journal.violate("signed out", "after a hold", user_id)
         if self.people[user_id].shown() != "Offline" and account.chosen_at < now - LOOKED_S:
             self.journal.violate("signed out", "has chosen a status since", user_id)
@@ -297,7 +298,8 @@ class Invariants:
         silent = self.hearing.at(now) > account.deadline_heard(now, 0.0)
         if chosen or silent or not each.present or each.shown() != "Offline" or owed_at > account.set_at + UNDO_FOR_S:
             account.owed_at = None
-        elif now > max(owed_at, self.disturbance.over_at + CALM_S) + UNDO_S:
+        # A change that may have been a mistake is looked at first; the return comes with the next beat.
+        elif now > max(owed_at, self.disturbance.over_at + CALM_S) + UNDO_S + PATIENCE_S:
             self.journal.violate("given", f"is back since {now - owed_at:.0f} s, and still Offline", user_id)
 
     def count(self, before: float) -> None:

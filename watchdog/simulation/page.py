@@ -108,7 +108,7 @@ class Page:
             "driver": "main" if self._main_driver else "worker",
             "gap_ms": round(self._gap_s * 1000),
         }
-        if kind == "hello":
+        if kind != "bye":
             fields["login"] = True
         if self._ticket is not None:
             fields["ticket"] = self._ticket

@@ -247,6 +247,7 @@ class World:
             return
         if action.outcome is Outcome.RELEASED:
             person.account.released_at = self._time()
+            person.account.released_heard = self.host.hearing.at(self._time())
             wrong = self.invariants.holding.let_go(action.agent.user_id, self._time())
             if wrong is not None:
                 self.journal.violate("held", wrong, action.agent.user_id)
@@ -297,7 +298,7 @@ class World:
             account.must_hold = None
         elif accepted:
             account.heard(now)
-            if said.get("login") and said["visibility"] == "visible" and said["incarnation"] == 0:
+            if kind == "hello" and said["visibility"] == "visible" and said["incarnation"] == 0:
                 self.invariants.loaded(user_id, now)
             self.invariants.holding.heard_at = self.host.hearing.at(now)
 
