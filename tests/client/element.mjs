@@ -21,6 +21,9 @@ export class Element extends EventTarget {
   attachShadow() {
     return (this.shadow = new Element());
   }
+  get firstChild() {
+    return this.children[0] ?? null;
+  }
   /** What is said below it. */
   get said() {
     const below = [...this.children, ...(this.shadow?.children ?? [])].flatMap((child) => child.said);

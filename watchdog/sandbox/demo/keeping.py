@@ -35,7 +35,7 @@ async def stay(stage: Stage, processes: Processes, watcher: Watcher, office: Off
     stage.agents = (*stage.agents, *agents)
     stage.snapshot = None
     stage.show(await watcher.look(), watcher.ledger)
-    async with served(stage, processes, office, {agent.user_id for agent in agents}):
+    async with served(processes.page_port, stage, office, {agent.user_id for agent in agents}):
         _explain(console, processes, agents, stage.timing.session_ttl_s + stage.timing.session_end_timer_s)
         with Lines(stage, console):
             while True:

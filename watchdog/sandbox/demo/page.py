@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchdog.sandbox.demo.agents import Office
-from watchdog.sandbox.demo.processes import LOOPBACK, DemoError, Processes
+from watchdog.sandbox.demo.processes import LOOPBACK, DemoError
 from watchdog.sandbox.demo.roles import AVAILABLE, AWAY, OFFLINE
 from watchdog.sandbox.demo.stage import Stage
 
@@ -45,25 +45,25 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def served(stage: Stage, processes: Processes, office: Office, yours: Collection[str]) -> AsyncIterator[None]:
-    """Serve the page at `processes.page_url` meanwhile.
+async def served(port: int, stage: Stage, office: Office, yours: Collection[str]) -> AsyncIterator[None]:
+    """Serve the page meanwhile.
 
     Args:
-        stage: What is shown; has a snapshot.
-        processes: Where the daemon is.
-        office: The way to the stand-in of Connect.
+        port: Where, on loopback.
+        stage: What is shown.
+        office: The way to the daemon, for pages, and to the stand-in of Connect.
         yours: User ids of the agents whom the demo does not play.
 
     Raises:
         DemoError: The port is taken.
     """
     try:
-        bound = socket.create_server((LOOPBACK, processes.page_port))
+        bound = socket.create_server((LOOPBACK, port))
     except OSError as error:
-        raise DemoError(f"The example page cannot be served at {processes.page_url}: {error}") from error
+        raise DemoError(f"The example page cannot be served at port {port}: {error}") from error
     with bound:
         config = uvicorn.Config(
-            application(stage, processes, office, yours),
+            application(stage, office, yours),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -80,9 +80,9 @@ async def served(stage: Stage, processes: Processes, office: Office, yours: Coll
             await asyncio.gather(serving, return_exceptions=True)
 
 
-def application(stage: Stage, processes: Processes, office: Office, yours: Collection[str]) -> ASGIApp:
+def application(stage: Stage, office: Office, yours: Collection[str]) -> ASGIApp:
     """Make what answers; the arguments are those of `served`."""
-    given = {ADDRESS: processes.daemon_url, TOKEN: processes.heartbeat_token}
+    given = {ADDRESS: office.daemon_url, TOKEN: office.token}
     folder = files("watchdog") / "web" / "example"
     texts = {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.is_file()}
     for old, new in given.items():
@@ -127,7 +127,7 @@ def application(stage: Stage, processes: Processes, office: Office, yours: Colle
         # A name that somebody has pointed at loopback is not ours.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK])],
     )
-    return _Guarded(app, policy(processes.daemon_url))
+    return _Guarded(app, policy(office.daemon_url))
 
 
 def policy(daemon_url: str) -> str:

@@ -6,7 +6,7 @@ const STATES = {
   grace: ["nobody: timer runs", "timer"],
   due: ["nobody: being set", "due"],
   held: ["held by the brake", "timer"],
-  away: ["set by it", "away"],
+  away: ["nobody: status set", "away"],
   gone: ["left alone", "quiet"],
 };
 
