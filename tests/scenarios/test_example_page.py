@@ -68,21 +68,66 @@ async def told(find: Callable[[], object], task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=0.05)
 
 
-def test_the_page_has_its_client_from_the_daemon_and_shows_what_becomes_of_its_agent():
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end
+
+
+def visit(origin: str) -> None:
+    """Does what a browser does with the page, as far as it concerns the servers."""
+    with httpx.Client(trust_env=False) as browser:
+        page = browser.get(f"{origin}/").text
+        line = re.search(r'src="(.+)/client/presence\.js" data-streams data-token="(.+?)"', page)
+        assert line is not None
+        daemon, token = line.groups()
+        assert "export const presence" in browser.get(f"{daemon}/client/presence.js").text
+        # The daemon itself has no such page.
+        for path in ("/module.html", "/example/", "/client/index.html", "/floor.json"):
+            assert browser.get(daemon + path).status_code == 404
+
+        def mine() -> dict[str, object]:
+            (first, *_) = browser.get(f"{origin}/floor.json").json()["agents"]
+            return dict(first)
+
+        def says(kind: str, **more: object) -> httpx.Response:
+            body = {"agent": mine()["arn"], "session_id": session, "type": kind, **more}
+            headers = {"origin": origin, "content-type": "text/plain;charset=UTF-8"}
+            return browser.post(f"{daemon}/v1/heartbeat", content=json.dumps(body), headers=headers)
+
+        def is_(**fields: object) -> Callable[[], bool]:
+            return lambda: fields.items() <= mine().items()
+
+        session = new_session()
+        assert (mine()["yours"], mine()["status"]) == (True, "Available")
+        hello = says("hello", token=token)
+        assert (hello.status_code, hello.headers["access-control-allow-origin"]) == (200, origin)
+        eventually(is_(state="live", sessions=1))
+        assert says("bye", ticket=hello.json()["ticket"]).status_code == 204
+        eventually(is_(state="grace", sessions=0))
+        eventually(is_(status="Offline"))
+        chosen = browser.post(f"{origin}/agents/{mine()['user_id']}/status", json={"status": "Away"})
+        assert chosen.status_code == 204
+        eventually(is_(status="Away"))
+
+
+def test_the_page_has_its_client_from_the_daemon_shows_its_agent_and_ends_with_the_demo():
     async def play() -> None:
         with Processes(TIMING) as processes:
             async with kept(processes) as (task, said):
                 await told(lambda: "watch the table: http" in said.getvalue(), task)
                 found = re.search(r"watch the table: (http://127.0.0.1:\d+)/", said.getvalue())
                 assert found is not None
-                origin = found[1]
-                await asyncio.to_thread(visit, origin, said)
+                await asyncio.to_thread(visit, found[1])
+                assert "chooses Away in the example page" in said.getvalue()
                 # A browser that keeps its connection, and one in the middle of a request, hold nothing up.
-                address = ("127.0.0.1", urlsplit(origin).port)
+                address = ("127.0.0.1", urlsplit(found[1]).port)
                 with socket.create_connection(address) as idle, socket.create_connection(address) as slow:
                     idle.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                     assert await asyncio.to_thread(idle.recv, 12) == b"HTTP/1.1 200"
-                    slow.sendall(b"POST /agents/x/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
+                    user_id = re.findall(r"agent/([0-9a-f-]+)", said.getvalue())[0].encode()
+                    slow.sendall(b"POST /agents/%b/status HTTP/1.1\r\nHost: 127.0.0.1\r\n" % user_id)
+                    slow.sendall(b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n")
                     began = time.monotonic()
                     task.cancel()
                     await asyncio.wait({task}, timeout=LIMIT_S)
@@ -90,47 +135,6 @@ def test_the_page_has_its_client_from_the_daemon_and_shows_what_becomes_of_its_a
                     assert time.monotonic() - began < 5
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection(address)
-
-    def visit(origin: str, said: io.StringIO) -> None:
-        with httpx.Client(trust_env=False) as browser:
-            page = browser.get(f"{origin}/").text
-            line = re.search(r'src="(.+)/client/presence\.js" data-streams data-token="(.+?)"', page)
-            assert line is not None
-            daemon, token = line.groups()
-            assert "export const presence" in browser.get(f"{daemon}/client/presence.js").text
-            # The daemon itself has no such page.
-            for path in ("/module.html", "/example/", "/client/index.html", "/floor.json"):
-                assert browser.get(daemon + path).status_code == 404
-
-            def mine() -> dict[str, object]:
-                (first, *_) = browser.get(f"{origin}/floor.json").json()["agents"]
-                return dict(first)
-
-            def says(kind: str, **more: object) -> httpx.Response:
-                body = {"agent": mine()["arn"], "session_id": session, "type": kind, **more}
-                headers = {"origin": origin, "content-type": "text/plain;charset=UTF-8"}
-                return browser.post(f"{daemon}/v1/heartbeat", content=json.dumps(body), headers=headers)
-
-            def is_(**fields: object) -> Callable[[], bool]:
-                return lambda: fields.items() <= mine().items()
-
-            session = new_session()
-            assert (mine()["yours"], mine()["status"]) == (True, "Available")
-            hello = says("hello", token=token)
-            assert (hello.status_code, hello.headers["access-control-allow-origin"]) == (200, origin)
-            until(is_(state="live", sessions=1))
-            assert says("bye", ticket=hello.json()["ticket"]).status_code == 204
-            until(is_(state="grace", sessions=0))
-            until(is_(status="Offline"))
-            chosen = browser.post(f"{origin}/agents/{mine()['user_id']}/status", json={"status": "Away"})
-            assert chosen.status_code == 204
-            until(is_(status="Away"))
-        assert "chooses Away in the example page" in said.getvalue()
-
-    def until(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + LIMIT_S
-        while not condition():
-            assert time.monotonic() < end
 
     asyncio.run(play())
 
