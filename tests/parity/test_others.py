@@ -212,7 +212,7 @@ def test_the_banner_in_the_page_says_what_was_done(floor: Floor) -> None:
 
 @row("dry")
 def test_the_agents_page_warns_before_anything_is_done(floor: Floor) -> None:
-    """A page that is not answered for half of its lease warns its agent, until it is, and before anything is decided."""
+    """A page that is not answered for half of its lease warns its agent, until it is, and before any decision."""
     agent = floor.hires()
     for way in ("tag", "module"):
         with ClientPage(floor, agent, way) as page:

@@ -31,7 +31,7 @@ TOKEN = "HEARTBEAT-TOKEN"  # noqa: S105  # stands for one
 
 MEDIA_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript"}
 
-STOP_S = 1.0
+STOP_S = 1
 """For how long requests may still run when the demo ends."""
 
 
@@ -66,8 +66,9 @@ async def served(port: int, stage: Stage, office: Office, yours: Collection[str]
             application(stage, office, yours),
             lifespan="off",
             log_config=None,
+            log_level="critical",
             access_log=False,
-            timeout_graceful_shutdown=int(STOP_S),
+            timeout_graceful_shutdown=STOP_S,
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[bound]))
@@ -75,9 +76,7 @@ async def served(port: int, stage: Stage, office: Office, yours: Collection[str]
             yield
         finally:
             server.should_exit = True
-            await asyncio.wait({serving}, timeout=2 * STOP_S)
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            await serving
 
 
 def application(stage: Stage, office: Office, yours: Collection[str]) -> ASGIApp:
