@@ -26,7 +26,7 @@ const safely =
     }
   };
 
-const visibility = () => (document.visibilityState === "visible" ? "visible" : "hidden");
+const visibility = () => document.visibilityState;
 
 /** @param {string} agent */
 const named = (agent) => {
@@ -100,8 +100,8 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
       lease = event.ttl_ms || lease;
       status(event.transport);
     }
-    const key = notice && notice.set_at + notice.restored;
-    if (key && key !== noticed) {
+    const key = JSON.stringify(notice);
+    if (notice && key !== noticed) {
       noticed = key;
       safely(() => onNotice?.(notice))();
     }
