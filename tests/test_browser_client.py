@@ -17,7 +17,8 @@ from watchdog import __version__
 from watchdog.ingest.client_files import NAMES
 
 ROOT = Path(__file__).parent.parent
-CLIENT = ROOT / "watchdog" / "web" / "client"
+WEB = ROOT / "watchdog" / "web"
+CLIENT = WEB / "client"
 TOOLS = ROOT / "tests" / "client"
 
 
@@ -51,14 +52,15 @@ def test_a_script_loads_nothing_but_its_neighbours_and_writes_no_html(name):
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", code)
 
 
-def test_the_wheel_has_the_client(tmp_path):
+def test_the_wheel_has_the_client_and_the_example(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "watchdog", tmp_path / "watchdog", ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', 'built'])"
     subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    built = tmp_path / "built" / "watchdog" / "web" / "client"
-    assert {path.name for path in built.iterdir()} == {path.name for path in CLIENT.iterdir()}
+    built = tmp_path / "built" / "watchdog" / "web"
+    for folder in ("client", "example"):
+        assert {path.name for path in (built / folder).iterdir()} == {path.name for path in (WEB / folder).iterdir()}
 
 
 def test_the_tools_are_pinned_by_hash_and_name_no_registry():

@@ -78,6 +78,7 @@ export const page = async ({ scripts = [], prerendering = false, workers = true,
     p.sent.push({ ...m, url: String(url), init });
     const replies = await p.replies;
     if (!replies) throw new TypeError("Failed to fetch");
+    if (replies === "refused") return { status: 401, headers: new Headers(), json: async () => ({}) };
     return { status: 200, headers: new Headers(), json: async () => replies };
   };
   const globals = {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
+import { createElement, Element } from "./element.mjs";
 import { LIVE, page, restore, streams } from "./page.mjs";
 import { settle } from "./world.mjs";
 
@@ -335,6 +336,79 @@ test("a notice is passed on once for each change", async () => {
   assert.deepEqual(notices, [null, "Available"]);
 });
 
+/** Whether the agent is to be warned, at each change of that, with the second. */
+const risks = async (p, s) => {
+  const found = [];
+  for (let at = 0; at < s; at++) {
+    const { atRisk } = p.statuses.at(-1);
+    if (atRisk !== (found.at(-1)?.[1] ?? false)) found.push([at, atRisk]);
+    await p.pass(1000);
+  }
+  return found;
+};
+
+test("the agent is to be warned when half of the lease is over, and no longer when the page is heard", async () => {
+  for (const options of [{}, { worker: false }]) {
+    const p = await started(options);
+    p.replies = null;
+    const [[at, risk], ...more] = await risks(p, 30);
+    // An attempt fails each 1 to 3 s, from the tenth second on.
+    assert.ok(risk && at > 17 && at <= 22, `${at} s`);
+    assert.deepEqual(more, []);
+    p.replies = LIVE;
+    await p.pass(15000);
+    assert.deepEqual([p.statuses.at(-1).state, p.statuses.at(-1).atRisk], ["live", false]);
+  }
+});
+
+test("the lease is the one that the daemon gives, also to a worker", async () => {
+  const [p, worker] = await driven();
+  await worker.say("tell", told({ ttl_ms: 150000 }));
+  await p.pass(70000);
+  await worker.say("tell", told({ state: "retrying" }));
+  assert.equal(p.statuses.at(-1).atRisk, false);
+  await p.pass(6000);
+  await worker.say("tell", told({ state: "retrying" }));
+  assert.equal(p.statuses.at(-1).atRisk, true);
+});
+
+test("a page that was never answered, or whose token is refused, warns too", async () => {
+  for (const [replies, state] of [
+    [null, "retrying"],
+    ["refused", "unauthorized"],
+  ]) {
+    const p = await page();
+    p.replies = replies;
+    p.statuses = [];
+    p.presence({ url: URL_, agent: AGENT, onStatus: (status) => p.statuses.push(status) });
+    await p.pass(9000);
+    assert.equal(p.statuses.at(-1).atRisk, false);
+    await p.pass(16000);
+    assert.deepEqual([p.statuses.at(-1).state, p.statuses.at(-1).atRisk], [state, true]);
+  }
+});
+
+test("who signs out, comes late, or comes back is not warned of what was before", async () => {
+  const s = streams();
+  s.init();
+  const p = await page();
+  p.statuses = [];
+  p.presence({ url: URL_, streams: s, onStatus: (status) => p.statuses.push(status) });
+  await p.pass(600000);
+  p.replies = null;
+  await s.signIn();
+  await p.pass(5000);
+  assert.deepEqual(p.statuses.map(({ atRisk }) => atRisk).includes(true), false);
+  await p.pass(20000);
+  assert.equal(p.statuses.at(-1).atRisk, true);
+  await s.trigger("terminated");
+  assert.deepEqual([p.statuses.at(-1).state, p.statuses.at(-1).atRisk], ["away", false]);
+  await p.pass(60000);
+  await s.trigger("refresh");
+  await p.pass(5000);
+  assert.equal(p.statuses.at(-1).atRisk, false);
+});
+
 test("a page that was logged out is silent, whatever it does, until a new sign-in", async () => {
   const p = await started();
   p.replies = { state: "stop" };
@@ -394,6 +468,32 @@ test("a script tag starts by itself, with what its attributes say", async () => 
     [["https://watchdog.example/v1/heartbeat", "u", "secret"]],
   );
   assert.equal(p.workers.length, 0);
+});
+
+test("a script tag shows the banner, which it has before it is needed, or not", async () => {
+  const shown = async (dataset) => {
+    const body = new Element();
+    const p = await page({
+      scripts: [{ dataset: { agent: "i/u", worker: "false", ...dataset } }],
+      prepare: ({ document }) => Object.assign(document, { body, createElement }),
+    });
+    const loaded = async () => {
+      await import("../../watchdog/web/client/banner.js");
+      await settle();
+      await p.pass(100);
+    };
+    await loaded();
+    const early = body.children.length;
+    p.replies = { ...LIVE, notice: { status: "Offline", set_at: "2026-01-31T12:00:00Z", why: "x", restored: null } };
+    await p.pass(10000);
+    await loaded();
+    p.replies = null;
+    await p.pass(25000);
+    await loaded();
+    return [early, body.said.filter((text) => text !== "Close").map((text) => text.slice(0, 24))];
+  };
+  assert.deepEqual(await shown({}), [0, []]);
+  assert.deepEqual(await shown({ banner: "" }), [1, ["The watchdog cannot hear", "You were set to Offline "]]);
 });
 
 test("a script tag without an address means where the script is from", async () => {

@@ -151,6 +151,15 @@ class Agent:
         return found
 
     @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """Those that the daemon knows; none of an agent whom it has not heard of."""
+        answer = self._floor.daemon.client.get(
+            f"{self._floor.daemon.url}/v1/agents/{INSTANCE}/{self.id}", headers={"Authorization": f"Bearer {ADMIN}"}
+        )
+        found: list[dict[str, Any]] = answer.json().get("sessions", [])
+        return found
+
+    @property
     def actions(self) -> list[dict[str, Any]]:
         """The agent's history, oldest first."""
         found: list[dict[str, Any]] = self._floor.daemon.ask(f"/v1/actions?agent={INSTANCE}/{self.id}&limit=100")[

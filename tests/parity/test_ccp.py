@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from tests.parity.floor import ARN, Floor, row, wait_for
+from tests.parity.pages import ClientPage
 from tests.parity.plans import SIGNED_OUT
 from tests.scenarios.harness import TOKEN, new_session
 from watchdog.sandbox.records import Fault, FaultKind
@@ -36,6 +37,20 @@ def test_any_client_that_can_post_is_enough_whatever_the_version_of_the_ccp(floo
         assert answer.json()["state"] == "live"
     assert [each["session_id"] for each in agent.seen["sessions"]] == [session]
     agent.is_set()
+
+
+@row("plain")
+def test_a_script_tag_or_the_es_module_in_the_page_is_enough(floor: Floor) -> None:
+    """Streams gives the agent, the client as the daemon serves it beats and says bye, and the status is set then."""
+    for way in ("tag", "module"):
+        agent = floor.hires()
+        with ClientPage(floor, agent, way) as page:
+            (session,) = wait_for(lambda agent=agent: agent.sessions, f"a session by the {way}")
+            assert (session["visibility"], session["driver"]) == ("visible", "main")
+            if page.status is not None:
+                assert (page.status["state"], page.status["sessionId"]) == ("live", session["session_id"])
+            agent.is_untouched()
+        assert agent.is_set()["evidence"]["sessions"][0]["ended"] == "bye"
 
 
 @row("plain")

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from tests.parity.floor import Floor, as_json, row, wait_for
+from tests.parity.pages import ClientPage
 from tests.parity.plans import SIGNED_OUT
 from tests.scenarios.harness import INSTANCE, TOKEN
 from tests.scenarios.watched import Watched
@@ -189,6 +190,41 @@ def test_the_agents_page_is_told_what_was_done(floor: Floor) -> None:
     assert new.hello["notice"] == notice
     wait_for(lambda: new.beats()["notice"]["restored"] == "Available", "told of the restore")
     assert agent.status == "Available"
+
+
+@row("plain")
+def test_the_banner_in_the_page_says_what_was_done(floor: Floor) -> None:
+    """A page that was cut off says so in its banner, then what was done meanwhile; the next page, what is again."""
+    agent = floor.hires()
+    with ClientPage(floor, agent, "tag") as page:
+        wait_for(lambda: agent.sessions, "a session")
+        page.goes("offline")
+        agent.is_set()
+        page.says("cannot hear this page")
+        page.goes("online")
+        page.says("You were set to Offline at ")
+        assert page.said[0].endswith(".")
+        with ClientPage(floor, agent, "module") as new:
+            agent.settled("confirmed", intent="restore")
+            new.says("Your status is Available again.")
+    assert agent.status == "Available"
+
+
+@row("dry")
+def test_the_agents_page_warns_before_anything_is_done(floor: Floor) -> None:
+    """A page that is not answered for half of its lease warns its agent, until it is, and before any decision."""
+    for way in ("tag", "module"):
+        agent = floor.hires()
+        with ClientPage(floor, agent, way) as page:
+            wait_for(lambda agent=agent: agent.sessions, "a session")
+            page.goes("offline")
+            page.says("your status may be set to Offline")
+            assert page.status is None or page.status["atRisk"]
+            assert agent.actions == []
+            page.goes("online")
+            page.says()
+            assert page.status is None or not page.status["atRisk"]
+        agent.settled("dry_run")
 
 
 @row("plain")

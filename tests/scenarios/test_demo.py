@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = [
@@ -137,4 +138,21 @@ def test_a_process_that_dies_fails_the_demo_which_shows_its_log(tmp_path: Path, 
     assert process.returncode == 1
     assert f"{title} ended by itself, with exit code -9. The last lines that it printed:" in said
     assert "Traceback" not in said
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.long
+def test_with_keep_it_serves_an_example_page_until_ctrl_c(tmp_path: Path):
+    with demo(tmp_path, "--keep") as process:
+        said = read_until(process, "watch the table: ")
+        address = said.rpartition(" ")[2].strip()
+        with httpx.Client(trust_env=False) as browser:
+            assert "/client/presence.js" in browser.get(address).text
+            assert len(browser.get(f"{address}floor.json").json()["agents"]) == 23
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=LIMIT_S)
+
+    assert "All 20 agents as they should be." in said
+    assert process.returncode == 0
+    assert "Traceback" not in rest
     assert nothing_left(tmp_path)

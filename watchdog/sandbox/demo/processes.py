@@ -130,13 +130,14 @@ class Processes:
     """The folder, the guardian and the two children; a context manager that leaves none of them behind."""
 
     def __init__(self, timing: Timing) -> None:
-        """Choose tokens and the daemon's port; nothing runs yet."""
+        """Choose tokens and ports; nothing runs yet."""
         self.heartbeat_token = secrets.token_urlsafe(16)
         self.admin_token = secrets.token_urlsafe(16)
         self.instance_id = DEFAULT_INSTANCE_ID
         self.folder = Path(tempfile.mkdtemp(prefix="watchdog-demo-"))
         self._timing = timing
         self._port = free_port()
+        self.page_port = free_port()
         self._connect: Mapping[str, str] = {}
         self._guardian = subprocess.Popen(  # noqa: S603  # this project's own script
             [sys.executable, "-I", guardian.__file__, str(self.folder)],
@@ -170,6 +171,11 @@ class Processes:
         """Address of the daemon."""
         return f"http://{LOOPBACK}:{self._port}"
 
+    @property
+    def page_url(self) -> str:
+        """Address of the example page, which `--keep` serves."""
+        return f"http://{LOOPBACK}:{self.page_port}"
+
     async def start_sandbox(self) -> None:
         """Start the stand-in and wait until it tells how to reach it."""
         environ = _own_environment()
@@ -189,6 +195,7 @@ class Processes:
             "WATCHDOG_AUTH": "token",
             "WATCHDOG_HEARTBEAT_TOKENS": self.heartbeat_token,
             "WATCHDOG_ADMIN_TOKENS": self.admin_token,
+            "WATCHDOG_ALLOWED_ORIGINS": self.page_url,
             "WATCHDOG_HEARTBEAT_INTERVAL": str(self._timing.heartbeat_interval_s),
             "WATCHDOG_SESSION_TTL": str(self._timing.session_ttl_s),
             "WATCHDOG_THROTTLED_SESSION_TTL": str(3 * self._timing.session_ttl_s),

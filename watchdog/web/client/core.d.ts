@@ -13,6 +13,8 @@ export interface Notice {
 export interface Reply {
   state: "live" | "unknown" | "stop";
   next_ms?: number;
+  /** For how long the session lives from this message on. */
+  ttl_ms?: number;
   ticket?: string;
   notice?: Notice;
   /** The daemon takes a WebSocket at `/v1/ws`. */
@@ -71,6 +73,8 @@ export interface CoreEvent {
   ticket?: string;
   open: boolean;
   notice?: Notice;
+  /** With `live`. */
+  ttl_ms?: number;
 }
 
 /** A session; plain data, so that a page can give it to its worker. */

@@ -78,11 +78,12 @@ export const createCore = (io, s) => {
     return gap;
   };
 
-  /** @param {import("./core.js").CoreState} state @param {import("./core.js").Notice} [notice] */
-  const tell = (state, notice) =>
+  /** @param {import("./core.js").CoreState} state @param {Partial<import("./core.js").Reply>} [data] */
+  const tell = (state, { notice, ttl_ms } = {}) =>
     io.tell({
       state,
       notice,
+      ttl_ms,
       transport: connected ? "ws" : "post",
       incarnation: s.incarnation,
       seq: s.seq,
@@ -229,13 +230,13 @@ export const createCore = (io, s) => {
     }
     if (data.state === "stop") {
       leave();
-      return tell("stopped", data.notice);
+      return tell("stopped", data);
     }
     failingSince = undefined;
     s.open = true;
     s.ticket = data.ticket ?? s.ticket;
     nap(Math.max(LEAST_BACKOFF_MS, Number(data.next_ms) || NEXT_MS));
-    tell("live", data.notice);
+    tell("live", data);
     // Whoever was told may have taken the session over.
     if (data.ws && active && !socket && io.connect && io.now() >= connectAfter) connect(io.connect);
   };

@@ -27,6 +27,8 @@ export interface Status {
   driver: "worker" | "main";
   transport: "post" | "ws";
   sessionId: string;
+  /** Not answered for half of the lease, or for 10 s where there is none yet: tell the agent before it runs out. */
+  atRisk: boolean;
 }
 
 export interface Options {

@@ -12,6 +12,8 @@ const TRAILING_MS = 1000;
 const TOKEN_WITHIN_MS = 2000;
 /** More than a worker can have sent since its page last heard from it. */
 const UNHEARD = 1000;
+/** Of a session that has not been answered yet. */
+const LEASE_MS = 20000;
 
 /** @type {<A extends any[], R>(work: (...args: A) => R) => (...args: A) => R | undefined} */
 const safely =
@@ -24,7 +26,7 @@ const safely =
     }
   };
 
-const visibility = () => (document.visibilityState === "visible" ? "visible" : "hidden");
+const visibility = () => document.visibilityState;
 
 /** @param {string} agent */
 const named = (agent) => {
@@ -60,14 +62,16 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   let state = "connecting";
   let told = "";
   let noticed = "";
-  /** @type {(() => void) | undefined} */
+  /** The last answer, or since when one is waited for. */
+  let heardAt = 0;
+  let lease = LEASE_MS;
+  /** @type {((value?: any) => void) | undefined} */
   let unlock;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let watching;
-  const { getToken, onStatus, onNotice } = options;
-  const endpoint = options.url
-    ? new URL(options.url, location.href).href.replace(/\/*$/, "/v1/heartbeat")
-    : new URL("../v1/heartbeat", import.meta.url).href;
+  const { url, getToken, onStatus, onNotice } = options;
+  const base = new URL(url || "..", url ? location.href : import.meta.url);
+  const endpoint = base.href.replace(/\/*$/, "/v1/heartbeat");
   const ws = options.transport !== "post";
   const listening = new AbortController();
 
@@ -78,23 +82,26 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
 
   const status = (/** @type {"post" | "ws"} */ transport = "post") => {
     const { driver, sessionId } = s;
-    const now = [state, driver, transport, sessionId].join();
-    if (now === told) return;
-    told = now;
-    safely(() => onStatus?.({ state, driver, transport, sessionId }))();
+    if (state !== "retrying" && state !== "unauthorized") heardAt = performance.now();
+    const atRisk = performance.now() - heardAt > lease / 2;
+    const news = { state, driver, transport, sessionId, atRisk };
+    const text = JSON.stringify(news);
+    if (text === told) return;
+    told = text;
+    safely(() => onStatus?.(news))();
   };
 
   const tell = safely((/** @type {import("./core.js").CoreEvent} */ event) => {
     if (event.incarnation < s.incarnation) return;
-    const { notice, transport } = event;
+    const { notice, incarnation, seq, ticket, open } = event;
     if (!left) {
-      const { incarnation, seq, ticket, open } = event;
       Object.assign(s, { incarnation, seq, ticket, open });
       state = event.state;
-      status(transport);
+      lease = event.ttl_ms || lease;
+      status(event.transport);
     }
-    const key = notice && notice.set_at + notice.restored;
-    if (key && key !== noticed) {
+    const key = JSON.stringify(notice);
+    if (notice && key !== noticed) {
       noticed = key;
       safely(() => onNotice?.(notice))();
     }
@@ -164,7 +171,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     // A page that holds one is not frozen to save energy. One in the back-forward cache may not hold any.
     navigator.locks
       ?.request(`presence-${s.sessionId}`, { mode: "shared" }, () =>
-        left ? undefined : new Promise((resolve) => (unlock = () => resolve(undefined))),
+        left ? undefined : new Promise((resolve) => (unlock = resolve)),
       )
       .catch(() => {});
   };
@@ -328,15 +335,18 @@ const auto = safely(() => {
   for (const tag of document.scripts) {
     const { agent, streams, url, token, worker, transport, banner } = /** @type {any} */ (tag.dataset);
     if (tag.src !== import.meta.url || (!agent && streams === undefined)) continue;
+    const show = (/** @type {"banner" | "warn"} */ how, /** @type {any} */ what) =>
+      banner !== undefined && import("./banner.js").then((made) => made[how](what)).catch(() => {});
     presence({
       url,
       agent,
-      streams: streams === undefined ? undefined : () => /** @type {any} */ (window).connect,
+      streams: streams !== undefined && (() => /** @type {any} */ (window).connect),
       getToken: () => token,
       worker: worker !== "false" && "auto",
       transport,
-      onNotice: (notice) =>
-        banner !== undefined && import("./banner.js").then((made) => made.banner(notice)).catch(() => {}),
+      // The first comes while it can still be loaded.
+      onStatus: ({ atRisk }) => show("warn", atRisk),
+      onNotice: (notice) => show("banner", notice),
     });
   }
 });
