@@ -124,7 +124,6 @@ async def test_a_receiver_that_takes_nothing_for_five_minutes_is_a_problem(parts
     hook = Webhook(
         "http://127.0.0.1/hook-of-somebody",
         [f"whsec_{'A' * 32}"],
-        barred=lambda _: False,
         epoch=lambda: instant().epoch,
         transport=httpx.MockTransport(lambda _: httpx.Response(status)),
         resolve=_nowhere,

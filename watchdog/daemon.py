@@ -66,7 +66,6 @@ from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import RESULTS as NOTIFIED
 from watchdog.telemetry.notify import Notifier
 from watchdog.telemetry.webhook import Webhook
-from watchdog.values import is_metadata
 
 SERVER_STOP_S = 2
 DRAIN_S = 3.0
@@ -353,7 +352,7 @@ class Daemon:
             return machine.now().epoch
 
         return Notifier(
-            [Webhook(url.get_secret_value(), secrets, barred=is_metadata, epoch=epoch) for url in settings.notify_urls],
+            [Webhook(url.get_secret_value(), secrets, epoch=epoch) for url in settings.notify_urls],
             store,
             problems=health.problems,
             epoch=epoch,

@@ -18,6 +18,7 @@
     ├── DaemonError              a running daemon does not answer, or refuses
     ├── LogOutFailed             an agent is not logged out: why, and what to do
     ├── NotDelivered             a receiver of webhooks did not take an event
+    ├── NotAnswered              a URL of the settings did not answer
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
 
@@ -214,6 +215,13 @@ class LogOutFailed(WatchdogError):
         """Keeps the word for programs, and the text for people."""
         super().__init__(text)
         self.why = why
+
+
+class NotAnswered(WatchdogError):
+    """A URL of the settings did not answer in time, or is never called.
+
+    The text says how, without the URL. Whether the call arrived is not known.
+    """
 
 
 class NotDelivered(WatchdogError):
