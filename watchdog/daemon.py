@@ -50,7 +50,9 @@ from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
+from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
 from watchdog.ingest.websocket import Tethers
@@ -240,6 +242,7 @@ class Daemon:
         )
         health.refusals = lane.refusals
         canary = health.canary = self._canary(gate.tickets, metrics)
+        origins = Origins.of(settings.allowed_origins, settings.canary_url, open_to_all=gate.mode is AuthMode.NONE)
         application = build(
             lane,
             store,
@@ -257,11 +260,12 @@ class Daemon:
                 metrics,
                 ttl_s=settings.tether_ttl,
                 number=partial(secrets.randbits, TETHER_BITS),
-                origins=settings.allowed_origins,
+                origins=origins,
             ),
         )
         connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
-        http = server(Cors(application, settings.allowed_origins), connections, drain_s=SERVER_STOP_S)
+        front = Front(application, origins, metrics, loop.time)
+        http = server(Cors(front, settings.allowed_origins), connections, drain_s=SERVER_STOP_S)
         loops = Loops(
             self._boot,
             store=store,

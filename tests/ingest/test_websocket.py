@@ -17,6 +17,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.ingest import websocket as module
 from watchdog.ingest import websocket_protocol as protocol
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.origins import Origins
 from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
 
@@ -527,7 +528,7 @@ async def test_pages_of_another_origin_are_refused_unless_they_are_allowed(make_
     given = Tethers.__init__
 
     def init(self, *args, **options):
-        given(self, *args, **options, origins=["https://good.example"])
+        given(self, *args, **options, origins=Origins.of(["https://good.example"], None, open_to_all=False))
 
     monkeypatch.setattr(Tethers, "__init__", init)
     world = make_world()

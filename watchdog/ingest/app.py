@@ -3,7 +3,6 @@
 What the answers say comes from the store and from `Health`; nothing is decided here.
 """
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Container
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from watchdog.core.addresses import is_loopback
 from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
@@ -21,6 +21,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
+from watchdog.ingest.origins import is_local
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.recording import MAX_S, Recordings
 from watchdog.ingest.views import (
@@ -39,7 +40,7 @@ from watchdog.ingest.views import (
     rfc3339,
 )
 from watchdog.ingest.websocket import PATH, UPGRADE_HEADERS, UPGRADE_REQUIRED, Tethers
-from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
+from watchdog.ingest.wire import CLOSED_PAGE, SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
 
 MAX_PAGE = 1000
@@ -296,18 +297,15 @@ async def _page(found: Awaitable[_Page]) -> _Page:
 def _is_local(request: Request) -> bool:
     if request.client is None or not _FORWARDED.isdisjoint(request.headers.keys()):
         return False
-    try:
-        address = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    host = request.headers.get("host", "localhost")
+    # A page whose name leads to this machine asks from here, too.
+    return is_loopback(request.client.host) and is_local(host.encode("latin-1"))
 
 
 def _safely(send: Send) -> Callable[[Message], Awaitable[None]]:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS, CLOSED_PAGE]
         await send(message)
 
     return with_headers
