@@ -5,10 +5,12 @@ Each function takes whatever pydantic hands it, leaves what is not a text for py
 """
 
 import base64
+import ipaddress
 import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -303,6 +305,34 @@ def base_url(value: object) -> object:
     if is_barred(host):
         raise ValueError("link-local and metadata addresses are never called")
     return value
+
+
+def networks(value: object) -> object:
+    """Reads networks and addresses separated by commas."""
+    return _each(_network, _split(value, ",")) if isinstance(value, str) else value
+
+
+def _network(text: str) -> str:
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            found = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError("it is none") from None
+        raise ValueError(f"it has bits behind the mask; the network is {found}") from None
+    if found.prefixlen == 0:
+        raise ValueError("everybody would be believed")
+    return str(found)
+
+
+def path(value: object) -> object:
+    """Reads the path of a file."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value or "-----BEGIN" in value:
+        raise ValueError("give the path of a file in PEM")
+    return Path(value)
 
 
 def origins(value: object) -> object:

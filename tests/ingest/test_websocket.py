@@ -607,7 +607,7 @@ async def test_a_socket_is_not_opened_before_the_answer_to_an_earlier_request(se
 
 
 async def test_sockets_count_as_connections(served, message):
-    served.connections.most = 2
+    served.connections.most, served.connections.share = 2, 1.0
     async with served.open() as first, served.open() as second:
         with pytest.raises(InvalidStatus) as refused:
             await served.open()

@@ -106,7 +106,7 @@ class Tethers:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
-        socket = _Socket(self._lane, self._counters, token, self._number())
+        socket = _Socket(self._lane, self._counters, token, self._lane.address(scope), self._number())
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
@@ -163,15 +163,16 @@ class _Socket:
         session_id: The session that it carries; None before the first hello that was taken.
     """
 
-    def __init__(self, lane: FastLane, counters: Counters, token: str | None, number: int) -> None:
+    def __init__(self, lane: FastLane, counters: Counters, token: str | None, address: str, number: int) -> None:
         self.number = number
         self.session_id: bytes | None = None
         self._lane = lane
         self._counters = counters
         self._token = token
+        self._address = address
 
     async def answer(self, body: bytes) -> Answer:
-        beat = self._lane.admit(body, self._token, self.number)
+        beat = self._lane.admit(body, self._token, self._address, self.number)
         if not isinstance(beat, Answer):
             beat = self._misplaced(beat) or beat
         answer = beat if isinstance(beat, Answer) else await self._lane.take(beat, body)

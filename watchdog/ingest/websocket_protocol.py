@@ -7,6 +7,7 @@ uvicorn's protocol classes are no stable interface; the version is pinned for th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -51,7 +52,11 @@ class Ended(StrEnum):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One socket, with limits on size, number and time."""
+    """One socket, with limits on size, number and time.
+
+    Attributes:
+        leave: Called when it has ended.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes uvicorn's arguments."""
@@ -62,6 +67,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._allowed = float(BURST_FRAMES)
         self._counted_at = self.loop.time()
         self._abort: asyncio.TimerHandle | None = None
+        self.leave: Callable[[], None] | None = None
 
     @property
     def ended(self) -> Ended:
@@ -73,6 +79,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time limit."""
+        if self.leave is not None:
+            self.leave()
         if self._abort is not None:
             self._abort.cancel()
         super().connection_lost(exc)
