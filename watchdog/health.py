@@ -149,9 +149,9 @@ class Health:
             found += self.canary.problems()
         if self.connections is not None and self.connections.full:
             told = (
-                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for: "
-                "others are turned away, and the clock stands. Raise the limit (LimitNOFILE, --ulimit nofile), or have "
-                "the load balancer reuse its connections."
+                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for, "
+                "or three quarters of them from one address: others are turned away, and the clock stands. Raise the "
+                "limit (LimitNOFILE, --ulimit nofile), or have the load balancer reuse its connections."
             )
             found.append(Problem("connections_full", told, self.connections.full_since))
         if self.arrivals is not None and self.arrivals.full:

@@ -615,6 +615,9 @@ async def test_sockets_count_as_connections(served, message):
         assert served.connections.full
         assert (await told(first, message(type="hello")))["state"] == "live"
         assert (await told(second, message(type="hello")))["state"] == "live"
+        assert sum(served.connections._by_site.values()) >= 2
+    while served.connections._by_site:
+        await asyncio.sleep(0)
 
 
 def test_no_client_can_say_that_a_socket_was_torn():
