@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from watchdog.core.addresses import is_loopback
 from watchdog.core.brake import ALL
@@ -54,6 +54,8 @@ _Page = TypeVar("_Page")
 _Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 _Cursor = Annotated[str | None, Query(max_length=1000)]
 _Text = Annotated[str, Query(max_length=1000)]
+_State = Annotated[str, Query(max_length=1000, json_schema_extra={"enum": ["", *AgentState]})]
+_Outcome = Annotated[str, Query(max_length=1000, json_schema_extra={"enum": ["", *Outcome]})]
 
 
 class Health(Protocol):
@@ -200,7 +202,7 @@ def _operators(
         return Response(orjson.dumps(await health.status(), default=str), media_type="application/json")
 
     @router.get("/agents")
-    async def agents(state: _Text = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
+    async def agents(state: _State = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
         """Agents in a state, whose instance or user id contains `q`."""
         wanted = read_name("state", state, AgentState)
         return agents_out(await _page(store.agents(wanted, q, cursor or None, limit)))
@@ -238,7 +240,7 @@ def _operators(
 
     @router.get("/actions")
     async def actions(
-        agent: _Text = "", outcome: _Text = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
+        agent: _Text = "", outcome: _Outcome = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
     ) -> ActionsOut:
         """The history, newest first. `agent` is an ARN or instance/user, `since` RFC 3339 or seconds since 1970."""
         found = store.actions(
@@ -273,7 +275,12 @@ def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:
         if not _is_local(request):
             gate.check_admin(bearer(request.headers.get("authorization", "")))
 
-    @router.get("/metrics", dependencies=[Depends(admin_or_local)])
+    @router.get(
+        "/metrics",
+        dependencies=[Depends(admin_or_local)],
+        response_class=PlainTextResponse,
+        responses={401: {"model": ProblemOut}},
+    )
     async def scrape() -> Response:
         """Metrics for Prometheus; from this machine, or with an admin token."""
         return Response(metrics.render(), headers={"content-type": metrics.content_type})
