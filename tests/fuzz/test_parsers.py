@@ -33,8 +33,8 @@ RUNS = 500 if LONG else 10
 PARSED = 2_000
 """Heartbeats a run: a million in all with the profile `long`."""
 
-SENT = 20
-"""Connections a run, each with up to ten reads."""
+SENT = 200 if LONG else 20
+"""Connections a run, each with up to six reads."""
 
 FUZZ = settings(max_examples=RUNS, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 2**32)

@@ -215,7 +215,7 @@ def _operators(
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
         return agent_out(view)
 
-    @router.put("/brake")
+    @router.put("/brake", responses={404: {"model": ProblemOut}})
     async def brake(order: BrakeIn) -> BrakeOut:
         """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
         _check_watched(order.instance_id, instances)
@@ -224,7 +224,7 @@ def _operators(
         view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
         return brake_out(view)
 
-    @router.post("/restore")
+    @router.post("/restore", responses={404: {"model": ProblemOut}})
     async def restore(order: RestoreIn) -> RestoreOut:
         """Set former statuses again: of all who were set since then, and are still in the status that was set."""
         _check_watched(order.instance_id, instances)
