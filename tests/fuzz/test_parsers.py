@@ -231,7 +231,7 @@ class Served:
 
 
 @pytest.mark.looptime
-async def test_a_request_is_answered_or_refused(make_world: Any) -> None:
+async def test_a_request_is_answered_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
     served = Served(make_world())
 
     @FUZZ
@@ -251,10 +251,11 @@ async def test_a_request_is_answered_or_refused(make_world: Any) -> None:
             statuses.add(said[9:12])
     assert {b"200", b"400"} <= statuses
     await served.end()
+    assert [line.getMessage() for line in caplog.records if line.exc_info] == [], "nobody fills the log"
 
 
 @pytest.mark.looptime
-async def test_a_frame_is_taken_or_refused(make_world: Any) -> None:
+async def test_a_frame_is_taken_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
     served = Served(make_world())
 
     @FUZZ
@@ -279,6 +280,7 @@ async def test_a_frame_is_taken_or_refused(make_world: Any) -> None:
             answered += b'"state"' in said or b'"status"' in said
     assert answered
     await served.end()
+    assert [line.getMessage() for line in caplog.records if line.exc_info] == [], "nobody fills the log"
 
 
 def cut(chance: random.Random, raw: bytes) -> list[bytes]:

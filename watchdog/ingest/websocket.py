@@ -131,7 +131,7 @@ class Tethers:
                 while True:
                     message = await receive()
                     if message["type"] == "websocket.disconnect":
-                        return self._end(socket, scope, message.get("code"))
+                        return self._end(socket, scope)
                     answer = await socket.answer(_read(message))
                     if socket.session_id is not None:
                         first.reschedule(None)
@@ -143,13 +143,14 @@ class Tethers:
             await _close(send, 1008, f"no hello within {FIRST_S:g} s")
             return Ended.REFUSED
         except OSError:
-            # The other side left while it was answered.
-            return self._end(socket, scope, None)
+            # It ended while the message was answered.
+            return self._end(socket, scope)
 
-    def _end(self, socket: _Socket, scope: Scope, code: int | None) -> Ended:
-        ended = Ended(scope["extensions"][EXTENSION]["connection"].ended)
-        if ended is Ended.REFUSED and code in _REJECTED:
-            self._counters.rejected[_REJECTED[code]] += 1
+    def _end(self, socket: _Socket, scope: Scope) -> Ended:
+        connection = scope["extensions"][EXTENSION]["connection"]
+        ended = Ended(connection.ended)
+        if ended is Ended.REFUSED and connection.code in _REJECTED:
+            self._counters.rejected[_REJECTED[connection.code]] += 1
         if ended is Ended.TORN and socket.session_id is not None:
             self._tear(Tear(socket.session_id, socket.number, self._ttl_s))
         return ended

@@ -77,6 +77,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         torn = self.conn.close_sent is None or self.conn.close_rcvd_then_sent is True
         return Ended.TORN if torn else Ended.CLOSED
 
+    @property
+    def code(self) -> int | None:
+        """The code with which we closed it; None if we have not."""
+        return None if self.conn.close_sent is None else self.conn.close_sent.code
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time limit."""
         if self.leave is not None:
@@ -112,6 +117,21 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             return
         super().handle_events()
 
+    def send_receive_event_to_app(self) -> None:
+        """Gives a message to the application, unless it is no text, or another one has ended the connection."""
+        if self._by_us is Ended.REFUSED:
+            self.frames = []
+            return
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
     def handle_parser_exception(self) -> None:
         """Ends a connection that breaks the rules. The frame that tells so is made."""
         self._by_us = Ended.REFUSED
@@ -145,7 +165,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._bound_end()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Sends what the application says."""
+        """Sends what the application says, unless the connection was ended while it made up its mind."""
+        if self._by_us is not None and self.close_sent:
+            raise ConnectionAbortedError(self._by_us)
         await super().send(message)
         self._bound_end()
 
