@@ -118,10 +118,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_events()
 
     def send_receive_event_to_app(self) -> None:
-        """Gives a message to the application, unless it is no text, or another one has ended the connection."""
-        if self._by_us is Ended.REFUSED:
-            self.frames = []
-            return
+        """Gives a message to the application, unless it is no text."""
         if self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
