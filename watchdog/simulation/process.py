@@ -274,7 +274,7 @@ class Process:
                 name,
             ),
             metrics,
-            arrivals=Arrivals(store.newcomer, most=MOST_AGENTS, time=loop.time, epoch=lambda: around.now().epoch),
+            arrivals=Arrivals(store.newcomer, most=MOST_AGENTS, time=self._ran, epoch=lambda: around.now().epoch),
             epoch=lambda: around.now().epoch,
             time=self._ran,
             random=around.rng.random,
