@@ -224,7 +224,10 @@ class Served:
             await self.world.buffer.flush()
 
     async def end(self) -> None:
-        await self.settle()
+        for _ in range(200):
+            await self.settle()
+            if not self.state.tasks:
+                break
         assert self.faults == []
         assert not self.state.tasks, "nobody waits for a client who is gone"
         assert self.shared._by_site == {}

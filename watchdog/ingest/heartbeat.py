@@ -161,7 +161,7 @@ class FastLane:
 
     def address(self, scope: Scope) -> str:
         """Whom a request, or a socket, is from."""
-        return self._arrivals.address(scope["client"], scope["headers"])
+        return self._arrivals.address(scope.get("client"), scope["headers"])
 
     async def _one(self, body: bytes, token: str | None, address: str) -> Answer:
         if body.startswith(canary.PREFIX):
