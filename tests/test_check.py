@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ingest.certificates import put as put_file
+from tests.ingest.certificates import write
 from watchdog.connect.probe import NOBODY
 from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID, seed
@@ -315,3 +317,25 @@ def test_a_policy_that_would_not_be_enough_is_not_printed(check):
     done = check("--iam", WATCHDOG_STATUS="Gone")
     assert (done.returncode, done.stdout) == (1, "")
     assert 'WATCHDOG_STATUS: got "Gone"' in done.stderr
+
+
+def test_the_certificate_is_looked_at(check, tmp_path):
+    cert, key = write(tmp_path, "first", days=30)
+    pair = {"WATCHDOG_TLS_CERT": str(cert), "WATCHDOG_TLS_KEY": str(key)}
+
+    def row():
+        code, report = check_row(check, pair)
+        return code, report["state"], report["detail"]
+
+    def check_row(run, variables):
+        done = run("--json", **variables)
+        rows = json.loads(done.stdout)["checks"]
+        return done.returncode, next(each for each in rows if each["what"] == "certificate")
+
+    assert row() == (0, "ok", f"{cert}: It can be served, and expires in 30.0 days.")
+    write(tmp_path, "second", days=3)
+    assert row()[:2] == (1, "fault")
+    write(tmp_path, "third", days=-3)
+    assert "has expired" in row()[2]
+    put_file(key, b"nothing")
+    assert "no certificate and key" in row()[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import structlog
 from tests.connect.world import DirectClient, instant
 from tests.connect.world import Metrics as Observer
 from tests.contract.world import ANNA, BRAKED, INSTANCE, RULES, TIMER, TTL, session
+from tests.ingest.certificates import put, write
 from watchdog import daemon
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
@@ -20,15 +22,17 @@ from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.reconcile import ReconcileRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentId, AgentState, Beat, BeatType
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Epoch
 from watchdog.core.policy import plain
 from watchdog.errors import StoreUnavailable
 from watchdog.health import STUCK_S, Health
 from watchdog.ingest import canary as canary_message
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import Tickets
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.refusals import Refusals
+from watchdog.ingest.tls import Certificate
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, MAX_PULSE_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.sandbox.model import ConnectModel
@@ -124,7 +128,6 @@ async def test_a_receiver_that_takes_nothing_for_five_minutes_is_a_problem(parts
     hook = Webhook(
         "http://127.0.0.1/hook-of-somebody",
         [f"whsec_{'A' * 32}"],
-        barred=lambda _: False,
         epoch=lambda: instant().epoch,
         transport=httpx.MockTransport(lambda _: httpx.Response(status)),
         resolve=_nowhere,
@@ -399,6 +402,40 @@ async def test_while_the_canary_does_not_come_back_the_clock_stands(parts: Parts
     assert parts.health.clock.standing is Cause.GRACE
     assert parts.health.problems() == []
     await canary.close()
+
+
+@pytest.mark.looptime
+async def test_agents_who_find_no_room_are_told(parts: Parts) -> None:
+    await parts.store.open(instant())
+    loop = asyncio.get_running_loop()
+    arrivals = Arrivals(parts.store.newcomer, most=0, time=loop.time, epoch=lambda: instant().epoch)
+    parts.health.arrivals = arrivals
+    assert parts.health.problems() == []
+    arrivals.refused(ANNA, "192.0.2.1")
+    (problem,) = parts.health.problems()
+    assert problem.code == "agents_full"
+    assert "WATCHDOG_MAX_AGENTS" in problem.detail
+    await asyncio.sleep(60)
+    assert parts.health.problems() == []
+
+
+@pytest.mark.looptime
+async def test_a_certificate_that_ends_or_cannot_be_served_is_told(parts: Parts, tmp_path: Path) -> None:
+    await parts.store.open(instant())
+    pair = write(tmp_path, "first", days=8)
+    certificate = parts.health.certificate = Certificate(*pair, lambda: Epoch(time.time()))
+    assert parts.health.problems() == []
+    write(tmp_path, "second", days=6.5)
+    certificate.look()
+    put(pair[1], b"nothing")
+    certificate.look()
+    refused, expires = parts.health.problems()
+    assert (refused.code, expires.code) == ("certificate_refused", "certificate_expires")
+    assert "6.5 days" in expires.detail
+    write(tmp_path, "third", days=-1)
+    certificate.look()
+    (expired,) = parts.health.problems()
+    assert "has expired" in expired.detail
 
 
 @pytest.mark.looptime

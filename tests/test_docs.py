@@ -341,8 +341,8 @@ async def test_the_example_verifies_what_is_sent_and_nothing_else():
     exec(code, example)  # the page's own
     verify, event = example["verify"], Event("id-1", b'{"specversion":"1.0"}')
     other = f"whsec_{'A' * 32}"
-    hook = Webhook("http://x", [other, secret], barred=lambda _: False, epoch=time.time)
-    late = Webhook("http://x", [secret], barred=lambda _: False, epoch=lambda: time.time() - 400)
+    hook = Webhook("http://x", [other, secret], epoch=time.time)
+    late = Webhook("http://x", [secret], epoch=lambda: time.time() - 400)
     headers = hook.headers(event)
     assert verify(secret, headers, event.body)
     assert verify(other, headers, event.body)

@@ -75,6 +75,10 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "log_level": "info",
         "log_format": "json",
         "allowed_origins": (),
+        "tls_cert": None,
+        "tls_key": None,
+        "trusted_proxies": (),
+        "max_agents": 100_000,
         "canary_url": None,
         "notify_urls": (),
         "notify_secret": (),
@@ -119,6 +123,10 @@ def test_every_variable_is_taken():
         LOG_LEVEL="DEBUG",
         LOG_FORMAT="console",
         ALLOWED_ORIGINS="https://CCP.example.com/, http://localhost:3000",
+        TLS_CERT="/etc/tls/tls.crt",
+        TLS_KEY="/etc/tls/tls.key",
+        TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1,fd00::/8",
+        MAX_AGENTS="500",
         CANARY_URL="https://example.com/watchdog/",
         DEADMAN_URL="https://example.com/ping/1",
         NOTIFY_URLS="https://example.com/hook, http://127.0.0.1:1/hook?token=1",
@@ -145,6 +153,9 @@ def test_every_variable_is_taken():
     assert reveal(settings.ticket_secrets) == ["0123456789abcdef", "ABCDEFGHIJKLMNOPQ"]
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
     assert settings.allowed_origins == ("https://ccp.example.com", "http://localhost:3000")
+    assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/tls.crt"), Path("/etc/tls/tls.key"))
+    assert (settings.trusted_proxies, settings.max_agents) == (("10.0.0.0/8", "192.0.2.1/32", "fd00::/8"), 500)
+    assert settings.url == "https://127.0.0.1:0"
     assert settings.canary_url == "https://example.com/watchdog/"
     assert reveal(settings.notify_urls) == ["https://example.com/hook", "http://127.0.0.1:1/hook?token=1"]
     assert reveal(settings.notify_secret) == [NOTIFY_SECRET, f"whsec_{'B' * 32}"]
@@ -261,6 +272,15 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"CANARY_URL": "https://user@example.com"}, "no user, no query and no fragment are taken"),
         ({"CANARY_URL": "https://example.com?x=1"}, "no user, no query and no fragment are taken"),
         ({"CANARY_URL": "https://example.com/v1/heartbeat"}, "give the address without /v1/heartbeat"),
+        ({"DEADMAN_URL": "http://169.254.169.254/"}, "link-local and metadata addresses are never called"),
+        ({"CANARY_URL": "http://100.100.100.200/"}, "link-local and metadata addresses are never called"),
+        ({"TLS_CERT": "/etc/tls/tls.crt"}, "WATCHDOG_TLS_CERT and it go together"),
+        ({"TLS_KEY": "/etc/tls/tls.key"}, "WATCHDOG_TLS_CERT and it go together"),
+        ({"TLS_CERT": "-----BEGIN CERTIFICATE-----", "TLS_KEY": "k"}, "give the path of a file in PEM"),
+        ({"TRUSTED_PROXIES": "10.0.0.1/8"}, "entry 1: it has bits behind the mask; the network is 10.0.0.0/8"),
+        ({"TRUSTED_PROXIES": "10.0.0.1,proxy"}, "entry 2: it is none"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "everybody would be believed"),
+        ({"MAX_AGENTS": "0"}, "from 1 to 10000000"),
         ({"CANARY_URL": "http://169.254.169.254/"}, "link-local and metadata addresses are never called"),
         ({"CANARY_URL": "http://[::ffff:169.254.1.2]/"}, "link-local and metadata addresses are never called"),
         ({"CANARY_URL": "http://[fd00:ec2::254]:80/"}, "link-local and metadata addresses are never called"),

@@ -6,13 +6,10 @@ When a call counts as lost, and when the canary itself is not believed, is in `c
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -22,19 +19,16 @@ from watchdog.core import canary as rules_of
 from watchdog.core.canary import CanaryRules
 from watchdog.core.clock import Cause
 from watchdog.core.model import Epoch
+from watchdog.errors import NotAnswered
 from watchdog.ingest import canary as message
 from watchdog.ingest.auth import Tickets
 from watchdog.ingest.heartbeat import ONE
-from watchdog.values import is_address, is_metadata
+from watchdog.outgoing import Caller
 
 MAX_ANSWER = 4096
 """Bytes read of an answer; a real one has about 130."""
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class _LostError(Exception):
-    """A call did not come back; the text says how, without the address."""
 
 
 class Canary:
@@ -77,23 +71,16 @@ class Canary:
         self._counts: deque[tuple[float, int]] = deque()
         self._beating = False
         self._problem: Problem | None = None
-        # The way of the clients, not that of the calls to AWS: no proxy. One context for all, a connection for each.
-        self._client = httpx.AsyncClient(
-            verify=httpx.create_ssl_context(),
-            trust_env=False,
-            timeout=rules.timeout_s,
-            transport=transport,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        # The way of the clients, not that of the calls to AWS: no proxy. A connection for each call.
+        self._caller = Caller(rules.timeout_s, proxies=False, keep=False, transport=transport)
 
     async def step(self) -> None:
         """Calls once, and waits for the answer or the time-out."""
         began_at, beats = self._time(), self._beats()
         try:
-            async with asyncio.timeout(self.rules.timeout_s):
-                await self._call()
-        except (_LostError, TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            self._why = str(error) if isinstance(error, _LostError) else f"{type(error).__name__}."
+            await self._call()
+        except NotAnswered as error:
+            self._why = str(error)
             self._calls = rules_of.lost(self._calls, began_at)
             self._beating = self._count(began_at, beats)
         else:
@@ -136,7 +123,7 @@ class Canary:
 
     async def close(self) -> None:
         """Lets the client go."""
-        await self._client.aclose()
+        await self._caller.close()
 
     def _count(self, began_at: float, beats: int) -> bool:
         """Whether heartbeats come in all the same, counted since the first call was lost, but not of long ago."""
@@ -149,31 +136,14 @@ class Canary:
         return rules_of.beating(self._beats() - before, self._sessions(), now - since, self.rules)
 
     async def _call(self) -> None:
-        await self._check_addresses()
         nonce = secrets.token_bytes(message.NONCE_BYTES)
         said = message.call(self._tickets, nonce, self._epoch())
         headers = {"content-type": "application/json"}
-        async with self._client.stream("POST", self._url, content=said, headers=headers) as response:
-            if response.status_code != httpx.codes.OK:
-                raise _LostError(f"The answer has the status {response.status_code}.")
-            answer = b""
-            async for chunk in response.aiter_bytes():
-                answer += chunk
-                if len(answer) > MAX_ANSWER:
-                    break
-        if not message.is_answer(answer[: MAX_ANSWER + 1], self._tickets, nonce, self._epoch()):
-            raise _LostError("Somebody answers who is not this deployment.")
-
-    async def _check_addresses(self) -> None:
-        """Refuses names that lead to a metadata service. Such an address itself is no setting at all."""
-        parts = urlsplit(self._url)
-        if is_address(parts.hostname or ""):
-            return
-        found = await asyncio.get_running_loop().getaddrinfo(
-            parts.hostname, parts.port or parts.scheme, type=socket.SOCK_STREAM
-        )
-        if any(is_metadata(str(address[0])) for *_, address in found):
-            raise _LostError("The name leads to a link-local or metadata address, which is never called.")
+        answer = await self._caller.ask("POST", self._url, content=said, headers=headers, limit=MAX_ANSWER)
+        if answer.status != httpx.codes.OK:
+            raise NotAnswered(f"The answer has the status {answer.status}.")
+        if not answer.whole or not message.is_answer(answer.body, self._tickets, nonce, self._epoch()):
+            raise NotAnswered("Somebody answers who is not this deployment.")
 
     def _tell(self, code: str | None, detail: str) -> None:
         before = self._problem

@@ -24,15 +24,18 @@ from watchdog.connect.caller import default_region, own_account
 from watchdog.connect.names import Listed, Named, targets
 from watchdog.connect.probe import Found, Probe, Trial
 from watchdog.core.quota import QuotaRules
-from watchdog.errors import ConnectError, StoreError, StoreLocked
+from watchdog.errors import CertificateRefused, ConnectError, StoreError, StoreLocked
 from watchdog.findings import Finding, State, can_be_tried, listed, of_instance, of_names
 from watchdog.grants import Grant, Known, grants
+from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.needs import named, uses
 from watchdog.settings import Settings
 from watchdog.stores import trial
 
 CLOSE_S = 1.0
 """For so long calls that hang are waited for at the end."""
+
+DAY_S = 86_400.0
 
 MARKS = {State.OK: ("ok", "green"), State.FAULT: ("FAULT", "bold red"), State.UNKNOWN: ("unknown", "yellow")}
 
@@ -96,7 +99,7 @@ async def examine(settings: Settings, *, running: bool, trials: bool = True) -> 
         found = {each.instance_id: await probe.find(each.instance_id) for each in instances}
         findings: list[Finding] = []
         if trials:
-            findings += [_of_settings(settings), _of_store(settings, running=running)]
+            findings += [_of_settings(settings), _of_store(settings, running=running), *_of_tls(settings)]
             for instance_id, what in found.items():
                 tried = await _tried(probe, instance_id, what, settings, wanted) if can_be_tried(what) else []
                 findings += of_instance(instance_id, what, tried, needed)
@@ -155,6 +158,24 @@ def _of_store(settings: Settings, *, running: bool) -> Finding:
     else:
         text = "It is not there yet, and can be made."
     return Finding("store", None, State.OK, f"{path}: {text}")
+
+
+def _of_tls(settings: Settings) -> list[Finding]:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return []
+    try:
+        found = Certificate(settings.tls_cert, settings.tls_key, lambda: machine.now().epoch)
+    except CertificateRefused as error:
+        return [Finding("certificate", None, State.FAULT, str(error))]
+    left_s = found.expires_in_s
+    if left_s is None:
+        return [Finding("certificate", None, State.OK, f"{settings.tls_cert}: It can be served.")]
+    if left_s == 0:
+        return [Finding("certificate", None, State.FAULT, f"{settings.tls_cert}: It has expired. Renew it.")]
+    days = f"It can be served, and expires in {left_s / DAY_S:.1f} days."
+    if left_s < EXPIRES_S:
+        return [Finding("certificate", None, State.FAULT, f"{settings.tls_cert}: {days} Renew it.")]
+    return [Finding("certificate", None, State.OK, f"{settings.tls_cert}: {days}")]
 
 
 def _print_tables(report: Report) -> None:

@@ -35,6 +35,7 @@ from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.names import Named
 from watchdog.connect.reconcile import UNSEEN_S, ReconcileRules
+from watchdog.core.addresses import Proxies
 from watchdog.core.brake import BrakeRules
 from watchdog.core.canary import rules as canary_rules
 from watchdog.core.clock import ClockRules
@@ -42,17 +43,22 @@ from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
-from watchdog.errors import SettingsError, StoreUnavailable, WatchdogError
+from watchdog.environment import variable
+from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
+from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
+from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
 from watchdog.jobs import Jobs
@@ -66,7 +72,6 @@ from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import RESULTS as NOTIFIED
 from watchdog.telemetry.notify import Notifier
 from watchdog.telemetry.webhook import Webhook
-from watchdog.values import is_metadata
 
 SERVER_STOP_S = 2
 DRAIN_S = 3.0
@@ -147,6 +152,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        certificate = _certificate(settings)
         store = SqliteStore(settings.store_path, _store_rules(settings))
         await _opened(store)
         for row in store.unreadable[:TOLD_ROWS]:
@@ -154,14 +160,16 @@ class Daemon:
         try:
             listener = _bound(settings.host, settings.port)
             try:
-                return await self._serve(store, listener, stop)
+                return await self._serve(store, listener, certificate, stop)
             finally:
                 listener.close()
         finally:
             await store.close()
             log.info("daemon.stopped")
 
-    async def _serve(self, store: SqliteStore, listener: socket.socket, stop: asyncio.Event) -> tuple[int, bool]:
+    async def _serve(
+        self, store: SqliteStore, listener: socket.socket, certificate: Certificate | None, stop: asyncio.Event
+    ) -> tuple[int, bool]:
         settings, loop = self._settings, asyncio.get_running_loop()
         metrics = Metrics(
             __version__,
@@ -228,12 +236,21 @@ class Daemon:
                 [secret.get_secret_value().encode() for secret in settings.ticket_secrets] or [await store.secret()]
             ),
         )
+        proxies = Proxies(settings.trusted_proxies)
+        arrivals = health.arrivals = Arrivals(
+            store.newcomer,
+            most=settings.max_agents,
+            time=loop.time,
+            epoch=lambda: machine.now().epoch,
+            proxies=proxies,
+        )
         lane = FastLane(
             store,
             buffer,
             gate,
             _heartbeat_rules(settings, self._boot),
             metrics,
+            arrivals=arrivals,
             epoch=lambda: machine.now().epoch,
             time=running,
             random=random.random,
@@ -241,6 +258,7 @@ class Daemon:
         )
         health.refusals = lane.refusals
         canary = health.canary = self._canary(gate.tickets, metrics)
+        origins = Origins.of(settings.allowed_origins, settings.canary_url, open_to_all=gate.mode is AuthMode.NONE)
         application = build(
             lane,
             store,
@@ -258,11 +276,20 @@ class Daemon:
                 metrics,
                 ttl_s=settings.tether_ttl,
                 number=partial(secrets.randbits, TETHER_BITS),
-                origins=settings.allowed_origins,
+                origins=origins,
             ),
         )
-        connections = health.connections = Connections(_most_connections(), loop.time, lambda: machine.now().epoch)
-        http = server(Cors(application, settings.allowed_origins), connections, drain_s=SERVER_STOP_S)
+        health.certificate = certificate
+        connections = health.connections = Connections(
+            _most_connections(), loop.time, lambda: machine.now().epoch, proxies, arrivals.has_agents
+        )
+        front = Front(application, origins, metrics, loop.time)
+        http = server(
+            Cors(front, settings.allowed_origins),
+            connections,
+            drain_s=SERVER_STOP_S,
+            tls=None if certificate is None else certificate.context,
+        )
         loops = Loops(
             self._boot,
             store=store,
@@ -285,6 +312,8 @@ class Daemon:
             "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
             "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
         }
+        if certificate is not None:
+            scheduler.add_job(certificate.look, "interval", seconds=LOOK_S)
         if canary is not None:
             roots["canary"] = asyncio.create_task(loops.every(canary.rules.every_s, canary.step, sweeping))
         if notifier is not None:
@@ -353,7 +382,7 @@ class Daemon:
             return machine.now().epoch
 
         return Notifier(
-            [Webhook(url.get_secret_value(), secrets, barred=is_metadata, epoch=epoch) for url in settings.notify_urls],
+            [Webhook(url.get_secret_value(), secrets, epoch=epoch) for url in settings.notify_urls],
             store,
             problems=health.problems,
             epoch=epoch,
@@ -448,6 +477,20 @@ def _bound(host: str, port: int) -> socket.socket:
         ) from None
     listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return listener
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """What HTTPS is served with; None for HTTP.
+
+    Raises:
+        SettingsError: It cannot be served.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return Certificate(settings.tls_cert, settings.tls_key, lambda: machine.now().epoch)
+    except CertificateRefused as error:
+        raise SettingsError([f"{variable('tls_cert')}, {variable('tls_key')}: {error}"]) from None
 
 
 def _most_connections() -> int:

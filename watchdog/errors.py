@@ -18,6 +18,8 @@
     ├── DaemonError              a running daemon does not answer, or refuses
     ├── LogOutFailed             an agent is not logged out: why, and what to do
     ├── NotDelivered             a receiver of webhooks did not take an event
+    ├── NotAnswered              a URL of the settings did not answer
+    ├── CertificateRefused       TLS_CERT and TLS_KEY cannot be served
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
 
@@ -214,6 +216,20 @@ class LogOutFailed(WatchdogError):
         """Keeps the word for programs, and the text for people."""
         super().__init__(text)
         self.why = why
+
+
+class NotAnswered(WatchdogError):
+    """A URL of the settings did not answer in time, or is never called.
+
+    The text says how, without the URL. Whether the call arrived is not known.
+    """
+
+
+class CertificateRefused(WatchdogError):
+    """The files of TLS_CERT and TLS_KEY cannot be read, or do not go together.
+
+    At the start it is a fault of the settings; later the pair before is served on.
+    """
 
 
 class NotDelivered(WatchdogError):

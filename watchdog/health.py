@@ -16,10 +16,12 @@ from watchdog.connect.dispatcher import Dispatcher
 from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeView, HoldView
-from watchdog.core.model import Instant
+from watchdog.core.model import Epoch, Instant
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.refusals import Refusals
+from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
@@ -77,6 +79,8 @@ class Health:
         self.connections: Connections | None = None
         self.refusals: Refusals | None = None
         self.notifier: Notifier | None = None
+        self.arrivals: Arrivals | None = None
+        self.certificate: Certificate | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -145,11 +149,18 @@ class Health:
             found += self.canary.problems()
         if self.connections is not None and self.connections.full:
             told = (
-                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for: "
-                "others are turned away, and the clock stands. Raise the limit (LimitNOFILE, --ulimit nofile), or have "
-                "the load balancer reuse its connections."
+                f"There are {self.connections.most} connections, as many as the limit of open files leaves room for, "
+                "or three quarters of them from one address: others are turned away, and the clock stands. Raise the "
+                "limit (LimitNOFILE, --ulimit nofile), or have the load balancer reuse its connections."
             )
             found.append(Problem("connections_full", told, self.connections.full_since))
+        if self.arrivals is not None and self.arrivals.full:
+            told = (
+                f"{self.arrivals.most} agents are known, as many as WATCHDOG_MAX_AGENTS allows: heartbeats of further "
+                "ones are refused. Raise it, or find out who sends heartbeats of agents that do not exist."
+            )
+            found.append(Problem("agents_full", told, self.arrivals.full_since))
+        found += self._certificate_problems()
         if self.refusals is not None and self.refusals.going_on and self.refusals.since is not None:
             told = (
                 f"{self.refusals.count} heartbeats were refused for their token, which began with sessions that were "
@@ -170,6 +181,21 @@ class Health:
                 )
                 found.append(Problem("notify_failing", told, failing.since))
         return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
+
+    def _certificate_problems(self) -> list[Problem]:
+        certificate = self.certificate
+        if certificate is None:
+            return []
+        found = []
+        if certificate.fault is not None:
+            told = f"{certificate.fault} The one before is served on. Mend WATCHDOG_TLS_CERT and WATCHDOG_TLS_KEY."
+            found.append(Problem("certificate_refused", told, certificate.fault_since))
+        left_s, now = certificate.expires_in_s, self._now().epoch
+        if left_s is not None and left_s < EXPIRES_S:
+            when = "has expired" if left_s == 0 else f"expires in {left_s / 86_400:.1f} days"
+            told = f"The certificate {when}. Renew it: the files are read again when they change."
+            found.append(Problem("certificate_expires", told, Epoch(now + min(0.0, left_s - EXPIRES_S))))
+        return found
 
     async def status(self) -> dict[str, Any]:
         """See `watchdog.ingest.app.Health.status`."""

@@ -6,15 +6,15 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
-import httpx
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from watchdog.connect.directory import Directory
 from watchdog.connect.reconcile import Reconciler
 from watchdog.core.model import Epoch, Instant
-from watchdog.errors import StoreUnavailable
+from watchdog.errors import NotAnswered, StoreUnavailable
 from watchdog.health import Health
+from watchdog.outgoing import Caller
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
 
@@ -26,6 +26,7 @@ LISTING_RETRY_S = 15.0
 
 PRUNE_S = 3600.0
 DEADMAN_S = 60.0
+DEADMAN_TIMEOUT_S = 10.0
 RECONCILE_S = 60.0
 
 DAY_S = 86_400.0
@@ -115,12 +116,16 @@ class Jobs:
         url = self._settings.deadman_url
         if url is None or not self._health.well():
             return
+        caller = Caller(DEADMAN_TIMEOUT_S, keep=False)
         try:
-            async with httpx.AsyncClient(timeout=10.0) as client:
-                (await client.get(url.get_secret_value())).raise_for_status()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The URL holds a secret, and the error's text may hold the URL.
-            log.warning("deadman.failed", error=type(error).__name__)
+            answer = await caller.ask("GET", url.get_secret_value())
+        except NotAnswered as error:
+            log.warning("deadman.failed", error=str(error))
+        else:
+            if not 200 <= answer.status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
+                log.warning("deadman.failed", error=f"The answer has the status {answer.status}.")
+        finally:
+            await caller.close()
 
 
 def _stoppable(job: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:

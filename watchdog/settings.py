@@ -263,6 +263,31 @@ class Settings(BaseSettings):
     origin need none.
     """
 
+    tls_cert: Annotated[Path | None, BeforeValidator(values.path), Takes("the path of a file in PEM")] = None
+    """File with the certificate that HTTPS is served with, and the chain behind it; without one: HTTP.
+
+    It is read again when it or TLS_KEY changes; a pair that does not go together is told, and the one before is served
+    on.
+    """
+
+    tls_key: Annotated[Path | None, BeforeValidator(values.path), Takes("the path of a file in PEM")] = None
+    """File with the key of TLS_CERT, without a passphrase."""
+
+    trusted_proxies: Annotated[
+        tuple[str, ...], BeforeValidator(values.networks), Takes("networks or IP addresses separated by commas")
+    ] = ()
+    """Networks of the proxies that are believed when they say in X-Forwarded-For whom a request is from.
+
+    Limits count by address: without it a proxy is one client, with it each of those behind it is. Whatever anybody else
+    says in that header is not looked at.
+    """
+
+    max_agents: Annotated[int, Ge(1), Le(10_000_000), Takes("agents, a whole number")] = 100_000
+    """Agents that may be known in all; heartbeats of further ones are refused, those of known ones never.
+
+    A bound on memory: whoever has a heartbeat token can make agents up. An agent takes 2 KB.
+    """
+
     auth: Annotated[Literal["token", "none"], BeforeValidator(values.auth), Takes("token, or none (loopback only)")] = (
         "token"
     )
@@ -369,6 +394,13 @@ class Settings(BaseSettings):
         given = {name: info.data.get(name, cls.model_fields[name].default) for name in ruleset.PLAIN}
         return ruleset.read(value, ruleset.plain(given))
 
+    @field_validator("tls_key")
+    @classmethod
+    def _pair(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_cert" in info.data and (value is None) != (info.data["tls_cert"] is None):
+            raise ValueError(f"{variable('tls_cert')} and it go together: set both, or none")
+        return value
+
     @field_validator("auth")
     @classmethod
     def _open_on_loopback_only(cls, value: str, info: ValidationInfo) -> str:
@@ -446,7 +478,8 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """Where a command on the same machine finds the daemon; of no use with port 0."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # these are no places to go
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @property
     def rules_in_force(self) -> tuple[Rule, ...]:
@@ -516,7 +549,8 @@ def daemon_url(environ: Mapping[str, str] | None = None) -> str:
     variables = os.environ if environ is None else environ
     # Stand-ins for what a daemon cannot do without.
     mine = {variable("instances"): "any", variable("heartbeat_tokens"): "any"}
-    mine |= {name: variables[name] for name in (variable("host"), variable("port")) if name in variables}
+    names = [variable(each) for each in ("host", "port", "tls_cert", "tls_key")]
+    mine |= {name: variables[name] for name in names if name in variables}
     found = Settings.load(mine)
     if found.port == 0:
         raise SettingsError([f"{variable('port')}: got 0, any free one, which only the daemon knows: give --url"])

@@ -10,12 +10,15 @@ import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 
 from watchdog import ruleset
+from watchdog.core import addresses
+from watchdog.core.addresses import is_address, is_barred
 from watchdog.core.policy import Rule
 
 MAX_RECEIVERS = 10
@@ -201,20 +204,9 @@ def host(value: object) -> object:
     return value
 
 
-def is_address(value: str) -> bool:
-    """Tells whether a text is an IP address."""
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
-
-
 def is_loopback(address: str) -> bool:
     """Tells whether only this machine can reach an address: 127.0.0.0/8, ::1 or localhost."""
-    if is_address(address):
-        return ipaddress.ip_address(address).is_loopback
-    return address.lower() == "localhost"
+    return addresses.is_loopback(address) or address.lower() == "localhost"
 
 
 def port(value: object) -> object:
@@ -288,16 +280,6 @@ def _signing_secret(text: str) -> SecretStr:
     return _secret(text)
 
 
-def is_metadata(address: str) -> bool:
-    """Tells whether an IP address is link-local, or that of a cloud's metadata service.
-
-    Source: Amazon EC2, "Access instance metadata": 169.254.169.254 and fd00:ec2::254.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    return ip.is_link_local or ip == ipaddress.ip_address("fd00:ec2::254")
-
-
 def _http(text: str) -> SplitResult:
     """The parts of an http or https URL. Raises `ValueError` for what is none."""
     try:
@@ -320,9 +302,37 @@ def base_url(value: object) -> object:
     if parts.path.rstrip("/").endswith("/v1/heartbeat"):
         raise ValueError("give the address without /v1/heartbeat")
     host = parts.hostname or ""
-    if is_address(host) and is_metadata(host):
+    if is_barred(host):
         raise ValueError("link-local and metadata addresses are never called")
     return value
+
+
+def networks(value: object) -> object:
+    """Reads networks and addresses separated by commas."""
+    return _each(_network, _split(value, ",")) if isinstance(value, str) else value
+
+
+def _network(text: str) -> str:
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            found = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError("it is none") from None
+        raise ValueError(f"it has bits behind the mask; the network is {found}") from None
+    if found.prefixlen == 0:
+        raise ValueError("everybody would be believed")
+    return str(found)
+
+
+def path(value: object) -> object:
+    """Reads the path of a file."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value or "-----BEGIN" in value:
+        raise ValueError("give the path of a file in PEM")
+    return Path(value)
 
 
 def origins(value: object) -> object:
@@ -346,8 +356,7 @@ def secret_url(value: object) -> object:
     """Reads an http or https URL that counts as a secret."""
     if not isinstance(value, str):
         return value
-    _http(value)
-    return SecretStr(value)
+    return SecretStr(_receiver(value))
 
 
 def receivers(value: object) -> object:
@@ -364,7 +373,7 @@ def receivers(value: object) -> object:
 
 def _receiver(text: str) -> str:
     host = _http(text).hostname or ""
-    if is_address(host) and is_metadata(host):
+    if is_barred(host):
         raise ValueError("link-local and metadata addresses are never called")
     return text
 

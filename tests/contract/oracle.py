@@ -184,6 +184,9 @@ class DictStore:
             return None
         return beat.ttl if row["expires_at"] - self.clock.observed > clocks.MAX_STEP_S else None
 
+    def newcomer(self, agent: AgentId) -> int | None:
+        return None if agent in self.facts.agents else len(self.facts.agents)
+
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         ahead = clocks.advance(self.clock, instant, self.rules.clock)
         now = Now(ahead.observed, ahead.running, instant.epoch, clocks.uncounted_s(self.clock, ahead))

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from watchdog.core import clock as clocks
+from watchdog.core.addresses import Proxies
 from watchdog.core.clock import Cause, ClockRules
 from watchdog.core.deadline import expiry, is_due, judge, state, torn
 from watchdog.core.holds import BrakeView
@@ -40,6 +41,7 @@ from watchdog.core.undo import Back, Change, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
@@ -99,6 +101,10 @@ class DictStore:
         if known.agent != beat.agent or known.incarnation != beat.incarnation or known.expires_at < self.clock.observed:
             return None
         return beat.ttl
+
+    def newcomer(self, agent: AgentId) -> int | None:
+        known = {session.agent for session in self.sessions.values()}
+        return None if agent in known else len(known)
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         if self.gate is not None:
@@ -325,12 +331,17 @@ class World:
     random: float = 0.5
     client: tuple[str, int] = ("127.0.0.1", 5000)
     tether_s: float = 10.0
+    most_agents: int = 1000
+    proxies: Proxies = field(default_factory=Proxies)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.buffer = Buffer(self.store, lambda: Instant(Boot(loop.time()), self.epoch, "boot"), loop.time)
         tickets = Tickets([b"k" * 32])
         self.gate = Gate(self.mode, Tokens(self.heartbeat_tokens), Tokens(self.admin_tokens), tickets)
+        self.arrivals = Arrivals(
+            self.store.newcomer, most=self.most_agents, time=loop.time, epoch=lambda: self.epoch, proxies=self.proxies
+        )
         rules = HeartbeatRules(frozenset({INSTANCE}), 10.0, LeaseRules(35.0, 150.0, 120.0), "boot-1")
         self.recordings = Recordings({"session_end_timer_s": TIMER_S}, lambda: self.observed)
         self.lane = FastLane(
@@ -339,6 +350,7 @@ class World:
             self.gate,
             rules,
             self.counters,
+            arrivals=self.arrivals,
             epoch=lambda: self.epoch,
             time=loop.time,
             random=lambda: self.random,
@@ -362,7 +374,7 @@ class World:
 
     def http(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=self.client)
-        return httpx.AsyncClient(transport=transport, base_url="http://watchdog")
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def post(self, body, path="/v1/heartbeat", token="beat-token", **headers):
         """Posts while the buffer is flushed every 200 ms."""

@@ -319,7 +319,9 @@ async def test_the_openapi_document_has_every_path_and_the_heartbeat_as_it_is(ht
         document["paths"]
     )
     post = document["paths"]["/v1/heartbeat"]["post"]
-    assert {"200", "204", "400", "401", "403", "409", "413", "415", "503"} == set(post["responses"])
+    assert {"200", "204", "400", "401", "403", "409", "413", "414", "415", "421", "429", "503"} == set(
+        post["responses"]
+    )
     assert "401" not in document["paths"]["/v1/heartbeats"]["post"]["responses"]
     schemas = document["components"]["schemas"]
     assert {"agent", "session_id", "ticket"} <= set(schemas["Heartbeat"]["properties"])

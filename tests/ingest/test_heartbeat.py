@@ -252,6 +252,7 @@ async def call(world, messages, headers=(), path="/v1/heartbeat"):
         "type": "http",
         "method": "POST",
         "path": path,
+        "client": ("127.0.0.1", 5000),
         "headers": [(b"content-type", b"application/json"), (b"authorization", b"Bearer beat-token"), *headers],
     }
     await world.app(scope, receive, send)

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import structlog
 
+from watchdog.core.addresses import Proxies
 from watchdog.ingest import connections as module
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.server import server
@@ -118,7 +119,9 @@ async def test_a_request_that_trickles_in_is_ended(make_world, serving, monkeypa
     async with serving(make_world().app) as served:
         reader, writer = await served.connect()
         writer.write(sent)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        said = await asyncio.wait_for(reader.read(), 5)
+        assert said.startswith(b"HTTP/1.1 408 ") if sent else said == b""
+        assert (b"connection: close" in said) == bool(sent)
         writer.close()
 
 
@@ -171,7 +174,7 @@ async def test_each_request_of_a_connection_has_a_time_of_its_own(make_world, se
             writer.write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
             await reader.readuntil(b"}")
         writer.write(TRICKLE)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 408 ") == 1
         writer.close()
 
 
@@ -290,7 +293,7 @@ async def test_a_closing_connection_whose_last_bytes_are_not_taken_is_cut_off(se
 
 async def test_more_connections_than_there_may_be_are_turned_away_and_told(make_world, serving):
     times = [1000.0]
-    shared = Connections(2, lambda: times[0], lambda: 1_800_000_000.0)
+    shared = Connections(2, lambda: times[0], lambda: 1_800_000_000.0, share=1.0)
     async with serving(make_world().app, connections=shared) as served:
         first, second = await served.connect(), await served.connect()
         assert not shared.full
@@ -326,3 +329,78 @@ async def test_malformed_requests_are_told_once_a_minute_with_their_number(make_
                 writer.close()
                 times[0] += 60 if number == 4 else 1
     assert [line["count"] for line in logged if line["event"] == "http.malformed"] == [1, 5]
+
+
+async def test_an_address_that_has_its_share_is_turned_away_and_others_are_not(make_world, serving):
+    shared = Connections(8, time.monotonic, time.time, Proxies(["127.0.0.3"]), lambda name: name == "127.0.0.2")
+    async with serving(make_world().app, connections=shared) as served:
+
+        async def opened(address):
+            return await asyncio.open_connection("127.0.0.1", served.port, local_addr=(address, 0))
+
+        async def turned_away(address):
+            reader, writer = await opened(address)
+            said = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            assert said.startswith(b"HTTP/1.1 429 ")
+            assert b"retry-after: 10" in said
+
+        async def gone():
+            while len(served.server.server_state.connections) > 6:
+                await asyncio.sleep(0)
+
+        held = [await opened("127.0.0.1") for _ in range(6)]
+        await turned_away("127.0.0.1")
+        await gone()
+        assert not shared.full, "no agent is heard from there"
+        reader, writer = await opened("127.0.0.2")
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        for each in (*held, (reader, writer)):
+            each[1].close()
+            await each[1].wait_closed()
+        while served.server.server_state.connections:
+            await asyncio.sleep(0)
+        assert shared._by_site == {}
+
+        held = [await opened("127.0.0.2") for _ in range(6)]
+        await turned_away("127.0.0.2")
+        assert shared.full, "whoever is turned away may be an agent"
+        for each in held:
+            each[1].close()
+            await each[1].wait_closed()
+        while served.server.server_state.connections:
+            await asyncio.sleep(0)
+        held = [await opened("127.0.0.3") for _ in range(8)]
+        held[7][1].write(b"GET /livez HTTP/1.1\r\nhost: w\r\n\r\n")
+        assert (await held[7][0].readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 "), "a proxy's are those of many"
+        for each in held:
+            each[1].close()
+            await each[1].wait_closed()
+
+
+async def test_requests_that_wait_for_others_on_their_connection_are_few(serving):
+    waiting, answered = asyncio.Event(), 0
+
+    async def slow(scope, receive, send):
+        nonlocal answered
+        await waiting.wait()
+        answered += 1
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(slow) as served:
+        reader, writer = await served.connect()
+        one = b"GET / HTTP/1.1\r\nhost: w\r\n\r\n"
+        writer.write(one * (module.MAX_PIPELINED + 1))
+        while not served.server.server_state.tasks:
+            await asyncio.sleep(0)
+        waiting.set()
+        for _ in range(module.MAX_PIPELINED + 1):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        waiting.clear()
+        writer.write(one * (module.MAX_PIPELINED + 2))
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        waiting.set()
+        writer.close()
+    assert answered <= module.MAX_PIPELINED + 2, "those that waited are dropped"

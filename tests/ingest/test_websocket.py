@@ -17,6 +17,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.ingest import websocket as module
 from watchdog.ingest import websocket_protocol as protocol
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.origins import Origins
 from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
 
@@ -527,7 +528,7 @@ async def test_pages_of_another_origin_are_refused_unless_they_are_allowed(make_
     given = Tethers.__init__
 
     def init(self, *args, **options):
-        given(self, *args, **options, origins=["https://good.example"])
+        given(self, *args, **options, origins=Origins.of(["https://good.example"], None, open_to_all=False))
 
     monkeypatch.setattr(Tethers, "__init__", init)
     world = make_world()
@@ -606,7 +607,7 @@ async def test_a_socket_is_not_opened_before_the_answer_to_an_earlier_request(se
 
 
 async def test_sockets_count_as_connections(served, message):
-    served.connections.most = 2
+    served.connections.most, served.connections.share = 2, 1.0
     async with served.open() as first, served.open() as second:
         with pytest.raises(InvalidStatus) as refused:
             await served.open()
@@ -614,6 +615,9 @@ async def test_sockets_count_as_connections(served, message):
         assert served.connections.full
         assert (await told(first, message(type="hello")))["state"] == "live"
         assert (await told(second, message(type="hello")))["state"] == "live"
+        assert sum(served.connections._by_site.values()) >= 2
+    while served.connections._by_site:
+        await asyncio.sleep(0)
 
 
 def test_no_client_can_say_that_a_socket_was_torn():

@@ -48,4 +48,5 @@ def test_a_page_of_an_allowed_origin_loads_the_client_beats_and_says_bye(connect
     assert again.json()["state"] == "live"
 
     other = say(daemon, "https://elsewhere.example", **who, incarnation=1, seq=2, token=token)
+    assert other.status_code == 403
     assert "access-control-allow-origin" not in other.headers

@@ -29,7 +29,6 @@ from watchdog.telemetry import notify
 from watchdog.telemetry.cloudevents import TOLD
 from watchdog.telemetry.notify import Notifier
 from watchdog.telemetry.webhook import Webhook
-from watchdog.values import is_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -138,7 +137,6 @@ class Story:
                 Webhook(
                     url,
                     SECRETS,
-                    barred=is_metadata,
                     epoch=epoch,
                     transport=httpx.MockTransport(receiver),
                     resolve=self.resolve or _itself,

@@ -3,15 +3,15 @@
 What the answers say comes from the store and from `Health`; nothing is decided here.
 """
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Container
 from typing import Annotated, Any, Protocol, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from watchdog.core.addresses import is_loopback
 from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
@@ -21,6 +21,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
+from watchdog.ingest.origins import is_local
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.recording import MAX_S, Recordings
 from watchdog.ingest.views import (
@@ -39,7 +40,7 @@ from watchdog.ingest.views import (
     rfc3339,
 )
 from watchdog.ingest.websocket import PATH, UPGRADE_HEADERS, UPGRADE_REQUIRED, Tethers
-from watchdog.ingest.wire import SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
+from watchdog.ingest.wire import CLOSED_PAGE, SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
 
 MAX_PAGE = 1000
@@ -53,6 +54,8 @@ _Page = TypeVar("_Page")
 _Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 _Cursor = Annotated[str | None, Query(max_length=1000)]
 _Text = Annotated[str, Query(max_length=1000)]
+_State = Annotated[str, Query(max_length=1000, json_schema_extra={"enum": ["", *AgentState]})]
+_Outcome = Annotated[str, Query(max_length=1000, json_schema_extra={"enum": ["", *Outcome]})]
 
 
 class Health(Protocol):
@@ -199,7 +202,7 @@ def _operators(
         return Response(orjson.dumps(await health.status(), default=str), media_type="application/json")
 
     @router.get("/agents")
-    async def agents(state: _Text = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
+    async def agents(state: _State = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
         """Agents in a state, whose instance or user id contains `q`."""
         wanted = read_name("state", state, AgentState)
         return agents_out(await _page(store.agents(wanted, q, cursor or None, limit)))
@@ -212,7 +215,7 @@ def _operators(
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
         return agent_out(view)
 
-    @router.put("/brake")
+    @router.put("/brake", responses={404: {"model": ProblemOut}})
     async def brake(order: BrakeIn) -> BrakeOut:
         """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
         _check_watched(order.instance_id, instances)
@@ -221,7 +224,7 @@ def _operators(
         view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
         return brake_out(view)
 
-    @router.post("/restore")
+    @router.post("/restore", responses={404: {"model": ProblemOut}})
     async def restore(order: RestoreIn) -> RestoreOut:
         """Set former statuses again: of all who were set since then, and are still in the status that was set."""
         _check_watched(order.instance_id, instances)
@@ -237,7 +240,7 @@ def _operators(
 
     @router.get("/actions")
     async def actions(
-        agent: _Text = "", outcome: _Text = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
+        agent: _Text = "", outcome: _Outcome = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
     ) -> ActionsOut:
         """The history, newest first. `agent` is an ARN or instance/user, `since` RFC 3339 or seconds since 1970."""
         found = store.actions(
@@ -272,7 +275,12 @@ def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:
         if not _is_local(request):
             gate.check_admin(bearer(request.headers.get("authorization", "")))
 
-    @router.get("/metrics", dependencies=[Depends(admin_or_local)])
+    @router.get(
+        "/metrics",
+        dependencies=[Depends(admin_or_local)],
+        response_class=PlainTextResponse,
+        responses={401: {"model": ProblemOut}},
+    )
     async def scrape() -> Response:
         """Metrics for Prometheus; from this machine, or with an admin token."""
         return Response(metrics.render(), headers={"content-type": metrics.content_type})
@@ -296,18 +304,15 @@ async def _page(found: Awaitable[_Page]) -> _Page:
 def _is_local(request: Request) -> bool:
     if request.client is None or not _FORWARDED.isdisjoint(request.headers.keys()):
         return False
-    try:
-        address = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    host = request.headers.get("host", "localhost")
+    # A page whose name leads to this machine asks from here, too.
+    return is_loopback(request.client.host) and is_local(host.encode("latin-1"))
 
 
 def _safely(send: Send) -> Callable[[Message], Awaitable[None]]:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS, CLOSED_PAGE]
         await send(message)
 
     return with_headers

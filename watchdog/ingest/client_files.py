@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from watchdog.ingest.problems import MEDIA_TYPE, Problem
-from watchdog.ingest.wire import SAFE_HEADERS, Header, Scope, Send, answer
+from watchdog.ingest.wire import GUARDED, SAFE_HEADERS, Header, Scope, Send, answer
 
 PREFIX = "/client/"
 
@@ -26,7 +26,7 @@ PUBLIC: tuple[Header, ...] = (
     (b"vary", b"accept-encoding"),
     (b"access-control-allow-origin", b"*"),
     (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"x-content-type-options", b"nosniff"),
+    *GUARDED,
 )
 
 _PROBLEM_HEADERS: tuple[Header, ...] = ((b"content-type", MEDIA_TYPE.encode()), *SAFE_HEADERS)

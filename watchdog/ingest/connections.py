@@ -14,7 +14,10 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from watchdog.core.addresses import Proxies, site
 from watchdog.core.model import Epoch
+from watchdog.ingest.websocket_protocol import SocketProtocol
+from watchdog.ingest.wire import GUARDED
 
 REQUEST_S = 20.0
 """In which a request has to be complete, its body included. One that trickles in holds a connection no longer."""
@@ -35,9 +38,26 @@ TELL_S = 60.0
 FULL_S = 10.0
 """So long after a connection was turned away others may be on their way: an interval of heartbeats."""
 
-_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+MAX_PIPELINED = 64
+"""Requests that may wait for the answer to one before them on their connection. A read of 256 KiB could hold 14,000,
+each of which costs a hundred times its bytes."""
 
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+SHARE = 0.75
+"""Of all connections the part that one address may have, unless it is a trusted proxy's: a contact centre behind one
+address has room, and nobody fills the house alone."""
+
+
+def _without_body(status: str, *headers: str) -> bytes:
+    guarded = [f"{name.decode()}: {value.decode()}" for name, value in GUARDED]
+    lines = [f"HTTP/1.1 {status}", *headers, *guarded, "connection: close", "content-length: 0"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+_MALFORMED = _without_body("400 Bad Request")
+_TOO_SLOW = _without_body("408 Request Timeout")
+_TOO_MANY = _without_body("429 Too Many Requests", "retry-after: 10")
+_HEAD_TOO_LARGE = _without_body("431 Request Header Fields Too Large")
+_FULL = _without_body("503 Service Unavailable", "retry-after: 2")
 
 _OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
@@ -55,6 +75,9 @@ class Connections:
         most: How many there may be; more are turned away.
         time: The loop's clock.
         epoch: The wall clock.
+        proxies: Whose connections are those of many.
+        share: Of all, the part that one address may have.
+        has_agents: Whether agents are heard from a `site`.
         turned_away: How many have been.
         turned_away_at: When the last one was, by `time`; None for never.
         full_since: When the first one was, by `epoch`, since there was room for all.
@@ -63,19 +86,49 @@ class Connections:
     most: int
     time: Callable[[], float]
     epoch: Callable[[], Epoch]
+    proxies: Proxies = field(default_factory=Proxies)
+    has_agents: Callable[[str], bool] = lambda _: True
+    share: float = SHARE
     turned_away: int = 0
     turned_away_at: float | None = None
     full_since: Epoch = Epoch(0.0)
     _malformed: int = 0
     _told_at: float | None = field(default=None)
+    _by_site: dict[str, int] = field(default_factory=dict)
 
     @property
     def full(self) -> bool:
         """Whether a connection was turned away of late: somebody there may not be heard."""
         return self.turned_away_at is not None and self.time() - self.turned_away_at < FULL_S
 
+    def enter(self, peer: str) -> str | None:
+        """Counts a connection with those of its address. Gives what `leave` takes, which is to be called in the end."""
+        if self.proxies.trusts(peer):
+            return None
+        name = site(peer)
+        self._by_site[name] = self._by_site.get(name, 0) + 1
+        return name
+
+    def leave(self, name: str | None) -> None:
+        """The connection has ended."""
+        if name is None:
+            return
+        left = self._by_site[name] - 1
+        if left:
+            self._by_site[name] = left
+        else:
+            del self._by_site[name]
+
+    def exceeded(self, name: str | None) -> bool:
+        """Whether an address has more than its share. If its agents are turned away for that, the clock stands."""
+        if name is None or self._by_site[name] <= max(1, int(self.share * self.most)):
+            return False
+        if self.has_agents(name):
+            self.turn_away()
+        return True
+
     def turn_away(self) -> None:
-        """Counts a connection that is turned away, and tells of the first."""
+        """Counts a connection that is turned away and may be an agent's, and tells of the first."""
         if not self.full:
             log.error("http.full", most=self.most)
             self.full_since = self.epoch()
@@ -97,6 +150,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _overhead = 0
     _body_of_read = 0
+    _begun = False
+    _flooded = False
+    _entered = False
+    _site: str | None = None
 
     def __init__(self, shared: Connections, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes what all connections share, and uvicorn's arguments."""
@@ -106,24 +163,43 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time of the first request, unless there are too many connections."""
         super().connection_made(transport)
+        self._site, self._entered = self._shared.enter("" if self.client is None else self.client[0]), True
         if len(self.connections) > self._shared.most:
             self._shared.turn_away()
             transport.write(_FULL)
             self._close()
             return
-        self._deadline = self.loop.call_later(REQUEST_S, self._close)
+        if self._shared.exceeded(self._site):
+            transport.write(_TOO_MANY)
+            self._close()
+            return
+        self._deadline = self.loop.call_later(REQUEST_S, self._expire)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the deadlines."""
+        self.leave()
         self._disarm()
         self._forget_unread()
         super().connection_lost(exc)
 
+    def leave(self) -> None:
+        """Gives the place back that the connection has among those of its address."""
+        if self._entered:
+            self._entered = False
+            self._shared.leave(self._site)
+
     def data_received(self, data: bytes) -> None:
         """Reads on, unless what is not the body has grown too large. But for the socket, no upgrade is asked for."""
+        if self.transport.is_closing():
+            return
         self._unset_keepalive_if_required()
         self._body_of_read = 0
         if not self._parsed(data) or self.transport.is_closing():
+            return
+        if self._flooded:
+            self._shared.malformed()
+            self.pipeline.clear()
+            self._close()
             return
         self._overhead += len(data) - self._body_of_read
         if self._overhead > MAX_HEAD:
@@ -144,6 +220,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     self._disarm()
                     self._forget_unread()
                     self.handle_websocket_upgrade()
+                    # The place is the socket's from now on.
+                    socket = self.transport.get_protocol()
+                    if isinstance(socket, SocketProtocol):
+                        socket.leave = self.leave
                     return False
                 # The parser takes what follows for another protocol: it gets the request anew, without the header.
                 data = self._without_upgrade() + data[upgrade.args[0] :]
@@ -163,7 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refused(self) -> bool:
         self._shared.malformed()
-        self.send_400_response("Invalid HTTP request received.")
+        self.transport.write(_MALFORMED)
+        self.transport.close()
         return False
 
     def _without_upgrade(self) -> bytes:
@@ -179,13 +260,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Starts the time of a request, at its first byte."""
+        if self._flooded:
+            return
         super().on_message_begin()
         self._overhead = 0
+        self._begun = True
         if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_S, self._close)
+            self._deadline = self.loop.call_later(REQUEST_S, self._expire)
 
     def on_headers_complete(self) -> None:
         """Begins the request, unless it is to be read anew without its upgrade."""
+        self._flooded = self._flooded or len(self.pipeline) >= MAX_PIPELINED
+        if self._flooded:
+            return
         if not self.parser.should_upgrade():
             super().on_headers_complete()
         self.scope["method"] = self.parser.get_method().decode("ascii")
@@ -193,11 +280,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body out of the count."""
         self._body_of_read += len(body)
-        super().on_body(body)
+        if not self._flooded:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ends the time of the request."""
-        if not self.parser.should_upgrade():
+        if not self._flooded and not self.parser.should_upgrade():
+            self._begun = False
             self._disarm()
             super().on_message_complete()
 
@@ -214,6 +303,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes a connection that nobody uses."""
+        self._close()
+
+    def _expire(self) -> None:
+        """Closes a connection whose request is not complete in time, and says so unless something was said already."""
+        cycle: RequestResponseCycle | None = self.cycle
+        silent = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+        if self._begun and silent and not self.pipeline and not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
         self._close()
 
     def _close(self) -> None:

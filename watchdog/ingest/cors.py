@@ -1,7 +1,7 @@
 """What browsers ask of a server before a page of another origin may read its answer.
 
-Only the heartbeats are for pages of other origins. A heartbeat itself needs no permission to arrive: its token or
-ticket is what counts, never its origin. Source: the Fetch standard, CORS protocol.
+Only the heartbeats are for pages of other origins. Which pages may send them is judged in `front.py`, since browsers
+send them without asking. Source: the Fetch standard, CORS protocol.
 """
 
 from collections.abc import Iterable

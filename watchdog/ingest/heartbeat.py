@@ -31,6 +31,7 @@ from watchdog.ingest.answers import (
     Rejection,
     refusal,
 )
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
@@ -102,6 +103,7 @@ class FastLane:
         rules: HeartbeatRules,
         counters: Counters,
         *,
+        arrivals: Arrivals,
         epoch: Callable[[], Epoch],
         time: Callable[[], float],
         random: Callable[[], float],
@@ -115,6 +117,7 @@ class FastLane:
             gate: Who may send them.
             rules: The settings.
             counters: Told what was taken and what was refused.
+            arrivals: Asked whether a new agent may come.
             epoch: The wall clock, for tickets.
             time: Seconds that no wall clock moves; best such as stand while the process is stopped.
             random: Numbers from 0 to 1, for jitter.
@@ -126,6 +129,7 @@ class FastLane:
         self._gate = gate
         self._rules = rules
         self._counters = counters
+        self._arrivals = arrivals
         self._epoch = epoch
         self._random = random
         self._recordings = recordings or Recordings({}, lambda: None)
@@ -152,17 +156,22 @@ class FastLane:
         if body is None:
             return None
         token = bearer(head.authorization.decode("latin-1")) if head.authorization else None
-        return await (self._many if many else self._one)(body, token)
+        address = self.address(scope)
+        return await (self._many if many else self._one)(body, token, address)
 
-    async def _one(self, body: bytes, token: str | None) -> Answer:
+    def address(self, scope: Scope) -> str:
+        """Whom a request, or a socket, is from."""
+        return self._arrivals.address(scope.get("client"), scope["headers"])
+
+    async def _one(self, body: bytes, token: str | None, address: str) -> Answer:
         if body.startswith(canary.PREFIX):
             return self._canary(body)
-        beat = self._admit(parse_heartbeat, body, token)
+        beat = self._admit(parse_heartbeat, body, token, address)
         return beat if isinstance(beat, Answer) else await self.take(beat, body)
 
-    def admit(self, body: bytes, token: str | None, tether: int) -> Beat | Answer:
+    def admit(self, body: bytes, token: str | None, address: str, tether: int) -> Beat | Answer:
         """The beat of a message that a socket carried and that may pass, or the refusal, which is not counted yet."""
-        beat = self._admit(parse_heartbeat, body, token)
+        beat = self._admit(parse_heartbeat, body, token, address)
         return beat if isinstance(beat, Answer) else replace(beat, tether=tether)
 
     async def take(self, beat: Beat, body: bytes) -> Answer:
@@ -193,7 +202,7 @@ class FastLane:
         answer = canary.answer(body, self._gate.tickets, self._rules.boot, self._epoch())
         return NO_CANARY if answer is None else Answer(200, answer, JSON_HEADERS)
 
-    async def _many(self, body: bytes, token: str | None) -> Answer:
+    async def _many(self, body: bytes, token: str | None, address: str) -> Answer:
         items = _batch(body)
         if isinstance(items, Answer):
             return items
@@ -202,7 +211,7 @@ class FastLane:
         admitted: list[tuple[int, Beat]] = []
         refused: list[tuple[int, Answer]] = []
         for index, item in enumerate(items):
-            beat = self._admit(parse_batched, item, token)
+            beat = self._admit(parse_batched, item, token, address)
             if isinstance(beat, Answer):
                 refused.append((index, beat))
             else:
@@ -239,7 +248,7 @@ class FastLane:
         replies = await asyncio.gather(*waiters, return_exceptions=True)
         return replies if applied else None
 
-    def _admit(self, parse: Callable[[Any], Heartbeat], raw: object, token: str | None) -> Beat | Answer:
+    def _admit(self, parse: Callable[[Any], Heartbeat], raw: object, token: str | None, address: str) -> Beat | Answer:
         """The beat of a heartbeat that may pass, or the refusal."""
         try:
             heartbeat = parse(raw)
@@ -254,7 +263,10 @@ class FastLane:
         except MessageError as error:
             self.refusals.note(live=self._store.plainly_live(beat) is not None)
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
-        return beat
+        if beat.type is BeatType.BYE:
+            # It opens nothing.
+            return beat
+        return self._arrivals.refused(agent, address) or beat
 
     def _took(self, beat: Beat, parse: Callable[[Any], Heartbeat], raw: object) -> None:
         self._counters.heartbeats[beat.type] += 1

@@ -18,14 +18,25 @@ _REF = "#/components/schemas/{model}"
 _REFUSALS = {
     "400": "Not a heartbeat; `detail` names the field.",
     "401": "No heartbeat token and no valid ticket of the session. A bye needs the ticket.",
-    "403": "The agent's instance is not watched here.",
+    "403": "The agent's instance is not watched here, or pages of this origin may not send heartbeats.",
     "409": "The session belongs to another agent.",
     "413": "Too large.",
     "415": "Neither application/json nor text/plain.",
+    "429": "Too many agents who are new; try again after Retry-After.",
     "503": "The store cannot take it now; try again after Retry-After.",
 }
 
-_OF_ONE_SESSION = ("401", "403", "409")
+_OF_ALL = {
+    "403": "A page of another origin asks; or there are no admin tokens.",
+    "414": "The path and its query are too long.",
+    "415": "A Content-Encoding; none is taken.",
+    "421": "With AUTH=none: asked for under a name that does not lead to this machine for certain.",
+}
+"""Besides their own, told before anything is looked at."""
+
+_OF_BODIES = {"413": "Too large."}
+
+_OF_ONE_SESSION = ("401", "409")
 """In a batch these are told for each item."""
 
 
@@ -39,6 +50,9 @@ def complete(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             )
             _add(made)
+            for path, item in made["paths"].items():
+                for method, operation in item.items():
+                    _mend(path, method, operation)
         return made
 
     return document
@@ -55,7 +69,13 @@ def _add(document: dict[str, Any]) -> None:
     many = {
         "type": "object",
         "required": ["heartbeats"],
-        "properties": {"heartbeats": {"type": "array", "maxItems": MAX_BATCH, "items": one}},
+        "properties": {
+            "heartbeats": {
+                "type": "array",
+                "maxItems": MAX_BATCH,
+                "items": {"anyOf": [one, {"description": "Anything else is listed in `rejected`."}]},
+            }
+        },
     }
     paths = document.setdefault("paths", {})
     refusals = {status: _refusal(text) for status, text in _REFUSALS.items()}
@@ -96,6 +116,22 @@ def _operation(
         "requestBody": {"required": True, "content": _json(body) | {"text/plain": {"schema": body}}},
         "responses": responses,
     }
+
+
+def _mend(path: str, method: str, operation: dict[str, Any]) -> None:
+    """Errors are problems, and some of them are every operation's."""
+    responses = operation["responses"]
+    for status, response in responses.items():
+        if status >= "400" and "application/json" in response.get("content", {}):
+            told = response["content"].pop("application/json")
+            if told["schema"].get("$ref", "").endswith("HTTPValidationError"):
+                told = {"schema": _ref(ProblemOut)}
+            response["content"][MEDIA_TYPE] = told
+    reading = method in ("get", "head")
+    for status, text in (_OF_ALL if reading else _OF_ALL | _OF_BODIES).items():
+        if status in responses or (status == "403" and not path.startswith(("/v1/", "/metrics"))):
+            continue
+        responses[status] = _refusal(text)
 
 
 def _refusal(description: str) -> dict[str, Any]:

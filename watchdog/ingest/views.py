@@ -133,7 +133,7 @@ class BrakeIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: Literal["hold", "released"]
-    for_s: float = Field(ge=0, le=MAX_ORDER_S, allow_inf_nan=False)
+    for_s: float = Field(ge=0, le=MAX_ORDER_S, allow_inf_nan=False, strict=True)
     instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
     reason: str = Field(default="", max_length=500, pattern=_LINE)
 
@@ -145,7 +145,7 @@ class RestoreIn(BaseModel):
 
     since: str | Annotated[float, Field(strict=True)]
     instance_id: str | None = Field(default=None, min_length=1, max_length=100, pattern="^[A-Za-z0-9-]+$")
-    silent: bool = False
+    silent: bool = Field(default=False, strict=True)
 
 
 class RestoreOut(BaseModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from watchdog.errors import MessageError
 from watchdog.ingest.answers import PROBLEM_HEADERS, Answer, Rejection, refusal
 from watchdog.ingest.auth import bearer
 from watchdog.ingest.heartbeat import FastLane
+from watchdog.ingest.origins import ASKED, Origins
 from watchdog.ingest.problems import Problem
 from watchdog.ingest.websocket_protocol import EXTENSION, Ended
 from watchdog.ingest.wire import Header, Message, Receive, Scope, Send, read_head
@@ -40,8 +41,6 @@ ANOTHER = refusal(
 )
 
 NO_SUBPROTOCOL = Problem(400, "Bad Request", f"Ask for the sub-protocol: new WebSocket(url, '{SUBPROTOCOL}').")
-
-NO_ORIGIN = Problem(403, "Forbidden", "Pages of this origin may not connect.")
 
 UPGRADE_REQUIRED = Problem(
     426, "Upgrade Required", "This is for WebSockets. Heartbeats by HTTP go to POST /v1/heartbeat."
@@ -78,7 +77,7 @@ class Tethers:
         *,
         ttl_s: float,
         number: Callable[[], int],
-        origins: Iterable[str] = (),
+        origins: Origins | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -88,15 +87,14 @@ class Tethers:
             counters: Told how many there are, and how they end.
             ttl_s: What is left of a lease whose socket was torn (TETHER_TTL).
             number: A number that no other socket has, of this process or another.
-            origins: Of pages that may connect besides those of the daemon's own (ALLOWED_ORIGINS). A client that names
-                none is no page.
+            origins: Which pages may connect; None for the daemon's own. A client that names none is no page.
         """
         self._lane = lane
         self._tear = tear
         self._counters = counters
         self._ttl_s = ttl_s
         self._number = number
-        self._origins = frozenset(origin.encode() for origin in origins)
+        self._origins = origins or Origins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one socket until its end."""
@@ -108,7 +106,7 @@ class Tethers:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
-        socket = _Socket(self._lane, self._counters, token, self._number())
+        socket = _Socket(self._lane, self._counters, token, self._lane.address(scope), self._number())
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
@@ -121,11 +119,10 @@ class Tethers:
             self._counters.sockets_ended[ended] += 1
 
     def _wrong(self, scope: Scope) -> Problem | None:
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"")
-        own = origin.partition(b"://")[2] == headers.get(b"host", b"")
-        if origin and not own and origin not in self._origins:
-            return NO_ORIGIN
+        asked = {name: value for name, value in scope["headers"] if name in ASKED}
+        problem = self._origins.problem(asked, heartbeat=True)
+        if problem is not None:
+            return problem
         return None if SUBPROTOCOL in scope["subprotocols"] else NO_SUBPROTOCOL
 
     async def _carry(self, socket: _Socket, scope: Scope, receive: Receive, send: Send) -> Ended:
@@ -134,7 +131,7 @@ class Tethers:
                 while True:
                     message = await receive()
                     if message["type"] == "websocket.disconnect":
-                        return self._end(socket, scope, message.get("code"))
+                        return self._end(socket, scope)
                     answer = await socket.answer(_read(message))
                     if socket.session_id is not None:
                         first.reschedule(None)
@@ -146,13 +143,14 @@ class Tethers:
             await _close(send, 1008, f"no hello within {FIRST_S:g} s")
             return Ended.REFUSED
         except OSError:
-            # The other side left while it was answered.
-            return self._end(socket, scope, None)
+            # It ended while the message was answered.
+            return self._end(socket, scope)
 
-    def _end(self, socket: _Socket, scope: Scope, code: int | None) -> Ended:
-        ended = Ended(scope["extensions"][EXTENSION]["connection"].ended)
-        if ended is Ended.REFUSED and code in _REJECTED:
-            self._counters.rejected[_REJECTED[code]] += 1
+    def _end(self, socket: _Socket, scope: Scope) -> Ended:
+        connection = scope["extensions"][EXTENSION]["connection"]
+        ended = Ended(connection.ended)
+        if ended is Ended.REFUSED and connection.code in _REJECTED:
+            self._counters.rejected[_REJECTED[connection.code]] += 1
         if ended is Ended.TORN and socket.session_id is not None:
             self._tear(Tear(socket.session_id, socket.number, self._ttl_s))
         return ended
@@ -166,15 +164,16 @@ class _Socket:
         session_id: The session that it carries; None before the first hello that was taken.
     """
 
-    def __init__(self, lane: FastLane, counters: Counters, token: str | None, number: int) -> None:
+    def __init__(self, lane: FastLane, counters: Counters, token: str | None, address: str, number: int) -> None:
         self.number = number
         self.session_id: bytes | None = None
         self._lane = lane
         self._counters = counters
         self._token = token
+        self._address = address
 
     async def answer(self, body: bytes) -> Answer:
-        beat = self._lane.admit(body, self._token, self.number)
+        beat = self._lane.admit(body, self._token, self._address, self.number)
         if not isinstance(beat, Answer):
             beat = self._misplaced(beat) or beat
         answer = beat if isinstance(beat, Answer) else await self._lane.take(beat, body)

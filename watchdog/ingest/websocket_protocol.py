@@ -7,6 +7,7 @@ uvicorn's protocol classes are no stable interface; the version is pinned for th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -51,7 +52,11 @@ class Ended(StrEnum):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One socket, with limits on size, number and time."""
+    """One socket, with limits on size, number and time.
+
+    Attributes:
+        leave: Called when it has ended.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes uvicorn's arguments."""
@@ -62,6 +67,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._allowed = float(BURST_FRAMES)
         self._counted_at = self.loop.time()
         self._abort: asyncio.TimerHandle | None = None
+        self.leave: Callable[[], None] | None = None
 
     @property
     def ended(self) -> Ended:
@@ -71,8 +77,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         torn = self.conn.close_sent is None or self.conn.close_rcvd_then_sent is True
         return Ended.TORN if torn else Ended.CLOSED
 
+    @property
+    def code(self) -> int | None:
+        """The code with which we closed it; None if we have not."""
+        return None if self.conn.close_sent is None else self.conn.close_sent.code
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time limit."""
+        if self.leave is not None:
+            self.leave()
         if self._abort is not None:
             self._abort.cancel()
         super().connection_lost(exc)
@@ -103,6 +116,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
             return
         super().handle_events()
+
+    def send_receive_event_to_app(self) -> None:
+        """Gives a message to the application, unless it is no text."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
         """Ends a connection that breaks the rules. The frame that tells so is made."""
@@ -137,7 +162,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._bound_end()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Sends what the application says."""
+        """Sends what the application says, unless the connection was ended while it made up its mind."""
+        if self._by_us is not None and self.close_sent:
+            raise ConnectionAbortedError(self._by_us)
         await super().send(message)
         self._bound_end()
 

@@ -15,8 +15,24 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-SAFE_HEADERS: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""On every answer: none is for a cache, and none is to be guessed at."""
+GUARDED: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""On every answer: none is to be guessed at, and none tells others where it was."""
+
+SAFE_HEADERS: tuple[Header, ...] = (
+    *GUARDED,
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""On every answer but the files of the client: none is for a cache, or part of another origin's page."""
+
+CLOSED_PAGE: Header = (
+    b"content-security-policy",
+    b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
+"""On whatever is no page, should a browser show it as one."""
 
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), *SAFE_HEADERS)
 

@@ -25,6 +25,7 @@ from watchdog.core.quota import QuotaRules
 from watchdog.errors import StoreLocked, StoreUnavailable
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
+from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.heartbeat import ONE, FastLane, HeartbeatRules
@@ -41,6 +42,7 @@ from watchdog.telemetry.metrics import Metrics
 
 DRAIN_S = 4.0
 REFRESH_S = 300.0
+MOST_AGENTS = 1_000_000
 """As in the daemon: how long a stop waits for what is under way, and between two listings of statuses."""
 
 JSON = [(b"content-type", b"application/json")]
@@ -272,6 +274,7 @@ class Process:
                 name,
             ),
             metrics,
+            arrivals=Arrivals(store.newcomer, most=MOST_AGENTS, time=self._ran, epoch=lambda: around.now().epoch),
             epoch=lambda: around.now().epoch,
             time=self._ran,
             random=around.rng.random,

@@ -157,8 +157,8 @@ class Outbox(Protocol):
 class Store(Protocol):
     """Keeps the facts and hands out claims.
 
-    Every method but `plainly_live` may raise `StoreUnavailable`. After that nothing is known about its effect, but a
-    repetition is harmless.
+    Every method but `plainly_live` and `newcomer` may raise `StoreUnavailable`. After that nothing is known about its
+    effect, but a repetition is harmless.
     """
 
     async def open(self, instant: Instant) -> None:
@@ -179,6 +179,12 @@ class Store(Protocol):
         A number means: the session is known to be the agent's, in this incarnation and live, `apply` will renew it, and
         so the beat may be answered before its flush. No I/O; None when in doubt, while the reply has a notice to tell,
         and always for hello and bye.
+        """
+
+    def newcomer(self, agent: AgentId) -> int | None:
+        """How many agents are known, if this one is certainly none of them; None when it is one, and when in doubt.
+
+        No I/O. An agent whose first heartbeat is not applied yet is not known.
         """
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:

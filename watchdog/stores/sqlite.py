@@ -175,6 +175,11 @@ class SqliteStore:
             return None
         return beat.ttl
 
+    def newcomer(self, agent: AgentId) -> int | None:
+        """See `Store.newcomer`."""
+        agents = self._table.agents
+        return None if agent in agents else len(agents)
+
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """See `Store.apply`."""
         self._file.check()

@@ -5,30 +5,23 @@ No text that leaves this module has anything of the URL or of the secrets in it:
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
-import socket
-from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
 
 import httpx
 
 from watchdog.core.model import Epoch
-from watchdog.errors import NotDelivered
+from watchdog.errors import NotAnswered, NotDelivered
+from watchdog.outgoing import Caller, Resolve
 from watchdog.telemetry.cloudevents import CONTENT_TYPE, Event
 
 TIMEOUT_S = 5.0
 """For one delivery in all, name resolution and the answer's headers included."""
 
-MAX_ANSWER = 65_536
-"""Bytes read of an answer, so that its connection can be used again; one that says more is hung up on."""
-
 PREFIX = "whsec_"
 """What a secret begins with; base64 follows. Source: Standard Webhooks, "Signature scheme"."""
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Webhook:
@@ -39,7 +32,6 @@ class Webhook:
         url: str,
         secrets: Sequence[str],
         *,
-        barred: Callable[[str], bool],
         epoch: Callable[[], Epoch],
         transport: httpx.AsyncBaseTransport | None = None,
         resolve: Resolve | None = None,
@@ -49,18 +41,14 @@ class Webhook:
         Args:
             url: http or https.
             secrets: Each signs, with `PREFIX`.
-            barred: Whether an IP address is never called.
             epoch: The wall clock.
             transport: In place of sockets.
             resolve: In place of the system's resolver: host and port to IP addresses; `OSError` where there are none.
         """
         self._url = url
         self._keys = [base64.b64decode(secret.removeprefix(PREFIX)) for secret in secrets]
-        self._barred = barred
         self._epoch = epoch
-        self._resolve = resolve or _resolved
-        # Whoever answers with a redirect is not followed: it could lead to where nothing may be posted.
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, transport=transport, follow_redirects=False)
+        self._caller = Caller(TIMEOUT_S, transport=transport, resolve=resolve)
 
     @property
     def key(self) -> str:
@@ -74,17 +62,15 @@ class Webhook:
             NotDelivered: It may or may not have it.
         """
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._check_addresses()
-                status = await self._post(event)
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise NotDelivered(f"{type(error).__name__}.") from None
-        if not 200 <= status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
-            raise NotDelivered(f"The answer has the status {status}.")
+            answer = await self._caller.ask("POST", self._url, content=event.body, headers=self.headers(event))
+        except NotAnswered as error:
+            raise NotDelivered(str(error)) from None
+        if not 200 <= answer.status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
+            raise NotDelivered(f"The answer has the status {answer.status}.")
 
     async def close(self) -> None:
         """Lets the connections go."""
-        await self._client.aclose()
+        await self._caller.close()
 
     def headers(self, event: Event) -> dict[str, str]:
         """The headers of an attempt that is made now. Source: Standard Webhooks, "Webhook headers (metadata)"."""
@@ -93,33 +79,7 @@ class Webhook:
         signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in self._keys]
         return {
             "content-type": CONTENT_TYPE,
-            "accept-encoding": "identity",
             "webhook-id": event.id,
             "webhook-timestamp": at,
             "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
         }
-
-    async def _post(self, event: Event) -> int:
-        async with self._client.stream("POST", self._url, content=event.body, headers=self.headers(event)) as response:
-            read = 0
-            async for chunk in response.aiter_bytes():
-                read += len(chunk)
-                if read > MAX_ANSWER:
-                    break
-            return response.status_code
-
-    async def _check_addresses(self) -> None:
-        """Refuses what leads to an address that is never called."""
-        parts = urlsplit(self._url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = await self._resolve(host, port)
-        except OSError:
-            return  # where a proxy resolves, names need not be known here; without one the connection fails as well
-        if any(self._barred(address) for address in found):
-            raise NotDelivered("The name leads to a link-local or metadata address, which is never called.")
-
-
-async def _resolved(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
