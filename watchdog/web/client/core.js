@@ -103,10 +103,7 @@ export const createCore = (io, s) => {
   const nap = (ms) => {
     end();
     due = io.now() + ms;
-    cancel = io.after(ms, () => {
-      ran();
-      begin();
-    });
+    cancel = io.after(ms, begin);
   };
 
   /** @param {string} body @returns {[Promise<import("./core.js").Answer | null>, () => void]} */
@@ -160,6 +157,8 @@ export const createCore = (io, s) => {
   };
 
   const begin = () => {
+    // What wakes a page may come before its timers.
+    ran();
     end();
     const throttled = s.driver === "main" && s.visibility === "hidden";
     kind = s.open && !greet ? "beat" : "hello";
