@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.browsers.processes import PageGoneError, command, end, of_session
 from tests.scenarios.harness import until
 
 if TYPE_CHECKING:
@@ -36,46 +33,6 @@ UNTHROTTLED = [
 
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--window-size=800,600"]
 """Without a screen, and as root, where Chromium has no sandbox."""
-
-
-class PageGoneError(Exception):
-    """A page went, or crashed, while it was asked."""
-
-
-def command(name: str) -> str:
-    """The path of what Debian's package brings; skips the test without it, and fails in continuous integration."""
-    found = shutil.which(name)
-    if found is None:
-        package = {"chromedriver": "chromium-driver"}.get(name, name)
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is missing: install Debian's {package}")
-    return found
-
-
-def of_session(leader: int) -> list[tuple[int, int, str]]:
-    """Processes (pid, parent, command line) of the session that the process leads, zombies left out."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            state, parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state != "Z":
-                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found.append((int(folder.name), int(parent), line))
-    return found
-
-
-def end(leader: int) -> None:
-    """Kills what is left of the session, each process by its own number."""
-
-    def gone() -> bool:
-        left = of_session(leader)
-        for pid, _, _ in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not left
-
-    until(gone, "the browser's processes are gone")
 
 
 class Chromium:
@@ -107,9 +64,6 @@ class Chromium:
         return f"Chromium {self.driver.capabilities['browserVersion']}"
 
     def close(self) -> None:
-        for pid, _, _ in of_session(self.leader):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
         end(self.leader)
         with contextlib.suppress(WebDriverException, OSError):
             self._service.stop()
@@ -206,13 +160,3 @@ def _worked(pid: int) -> float:
     """Seconds of processor time."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def now() -> float:
-    """Seconds since 1970, as the stand-in of Connect counts them."""
-    return time.time()
-
-
-def wait(seconds: float) -> None:
-    """For the length of a fault, or to see that nothing happens; never in place of a condition."""
-    threading.Event().wait(seconds)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.browsers.chromium import now, wait
+from tests.browsers.processes import now, wait
 from tests.browsers.site import Site
 from tests.scenarios.harness import INSTANCE, TOKEN, Connect, Daemon, Present, sandbox, settings, until
 
@@ -119,12 +120,22 @@ class Stage:
     def nothing_happened(
         self, event: str, user: str, arrived: str, *, sessions: int = 1, for_s: float = TIMER_S + 2
     ) -> None:
-        """Sees that the agent lives on, longer than the timer of one that said bye."""
+        """Sees that the agent was not called for and lives on, longer than the timer of one that said bye."""
         wait(for_s)
         assert self.connect.model.calls(operation="PutUserStatus", user_id=user) == ()
         assert self.daemon.state(user) == "live"
         assert len(self.sessions(user)) == sessions
         self.note(event, arrived, None)
+
+    def heard(self, user: str, since: float) -> float:
+        """Waits for a heartbeat after that time, and returns when it came."""
+
+        def last() -> float:
+            found = self.daemon.ask(f"/v1/agents/{INSTANCE}/{user}")["last_seen"]
+            return datetime.fromisoformat(found).timestamp() if found else 0.0
+
+        until(lambda: last() > since, "a heartbeat")
+        return last()
 
     def beats(self, user: str, for_s: float) -> int:
         """How many heartbeats arrive within that time."""

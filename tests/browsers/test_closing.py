@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsers.chromium import PageGoneError, now
+from tests.browsers.processes import PageGoneError, now
 from tests.browsers.stage import status, told
 from tests.scenarios.harness import until
 

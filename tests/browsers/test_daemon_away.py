@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsers.chromium import now, wait
+from tests.browsers.processes import now, wait
 from tests.browsers.stage import staged, told
-from tests.scenarios.harness import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +34,7 @@ def test_a_daemon_that_is_restarted_sets_nobody(own_stage: Stage, chromium: Chro
     begun = now()
     assert stage.daemon.stop() == 0
     stage.daemon.start().ready()
-    stage.settled(tab, user)
-    note = f"beats again {now() - begun:.1f} s after the stop"
+    note = f"beats again {stage.heard(user, now()) - begun:.1f} s after the stop"
     assert tab.run("return here.sessionId") == before
     stage.nothing_happened("daemon restarted", user, note)
     tab.close()
@@ -51,8 +49,7 @@ def test_a_daemon_that_is_gone_for_30_s_sets_nobody(own_stage: Stage, chromium: 
     wait(30)
     begun = now()
     stage.daemon.start().ready()
-    stage.settled(tab, user, workers=workers)
-    note = f"beats again {now() - begun:.1f} s after the start"
+    note = f"beats again {stage.heard(user, begun) - begun:.1f} s after the start"
     who = "worker" if workers == "any" else "page"
     # Its clock may stand for as long as it was away, and the page backs off for up to 15 s.
     stage.nothing_happened(f"daemon gone for 30 s; the {who} keeps the time", user, note, for_s=40)
@@ -65,12 +62,9 @@ def test_a_token_that_is_taken_no_more_is_asked_for_again(own_stage: Stage, chro
     assert told(tab)["tokens"] == 1
     stage.site.token = "another-token-of-the-tests"
     assert stage.daemon.stop() == 0
-    # The agent who is always there keeps the old one.
-    both = f"{TOKEN}-of-old,{stage.site.token}"
-    stage.daemon.start(
-        WATCHDOG_HEARTBEAT_TOKENS=both, WATCHDOG_TICKET_SECRETS="another-secret-of-the-tests-0123456789"
-    ).ready()
-    stage.settled(tab, user)
+    changes = {"HEARTBEAT_TOKENS": stage.site.token, "TICKET_SECRETS": "another-secret-of-the-tests-0123456789"}
+    stage.daemon.start(**{f"WATCHDOG_{name}": value for name, value in changes.items()}).ready()
+    stage.heard(user, now())
     asked = told(tab)["tokens"] - 1
     stage.nothing_happened("token and tickets void", user, f"401, `getToken` called {asked} time(s), beats again")
     assert asked >= 1

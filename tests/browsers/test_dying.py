@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsers.chromium import PageGoneError, now
+from tests.browsers.processes import PageGoneError, now
 
 if TYPE_CHECKING:
     from tests.browsers.chromium import Chromium

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsers.chromium import Chromium, now, wait
+from tests.browsers.chromium import Chromium
+from tests.browsers.processes import now, wait
 from tests.browsers.stage import INTERVAL_S, staged, status, told
 from tests.scenarios.harness import until
 
@@ -85,6 +86,7 @@ def is_back(tab: Tab, stage: Stage, user: str) -> None:
     assert (notice["status"], notice["restored"]) == ("Offline", None)
     until(lambda: status(tab)[:1] == ["live"], "it is live")
     until(lambda: stage.daemon.state(user) == "live", "it is live here, too")
+    wait(1)
     assert len(stage.connect.writes(user)) == 1
 
 

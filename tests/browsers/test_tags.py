@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsers.chromium import now
+from tests.browsers.processes import now
 
 if TYPE_CHECKING:
     from tests.browsers.chromium import Chromium

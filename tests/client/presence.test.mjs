@@ -155,6 +155,18 @@ test("a page that goes says bye with the ticket, in a request that outlives it",
   assert.deepEqual(p.look(), []);
 });
 
+test("a bye that was cut short is said by the next listener", async () => {
+  const p = await started();
+  const { fetch } = globalThis;
+  globalThis.fetch = () => {
+    globalThis.fetch = fetch;
+    throw new Error("stopped");
+  };
+  p.look();
+  await p.fire(p.window, "pagehide");
+  assert.deepEqual(p.look(), ["bye 0"]);
+});
+
 test("a page whose hello was not answered has no ticket, and says no bye", async () => {
   const p = await page();
   p.replies = null;

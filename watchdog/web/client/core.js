@@ -71,10 +71,12 @@ export const createCore = (io, s) => {
     const wall = io.wall();
     // One of the two stands while the machine sleeps, on some systems.
     const gap = Math.max(now - ranAt, wall - ranWall);
+    // While its page hangs, a worker's timer proves nothing.
+    const worst = Math.max(gap, io.lag?.() || 0);
     ranAt = now;
     ranWall = wall;
-    s.gap = Math.max(s.gap, gap);
-    later = Math.max(later, gap);
+    s.gap = Math.max(s.gap, worst);
+    later = Math.max(later, worst);
     return gap;
   };
 
