@@ -55,9 +55,12 @@ class Chromium:
         self.leader: int = self._service.process.pid
         self.debugger: str = self.driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
         self.home: str = self.driver.current_window_handle
-        (self.pid,) = [
-            pid for pid, parent, line in of_session(self.leader) if parent == self.leader and "--type=" not in line
+        ((self.pid, line),) = [
+            (pid, line)
+            for pid, parent, line in of_session(self.leader)
+            if parent == self.leader and "--type=" not in line
         ]
+        assert not [each for each in UNTHROTTLED if each in line]
 
     @property
     def version(self) -> str:

@@ -137,14 +137,15 @@ class Stage:
         until(lambda: last() > since, "a heartbeat")
         return last()
 
-    def beats(self, user: str, for_s: float) -> int:
-        """How many heartbeats arrive within that time."""
-        seen = set()
+    def beats(self, for_s: float, *users: str) -> list[int]:
+        """How many heartbeats of each arrive within that time."""
+        seen: dict[str, set[str]] = {user: set() for user in users}
         end = now() + for_s
         while now() < end:
-            seen.add(self.daemon.ask(f"/v1/agents/{INSTANCE}/{user}")["last_seen"])
-            wait(0.05)
-        return len(seen) - 1
+            for user in users:
+                seen[user].add(self.daemon.ask(f"/v1/agents/{INSTANCE}/{user}")["last_seen"])
+            wait(0.1)
+        return [len(each) - 1 for each in seen.values()]
 
 
 def told(tab: Tab) -> dict[str, Any]:

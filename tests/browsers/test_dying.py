@@ -24,6 +24,7 @@ def test_a_browser_that_is_killed_is_missed_at_the_end_of_its_socket(stage: Stag
     stage.set_offline("browser killed (SIGKILL)", user, begun, "torn")
 
 
+@pytest.mark.long
 def test_a_browser_that_is_killed_without_a_socket_is_missed_in_silence(stage: Stage, own_chromium: Chromium) -> None:
     user = stage.agent()
     stage.open(own_chromium, user, transport="post")

@@ -49,8 +49,8 @@ def test_without_a_worker_the_page_goes_on_when_it_is_hidden(stage: Stage, chrom
     hide(tab, stage)
     until(lambda: [each["visibility"] for each in stage.sessions(user)] == ["hidden"], "the daemon knows")
     assert stage.drivers(user) == ["main"]
-    beats = stage.beats(user, 8 * INTERVAL_S)
-    assert beats >= 4
+    (beats,) = stage.beats(8 * INTERVAL_S, user)
+    assert beats >= 2
     stage.nothing_happened("worker forbidden by CSP, tab hidden", user, f"{beats / 8:.1f} beats an interval", for_s=0)
     begun = now()
     tab.close()
@@ -58,26 +58,28 @@ def test_without_a_worker_the_page_goes_on_when_it_is_hidden(stage: Stage, chrom
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("transport", ["auto", "post"])
-@pytest.mark.parametrize("workers", ["any", "none"])
-def test_under_the_harshest_throttling_beats_go_on(
-    stage: Stage, throttling: Chromium, workers: str, transport: str
-) -> None:
-    user = stage.agent()
-    tab = stage.open(throttling, user, workers=workers, transport=transport)
-    tab.run("window.ticks = []; setInterval(() => ticks.push(performance.now()), 1000)")
-    hide(tab, stage)
-    wait(30)
-    beats = stage.beats(user, 60 * INTERVAL_S)
-    assert hidden(tab)
-    ticks = tab.run("return ticks.filter((at) => at > performance.now() - 60000).length")
-    assert ticks <= 3, "the timers of the page are throttled"
-    who = "worker" if workers == "any" else "page"
-    note = f"{beats / 60:.2f} beats an interval"
-    stage.nothing_happened(
-        f"hidden, throttled to a wake-up a minute; the {who} keeps the time, {transport}", user, note
-    )
-    assert beats >= (54 if workers == "any" else 20)
+def test_under_the_harshest_throttling_beats_go_on(stage: Stage, throttling: Chromium) -> None:
+    kinds = [(workers, transport) for workers in ("any", "none") for transport in ("auto", "post")]
+    users = [stage.agent() for _ in kinds]
+    tabs = [
+        stage.open(throttling, user, workers=workers, transport=transport)
+        for user, (workers, transport) in zip(users, kinds, strict=True)
+    ]
+    for tab in tabs:
+        tab.run("window.ticks = []; setInterval(() => ticks.push(performance.now()), 1000)")
+    hide(tabs[-1], stage)
+    # It takes a page that is busy up to a minute to come under it.
+    wait(75)
+    beats = stage.beats(60 * INTERVAL_S, *users)
+    for tab, user, (workers, transport), count in zip(tabs, users, kinds, beats, strict=True):
+        assert hidden(tab)
+        ticks = tab.run("return ticks.filter((at) => at > performance.now() - 60000).length")
+        assert ticks <= 3, "the timers of the page are throttled"
+        who = "worker" if workers == "any" else "page"
+        note = f"{count / 60:.2f} beats an interval"
+        event = f"hidden, throttled to a wake-up a minute; the {who} keeps the time, {transport}"
+        stage.nothing_happened(event, user, note, for_s=0)
+        assert count >= (54 if workers == "any" else 20)
 
 
 def is_back(tab: Tab, stage: Stage, user: str) -> None:
@@ -102,6 +104,7 @@ def test_a_frozen_page_is_missed_in_silence_and_told_when_it_thaws(stage: Stage,
     tab.close()
 
 
+@pytest.mark.long
 def test_a_renderer_that_is_stopped_is_missed_in_silence_and_told_when_it_goes_on(
     stage: Stage, own_chromium: Chromium
 ) -> None:
