@@ -149,10 +149,12 @@ test("a page that goes says bye with the ticket, in a request that outlives it",
   assert.equal(p.last.init.keepalive, true);
   assert.equal(p.last.init.credentials, "omit");
   assert.equal(p.last.init.headers, undefined);
+  assert.deepEqual(p.beacons, [[p.last.url, p.last.init.body]], "in another one, too, which a browser that quits sends");
   p.look();
   await p.fire(p.window, "pagehide");
   await p.pass(60000);
   assert.deepEqual(p.look(), []);
+  assert.equal(p.beacons.length, 1);
 });
 
 test("a bye that was cut short is said by the next listener", async () => {

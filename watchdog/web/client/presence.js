@@ -182,9 +182,9 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     left = true;
     if (s.ticket) {
       const body = message(s, "bye", { reason: String(reason).slice(0, 200) });
-      if ("keepalive" in Request.prototype)
-        fetch(endpoint, { method: "POST", body, keepalive: true, credentials: "omit" }).catch(() => {});
-      else navigator.sendBeacon(endpoint, body);
+      fetch(endpoint, { method: "POST", body, keepalive: true, credentials: "omit" }).catch(() => {});
+      // Firefox drops the one when it quits, and some have no keepalive; blockers of content drop the other.
+      navigator.sendBeacon?.(endpoint, body);
       s.ticket = undefined;
     }
     drive("leave");
