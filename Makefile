@@ -12,7 +12,8 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 
 # Packages of Debian or Ubuntu, each with the command it brings (see tests/setup.sh).
-TEST_PACKAGES := faketime:faketime
+TEST_PACKAGES := faketime:faketime chromium:chromium chromium-driver:chromedriver
+LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
 .PHONY: help demo run test test-long check simulate bench lock dist clean
@@ -31,7 +32,7 @@ test: check ## Run all checks and all tests but the long ones
 	@tests/run.sh $(PYTHON) "not long"
 
 test-long: check ## Run all checks and all tests
-	@tests/setup.sh $(TEST_PACKAGES)
+	@tests/setup.sh $(TEST_PACKAGES) $(LONG_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
 check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client and the Dockerfile

@@ -491,6 +491,38 @@ test("the gap is the longest time for which no timer ran since a message was ans
   assert.equal(w.last.m.gap_ms, 1000);
 });
 
+test("a message that was not our timer's tells the gap, too", async () => {
+  const w = world();
+  w.core.start();
+  await w.answer();
+  await w.sleep(9000);
+  // Thawed: what the page says comes first, and only then the timers that are late.
+  w.core.kick();
+  assert.equal(w.last.m.gap_ms, 9000);
+  await w.answer();
+  w.core.kick();
+  await w.pass(1000);
+  w.core.kick();
+  assert.equal(w.last.m.gap_ms, 1000);
+});
+
+test("a page that hangs has a gap, though its worker's timer runs", async () => {
+  const w = await living();
+  for (let second = 1; second < 10; second++) {
+    w.lag = 1000 * second;
+    await w.pass(1000);
+    w.core.tick();
+  }
+  w.lag = 0;
+  await w.pass(1000);
+  assert.deepEqual([w.last.m.gap_ms, w.last.m.lag_ms], [9000, 0]);
+  await w.answer();
+  w.core.kick();
+  await w.pass(1000);
+  w.core.kick();
+  assert.equal(w.last.m.gap_ms, 1000);
+});
+
 test("a sleep in which a clock stands is a gap by the other", async () => {
   for (const monotonic of [true, false]) {
     const w = await living();

@@ -15,6 +15,7 @@ export const page = async ({ scripts = [], prerendering = false, workers = true,
   let timers = [];
   const p = {
     sent: [],
+    beacons: [],
     workers: [],
     locks: 0,
     warnings: [],
@@ -94,6 +95,7 @@ export const page = async ({ scripts = [], prerendering = false, workers = true,
     clearInterval: remove,
     console: { ...console, warn: (...said) => p.warnings.push(said.map(String).join(" ")) },
     navigator: {
+      sendBeacon: (url, body) => p.beacons.push([String(url), body]),
       locks: {
         request: async (_name, _options, held) => {
           await p.lockAfter;

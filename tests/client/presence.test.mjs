@@ -149,10 +149,24 @@ test("a page that goes says bye with the ticket, in a request that outlives it",
   assert.equal(p.last.init.keepalive, true);
   assert.equal(p.last.init.credentials, "omit");
   assert.equal(p.last.init.headers, undefined);
+  assert.deepEqual(p.beacons, [[p.last.url, p.last.init.body]], "in another one, too, which a browser that quits sends");
   p.look();
   await p.fire(p.window, "pagehide");
   await p.pass(60000);
   assert.deepEqual(p.look(), []);
+  assert.equal(p.beacons.length, 1);
+});
+
+test("a bye that was cut short is said by the next listener", async () => {
+  const p = await started();
+  const { fetch } = globalThis;
+  globalThis.fetch = () => {
+    globalThis.fetch = fetch;
+    throw new Error("stopped");
+  };
+  p.look();
+  await p.fire(p.window, "pagehide");
+  assert.deepEqual(p.look(), ["bye 0"]);
 });
 
 test("a page whose hello was not answered has no ticket, and says no bye", async () => {

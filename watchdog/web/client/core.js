@@ -71,10 +71,12 @@ export const createCore = (io, s) => {
     const wall = io.wall();
     // One of the two stands while the machine sleeps, on some systems.
     const gap = Math.max(now - ranAt, wall - ranWall);
+    // While its page hangs, a worker's timer proves nothing.
+    const worst = Math.max(gap, io.lag?.() || 0);
     ranAt = now;
     ranWall = wall;
-    s.gap = Math.max(s.gap, gap);
-    later = Math.max(later, gap);
+    s.gap = Math.max(s.gap, worst);
+    later = Math.max(later, worst);
     return gap;
   };
 
@@ -103,10 +105,7 @@ export const createCore = (io, s) => {
   const nap = (ms) => {
     end();
     due = io.now() + ms;
-    cancel = io.after(ms, () => {
-      ran();
-      begin();
-    });
+    cancel = io.after(ms, begin);
   };
 
   /** @param {string} body @returns {[Promise<import("./core.js").Answer | null>, () => void]} */
@@ -160,6 +159,8 @@ export const createCore = (io, s) => {
   };
 
   const begin = () => {
+    // What wakes a page may come before its timers.
+    ran();
     end();
     const throttled = s.driver === "main" && s.visibility === "hidden";
     kind = s.open && !greet ? "beat" : "hello";

@@ -182,10 +182,10 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     left = true;
     if (s.ticket) {
       const body = message(s, "bye", { reason: String(reason).slice(0, 200) });
+      fetch(endpoint, { method: "POST", body, keepalive: true, credentials: "omit" }).catch(() => {});
+      // Firefox drops the one when it quits, and some have no keepalive; blockers of content drop the other.
+      navigator.sendBeacon?.(endpoint, body);
       s.ticket = undefined;
-      if ("keepalive" in Request.prototype)
-        fetch(endpoint, { method: "POST", body, keepalive: true, credentials: "omit" }).catch(() => {});
-      else navigator.sendBeacon(endpoint, body);
     }
     drive("leave");
     unlock?.();
@@ -287,7 +287,8 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   const on = (target, type, then) => target.addEventListener(type, safely(then), { signal: listening.signal });
 
   const run = safely(() => {
-    on(window, "pagehide", () => leave("pagehide"));
+    // Firefox stops what runs when a tab is closed, anywhere in it; the next listener runs.
+    for (let times = 0; times < 2; times++) on(window, "pagehide", () => leave("pagehide"));
     on(window, "pageshow", (event) => {
       if (event.persisted && begun && left) back();
     });
