@@ -42,6 +42,7 @@ from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
+from watchdog.environment import quoted, variable
 from watchdog.errors import SettingsError, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
@@ -51,6 +52,8 @@ from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.jwt import JwtRules, Jwts
+from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
 from watchdog.ingest.websocket import Tethers
@@ -123,6 +126,7 @@ class _Parts:
     scheduler: BaseScheduler
     recordings: Recordings
     canary: Canary | None
+    keys: KeySource | None
     dispatcher: Dispatcher
     http: Server
     buffer: Buffer
@@ -171,6 +175,7 @@ class Daemon:
             ends=Ended,
             notifications=NOTIFIED,
         )
+        keys = await self._keys()
         running = RunningTime(loop.time)
         buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
         health = Health(
@@ -182,6 +187,7 @@ class Daemon:
             now=machine.now,
             time=running,
         )
+        health.keys = keys
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
         sinks = {"log": log_action, "metrics": metrics.action, "recordings": recordings.action}
@@ -219,7 +225,8 @@ class Daemon:
             record=recorder.record,
             observer=_Observer(metrics),
         )
-        await _check_names(dispatcher, connect, named)
+        looks = [keys.look()] if keys is not None and keys.current is None else []
+        await asyncio.gather(_check_names(dispatcher, connect, named), *looks)
         gate = Gate(
             AuthMode(settings.auth),
             Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
@@ -227,6 +234,8 @@ class Daemon:
             Tickets(
                 [secret.get_secret_value().encode() for secret in settings.ticket_secrets] or [await store.secret()]
             ),
+            None if keys is None else Jwts(_jwt_rules(settings), keys, lambda: machine.now().epoch),
+            frozenset(settings.allowed_origins),
         )
         lane = FastLane(
             store,
@@ -289,6 +298,8 @@ class Daemon:
             roots["canary"] = asyncio.create_task(loops.every(canary.rules.every_s, canary.step, sweeping))
         if notifier is not None:
             roots["notify"] = asyncio.create_task(notifier.run())
+        if keys is not None:
+            roots["keys"] = asyncio.create_task(keys.run())
         scheduler.start()
         host, port = listener.getsockname()[:2]
         log.info(
@@ -301,7 +312,9 @@ class Daemon:
         )
         code = await self._until_stopped(roots, stop)
 
-        parts = _Parts(roots, sweeping, flushing, scheduler, recordings, canary, dispatcher, http, buffer, connect)
+        parts = _Parts(
+            roots, sweeping, flushing, scheduler, recordings, canary, keys, dispatcher, http, buffer, connect
+        )
         health.stopping = True
         return code, await self._stopped(parts)
 
@@ -317,10 +330,13 @@ class Daemon:
         try:
             async with asyncio.timeout(STOP_S):
                 await self._ended("sweep", parts.roots["sweep"], SWEEP_S + 1)
-                if "notify" in parts.roots:
+                for name in ("notify", "keys"):
                     # What was not delivered yet is in the history, and the next process goes on from there.
-                    parts.roots["notify"].cancel()
-                    await asyncio.gather(parts.roots["notify"], return_exceptions=True)
+                    if name in parts.roots:
+                        parts.roots[name].cancel()
+                        await asyncio.gather(parts.roots[name], return_exceptions=True)
+                if parts.keys is not None:
+                    await parts.keys.close()
                 if parts.canary is not None:
                     parts.roots["canary"].cancel()
                     await asyncio.gather(parts.roots["canary"], return_exceptions=True)
@@ -360,6 +376,23 @@ class Daemon:
             random=random.random,
             count=metrics.notified,
         )
+
+    async def _keys(self) -> KeySource | None:
+        """Where the keys for JWTs come from. A provider may be away at the start; a file may not.
+
+        Raises:
+            SettingsError: The file has no keys.
+        """
+        settings = self._settings
+        if settings.auth != "jwt" or settings.jwks is None:
+            return None
+        time = asyncio.get_running_loop().time
+        keys = KeySource(settings.jwks, barred=is_metadata, epoch=lambda: machine.now().epoch, time=time)
+        if keys.is_file:
+            await keys.look()
+            if keys.current is None:
+                raise SettingsError([f"{variable('jwks')}: got {quoted(settings.jwks)}; {keys.fault}"])
+        return keys
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -454,6 +487,10 @@ def _most_connections() -> int:
     """How many connections the limit of open files allows, with room for the store, Connect and the log."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(files // 2, files - RESERVED_FILES)
+
+
+def _jwt_rules(settings: Settings) -> JwtRules:
+    return JwtRules(settings.jwt_issuer or "", frozenset(settings.jwt_audience), settings.jwt_agent_claim)
 
 
 def _quota(settings: Settings) -> QuotaRules:

@@ -72,7 +72,7 @@ def test_what_is_no_ticket_is_refused_quietly(tickets, ticket):
 @pytest.mark.parametrize(("version", "holds"), [(1, True), (2, False)])
 def test_a_ticket_of_another_version_is_refused_even_when_it_is_genuine(tickets, version, holds):
     head = auth._HEAD.pack(version, int(NOW) + 60, 0)
-    raw = head + auth._mac(b"k" * 32, head, AGENT, SESSION)
+    raw = head + auth._mac(b"k" * 32, auth.Purpose.SESSION, head, AGENT, SESSION)
     ticket = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     assert tickets.check(ticket, AGENT, SESSION, 0, NOW) is holds
 

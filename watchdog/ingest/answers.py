@@ -23,6 +23,8 @@ class Rejection(StrEnum):
     MALFORMED = "malformed"
     INSTANCE = "instance"
     UNAUTHORIZED = "unauthorized"
+    AGENT = "agent"
+    KEYS = "keys"
     FOREIGN = "foreign"
     RATE = "rate"
     LATE = "late"

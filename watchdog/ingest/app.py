@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
-from watchdog.ingest import openapi, problems
+from watchdog.ingest import audit, openapi, problems
 from watchdog.ingest.answers import PROBLEM_HEADERS
-from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.auth import Gate
 from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
@@ -183,8 +183,8 @@ def _operators(
     instances: Container[str],
     now: Callable[[], Instant],
 ) -> APIRouter:
-    def admin(request: Request) -> None:
-        gate.check_admin(bearer(request.headers.get("authorization", "")))
+    def admin(request: Request) -> str:
+        return gate.check_operator(request.headers)
 
     router = APIRouter(
         prefix="/v1",
@@ -213,16 +213,17 @@ def _operators(
         return agent_out(view)
 
     @router.put("/brake")
-    async def brake(order: BrakeIn) -> BrakeOut:
+    async def brake(order: BrakeIn, by: Annotated[str, Depends(admin)]) -> BrakeOut:
         """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
         _check_watched(order.instance_id, instances)
         group = order.instance_id or ALL
         hold = order.state == "hold"
-        view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
+        audit.note("hold" if hold else "release", by, group=group, for_s=order.for_s)
+        view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, by=by, instant=now())
         return brake_out(view)
 
     @router.post("/restore")
-    async def restore(order: RestoreIn) -> RestoreOut:
+    async def restore(order: RestoreIn, by: Annotated[str, Depends(admin)]) -> RestoreOut:
         """Set former statuses again: of all who were set since then, and are still in the status that was set."""
         _check_watched(order.instance_id, instances)
         since = read_since(str(order.since))
@@ -232,7 +233,8 @@ def _operators(
             raise MessageError(
                 400, "Bad Request", "`since` is in the future. Say from when on changes are to be undone."
             )
-        found = await store.restore(since, order.instance_id, silent=order.silent, instant=now())
+        audit.note("restore", by, group=order.instance_id or ALL, since=since, silent=order.silent)
+        found = await store.restore(since, order.instance_id, silent=order.silent, by=by, instant=now())
         return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 
     @router.get("/actions")
@@ -270,7 +272,7 @@ def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:
 
     def admin_or_local(request: Request) -> None:
         if not _is_local(request):
-            gate.check_admin(bearer(request.headers.get("authorization", "")))
+            gate.check_operator(request.headers)
 
     @router.get("/metrics", dependencies=[Depends(admin_or_local)])
     async def scrape() -> Response:

@@ -105,6 +105,7 @@ def of_brake(change: BrakeChange, hold: HoldView, key: str, at: Epoch) -> Event:
         "age_s": hold.age_s,
         "proof": hold.proof,
         "next_step": hold.next_step if change.after in HOLDS else None,
+        "by": hold.by,
     }
     return _event(f"brake.{kind}", key, SOURCE, hold.group, at, data)
 

@@ -1,10 +1,12 @@
 """Logging: structlog for our own events, and what libraries say in the same format.
 
 An event has a constant dotted name and its values as keys. Nothing is logged for a single heartbeat. As a last guard,
-values under names like `token` or `secret` are masked; whoever logs must not give them in the first place.
+values under names like `token` or `secret` are masked; whoever logs must not give them in the first place. Under `by`
+stands who gave an order, without a person's name.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import sys
@@ -62,6 +64,8 @@ def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _masked(name: object, value: object, depth: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
+    if name == "by":
+        return _pseudonym(str(value))
     if depth == 0 or any(word in str(name).lower() for word in _SECRET):
         return MASK
     if isinstance(value, Mapping):
@@ -69,6 +73,12 @@ def _masked(name: object, value: object, depth: int) -> object:
     if isinstance(value, list | set | frozenset) or type(value) is tuple:
         return [_masked("", each, depth - 1) for each in value]
     return value
+
+
+def _pseudonym(by: str) -> str:
+    """Who gave an order, for the log: a JWT's subject may be a person's name, so the beginning of its SHA-256."""
+    kind, _, subject = by.partition(":")
+    return by if kind != "jwt" else f"jwt:{hashlib.sha256(subject.encode()).hexdigest()[:8]}"
 
 
 def _processors(log_format: LogFormat, *, colours: bool) -> list[Processor]:

@@ -1,0 +1,209 @@
+"""Where the keys of the identity provider come from: a URL or a file, looked at time and again, apart from requests.
+
+A look that fails changes nothing: the keys of the last one stay in force, so that a provider that is down, or that
+publishes nonsense, silences nobody. One that succeeds replaces them, so that a key that was taken away is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+
+from watchdog.core.model import Epoch
+from watchdog.ingest import signing_keys
+from watchdog.ingest.signing_keys import KeySet
+
+REFRESH_S = 300.0
+"""Between two looks: for so long at most a key counts that was taken away."""
+
+LEAST_S = 30.0
+"""Between two looks at least, whatever keys tokens name."""
+
+FIRST_S = 1.0
+"""Between two looks as long as there are no keys at all; twice as long each time, up to `LEAST_S`."""
+
+TIMEOUT_S = 5.0
+"""For one look in all."""
+
+MAX_DOCUMENT = 262_144
+"""Bytes of a set; providers' have 1 to 30 KB."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _NoKeysError(Exception):
+    """A look has failed; the text says how, for people."""
+
+
+class KeySource:
+    """Keeps the keys.
+
+    Attributes:
+        current: The keys in force; None before the first could be had.
+        looks: How often they were asked for.
+        fault: Why the last look failed, in sentences; None when it did not.
+        since: Wall clock of the first failure in a row.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        barred: Callable[[str], bool],
+        epoch: Callable[[], Epoch],
+        time: Callable[[], float],
+        transport: httpx.AsyncBaseTransport | None = None,
+        resolve: Resolve | None = None,
+    ) -> None:
+        """Nothing is looked at before `look` or `run`.
+
+        Args:
+            place: A URL or a file (JWKS).
+            barred: Whether an IP address is never called.
+            epoch: The wall clock.
+            time: The loop's clock.
+            transport: In place of sockets.
+            resolve: In place of the system's resolver: host and port to IP addresses; `OSError` where there are none.
+        """
+        self.current: KeySet | None = None
+        self.looks = 0
+        self.fault: str | None = None
+        self.since: Epoch | None = None
+        self._url = place if "://" in place else None
+        self._path = Path(place)
+        self._barred = barred
+        self._epoch = epoch
+        self._time = time
+        self._resolve = resolve or _resolved
+        self._failures = 0
+        self._began_at = self._good_at = float("-inf")
+        self._wanted = asyncio.Event()
+        # Whoever answers with a redirect is not followed: it could lead to where nothing may be read.
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, transport=transport, follow_redirects=False)
+
+    def may_come(self) -> bool:
+        """Notes that a key was asked for that is not there; whether it may be there after the next look."""
+        self._wanted.set()
+        return self._failures > 0 or self._time() - self._good_at >= LEAST_S
+
+    @property
+    def is_file(self) -> bool:
+        """Whether nobody else is needed for a look."""
+        return self._url is None
+
+    @property
+    def problem(self) -> str | None:
+        """What a person has to mend; one failure alone is none while there are keys."""
+        return None if self.current is not None and self._failures <= 1 else self.fault
+
+    async def run(self) -> None:
+        """Looks for ever: every `REFRESH_S`; sooner, but never more often than each `LEAST_S`, for an unknown key."""
+        while True:
+            await self._due()
+            await self.look()
+
+    async def look(self) -> None:
+        """Looks once. Never raises; call it from one task at a time."""
+        self._wanted.clear()
+        self._began_at = self._time()
+        self.looks += 1
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                document = await (self._read() if self._url is None else self._fetch(self._url))
+            found = signing_keys.read(document)
+        except _NoKeysError as error:
+            self._failed(str(error))
+        except ValueError as error:
+            self._failed(f"What is there cannot be used. {error}")
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            self._failed(f"{type(error).__name__}.")
+        else:
+            self._found(found)
+
+    async def close(self) -> None:
+        """Lets the connections go."""
+        await self._client.aclose()
+
+    async def _due(self) -> None:
+        """Waits until it is time for the next look."""
+        if self.current is None:
+            pause_s = min(LEAST_S, FIRST_S * 2.0 ** min(10, max(0, self._failures - 1)))
+        else:
+            pause_s = LEAST_S if self._failures else REFRESH_S
+        try:
+            async with asyncio.timeout(self._began_at + pause_s - self._time()):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._began_at + min(pause_s, LEAST_S) - self._time())
+
+    def _found(self, found: KeySet) -> None:
+        if self._failures:
+            log.info("jwks.back", failures=self._failures)
+        self._failures, self.fault, self.since = 0, None, None
+        self._good_at = self._began_at
+        if self.current is None or set(self.current.keys) != set(found.keys):
+            self.current = found
+            log.info("jwks.keys", keys=len(found.keys), left_out=[*found.left_out])
+
+    def _failed(self, why: str) -> None:
+        if not self._failures:
+            self.since = self._epoch()
+            log.warning("jwks.failed", reason=why, keys=0 if self.current is None else len(self.current.keys))
+        self._failures += 1
+        self.fault = why
+
+    async def _read(self) -> bytes:
+        def content() -> bytes:
+            with self._path.open("rb") as file:
+                return file.read(MAX_DOCUMENT + 1)
+
+        try:
+            document = await asyncio.to_thread(content)
+        except OSError as error:
+            raise _NoKeysError(f"The file cannot be read ({error.strerror}).") from None
+        _check_size(document)
+        return document
+
+    async def _fetch(self, url: str) -> bytes:
+        await self._check_addresses(url)
+        # Nothing is unpacked: a small answer could become a large one.
+        headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
+        async with self._client.stream("GET", url, headers=headers) as response:
+            if response.status_code != httpx.codes.OK:
+                raise _NoKeysError(f"The answer has the status {response.status_code}.")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise _NoKeysError("The answer is compressed, though it was asked for as it is.")
+            document = bytearray()
+            async for chunk in response.aiter_raw():
+                document += chunk
+                _check_size(document)
+        return bytes(document)
+
+    async def _check_addresses(self, url: str) -> None:
+        """Refuses names that lead to a metadata service. Such an address itself is no setting at all."""
+        parts = urlsplit(url)
+        try:
+            found = await self._resolve(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        except OSError:
+            return  # where a proxy resolves, names need not be known here; without one the connection fails as well
+        if any(self._barred(address) for address in found):
+            raise _NoKeysError("The name leads to a link-local or metadata address, which is never called.")
+
+
+def _check_size(document: bytes | bytearray) -> None:
+    if len(document) > MAX_DOCUMENT:
+        raise _NoKeysError(f"It has more than {MAX_DOCUMENT} bytes.")
+
+
+async def _resolved(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
