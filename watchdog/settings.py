@@ -588,7 +588,8 @@ def _lines(fields: Mapping[str, FieldInfo], raw: Mapping[str, str], detail: Erro
     field = fields[name]
     got: Any = raw.get(name)
     if got is None:
-        got = "nothing" if field.is_required() or _takes(field).secret else f"{shown(field.default)} (its default)"
+        default = None if field.is_required() or _takes(field).secret else shown(field.default)
+        got = "nothing" if default is None else f"{default} (its default)"
     else:
         got = "***" if _takes(field).secret else quoted(got)
     reasons = str(detail["ctx"]["error"]).split("\n") if detail["type"] == "value_error" else [""]

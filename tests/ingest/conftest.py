@@ -366,7 +366,7 @@ class World:
 
     def http(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=self.client)
-        return httpx.AsyncClient(transport=transport, base_url="http://watchdog")
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080")
 
     async def post(self, body, path="/v1/heartbeat", token="beat-token", **headers):
         """Posts while the buffer is flushed every 200 ms."""

@@ -38,7 +38,7 @@ GATEWAY_SCOPE = "watchdog:gateway"
 MAX_NAME = 200
 """Characters of a JWT's subject that are kept. Source: OpenID Connect Core, section 2: at most 255."""
 
-NOBODY = "nobody"
+NOBODY = "nobody: WATCHDOG_AUTH=none"
 """Who gave an order where nobody has to say who they are."""
 
 

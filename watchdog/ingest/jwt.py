@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -236,8 +236,11 @@ def _verified(alg: str, signed: bytes, key: Key, signature: bytes) -> bool:
 
 
 def _decoded(text: str) -> bytes | None:
-    """Base64url without padding; the alphabet was looked at."""
-    return None if len(text) % 4 == 1 else urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    """Base64url without padding, whose alphabet was looked at; None if it is not the only way to write these bytes."""
+    if len(text) % 4 == 1:
+        return None
+    decoded = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return decoded if urlsafe_b64encode(decoded).rstrip(b"=") == text.encode() else None
 
 
 def _json(text: str) -> dict[str, Any] | None:

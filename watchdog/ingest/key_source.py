@@ -7,6 +7,7 @@ publishes nonsense, silences nobody. One that succeeds replaces them, so that a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ REFRESH_S = 300.0
 """Between two looks: for so long at most a key counts that was taken away."""
 
 LEAST_S = 30.0
-"""Between two looks at least, whatever keys tokens name."""
+"""Between two looks for a key that a token names, however many tokens name unknown ones; and after one that failed."""
 
 FIRST_S = 1.0
 """Between two looks as long as there are no keys at all; twice as long each time, up to `LEAST_S`."""
@@ -48,7 +49,6 @@ class KeySource:
 
     Attributes:
         current: The keys in force; None before the first could be had.
-        looks: How often they were asked for.
         fault: Why the last look failed, in sentences; None when it did not.
         since: Wall clock of the first failure in a row.
     """
@@ -74,7 +74,6 @@ class KeySource:
             resolve: In place of the system's resolver: host and port to IP addresses; `OSError` where there are none.
         """
         self.current: KeySet | None = None
-        self.looks = 0
         self.fault: str | None = None
         self.since: Epoch | None = None
         self._url = place if "://" in place else None
@@ -84,7 +83,8 @@ class KeySource:
         self._time = time
         self._resolve = resolve or _resolved
         self._failures = 0
-        self._began_at = self._good_at = float("-inf")
+        self._looking = False
+        self._began_at = self._asked_at = float("-inf")
         self._wanted = asyncio.Event()
         # Whoever answers with a redirect is not followed: it could lead to where nothing may be read.
         self._client = httpx.AsyncClient(timeout=TIMEOUT_S, transport=transport, follow_redirects=False)
@@ -92,7 +92,7 @@ class KeySource:
     def may_come(self) -> bool:
         """Notes that a key was asked for that is not there; whether it may be there after the next look."""
         self._wanted.set()
-        return self._failures > 0 or self._time() - self._good_at >= LEAST_S
+        return self._looking or self._failures > 0 or self._time() >= self._asked_at + LEAST_S
 
     @property
     def is_file(self) -> bool:
@@ -105,7 +105,7 @@ class KeySource:
         return None if self.current is not None and self._failures <= 1 else self.fault
 
     async def run(self) -> None:
-        """Looks for ever: every `REFRESH_S`; sooner, but never more often than each `LEAST_S`, for an unknown key."""
+        """Looks for ever: every `REFRESH_S`, and for an unknown key at once, but that each `LEAST_S` at most."""
         while True:
             await self._due()
             await self.look()
@@ -113,8 +113,8 @@ class KeySource:
     async def look(self) -> None:
         """Looks once. Never raises; call it from one task at a time."""
         self._wanted.clear()
+        self._looking = True
         self._began_at = self._time()
-        self.looks += 1
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 document = await (self._read() if self._url is None else self._fetch(self._url))
@@ -123,10 +123,12 @@ class KeySource:
             self._failed(str(error))
         except ValueError as error:
             self._failed(f"What is there cannot be used. {error}")
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a provider does must not end the daemon
             self._failed(f"{type(error).__name__}.")
         else:
             self._found(found)
+        finally:
+            self._looking = False
 
     async def close(self) -> None:
         """Lets the connections go."""
@@ -134,22 +136,23 @@ class KeySource:
 
     async def _due(self) -> None:
         """Waits until it is time for the next look."""
-        if self.current is None:
-            pause_s = min(LEAST_S, FIRST_S * 2.0 ** min(10, max(0, self._failures - 1)))
-        else:
-            pause_s = LEAST_S if self._failures else REFRESH_S
-        try:
-            async with asyncio.timeout(self._began_at + pause_s - self._time()):
-                await self._wanted.wait()
-        except TimeoutError:
+        if self.current is None or self._failures:
+            # Whatever tokens name: nobody there has answered.
+            doublings = min(10, max(0, self._failures - 1))
+            pause_s = min(LEAST_S, FIRST_S * 2.0**doublings) if self.current is None else LEAST_S
+            await asyncio.sleep(self._began_at + pause_s - self._time())
+            self._asked_at = self._time()
             return
-        await asyncio.sleep(self._began_at + min(pause_s, LEAST_S) - self._time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._began_at + REFRESH_S - self._time()):
+                await self._wanted.wait()
+                await asyncio.sleep(self._asked_at + LEAST_S - self._time())
+                self._asked_at = self._time()
 
     def _found(self, found: KeySet) -> None:
         if self._failures:
             log.info("jwks.back", failures=self._failures)
         self._failures, self.fault, self.since = 0, None, None
-        self._good_at = self._began_at
         if self.current is None or set(self.current.keys) != set(found.keys):
             self.current = found
             log.info("jwks.keys", keys=len(found.keys), left_out=[*found.left_out])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -127,7 +128,7 @@ def _key(jwk: object) -> Key:
     try:
         public = ALGORITHMS[next(iter(fitting))].from_jwk(jwk)
         der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+    except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise ValueError("cannot be read") from None
     if isinstance(public, RSAPublicKey) and public.key_size not in RSA_BITS:
         raise ValueError(f"has {public.key_size} bits, not {RSA_BITS.start} to {RSA_BITS.stop - 1}")
