@@ -6,7 +6,6 @@ stands who gave an order, without a person's name.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import sys
@@ -17,6 +16,8 @@ from typing import Any, BinaryIO, cast
 import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from watchdog.telemetry.pseudonyms import pseudonym
 
 MASK = "***"
 
@@ -65,7 +66,7 @@ def _masked(name: object, value: object, depth: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if name == "by":
-        return _pseudonym(str(value))
+        return pseudonym(str(value))
     if depth == 0 or any(word in str(name).lower() for word in _SECRET):
         return MASK
     if isinstance(value, Mapping):
@@ -73,12 +74,6 @@ def _masked(name: object, value: object, depth: int) -> object:
     if isinstance(value, list | set | frozenset) or type(value) is tuple:
         return [_masked("", each, depth - 1) for each in value]
     return value
-
-
-def _pseudonym(by: str) -> str:
-    """Who gave an order, for the log: a JWT's subject may be a person's name, so the beginning of its SHA-256."""
-    kind, _, subject = by.partition(":")
-    return by if kind != "jwt" else f"jwt:{hashlib.sha256(subject.encode()).hexdigest()[:8]}"
 
 
 def _processors(log_format: LogFormat, *, colours: bool) -> list[Processor]:
