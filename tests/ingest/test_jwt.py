@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from string import ascii_letters, digits
 
 import jwt
 import pytest
@@ -228,6 +229,12 @@ def test_no_part_of_a_token_can_be_another(position):
     if position == 0:
         mine[0] = base64.urlsafe_b64encode(b'{"alg":"ES256","kid":"k1","typ":"JWT","x":1}').rstrip(b"=").decode()
     assert verifier().check(".".join(mine)) is Fault.SIGNATURE
+
+
+def test_a_token_is_written_in_one_way_only():
+    jwts, given = verifier(), made()
+    taken = [each for each in ascii_letters + digits + "-_" if isinstance(jwts.check(given[:-1] + each), Bearer)]
+    assert taken == [given[-1]]
 
 
 # Whose it is.
