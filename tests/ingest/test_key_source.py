@@ -111,7 +111,12 @@ async def test_while_a_look_is_under_way_a_key_may_come():
     task.cancel()
 
 
-@pytest.mark.parametrize("answer", [OLD, (500, b"")])
+async def came_back(_):
+    """Down for two minutes."""
+    return answered(500) if asyncio.get_running_loop().time() < 120 else answered(200, OLD)
+
+
+@pytest.mark.parametrize("answer", [OLD, (500, b""), came_back], ids=["up", "down", "back"])
 async def test_a_flood_of_unknown_keys_makes_one_look_in_thirty_seconds(answer):
     world = World()
     await world.source.look()
