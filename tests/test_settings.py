@@ -72,6 +72,10 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "auth": "token",
         "admin_tokens": (),
         "ticket_secrets": (),
+        "jwks": None,
+        "jwt_issuer": None,
+        "jwt_audience": (),
+        "jwt_agent_claim": "sub",
         "log_level": "info",
         "log_format": "json",
         "allowed_origins": (),
@@ -85,6 +89,21 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "deadman_url": None,
         "history_days": 30,
     }
+
+
+def test_jwt_needs_three_more_variables_and_says_so_at_once():
+    lines = faults({"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_AUTH": "jwt"})
+    assert [line.split(";")[0] for line in lines] == [
+        "WATCHDOG_JWKS: got nothing",
+        "WATCHDOG_JWT_ISSUER: got nothing",
+        "WATCHDOG_JWT_AUDIENCE: got nothing",
+    ]
+    assert all("WATCHDOG_AUTH is jwt, which needs it" in line for line in lines)
+
+
+@pytest.mark.parametrize("place", ["keys/jwks.json", "/etc/jwks.json", "http://127.0.0.1:9/keys", "http://localhost/"])
+def test_keys_come_from_a_file_or_from_this_machine_too(place):
+    assert load(JWKS=place).jwks == place
 
 
 def test_every_variable_is_taken():
@@ -117,7 +136,11 @@ def test_every_variable_is_taken():
         STORE="sqlite:////data/watchdog.db",
         HOST="0.0.0.0",
         PORT="0",
-        AUTH="TOKEN",
+        AUTH="JWT",
+        JWKS="https://id.example.com/keys?app=1",
+        JWT_ISSUER="https://id.example.com/",
+        JWT_AUDIENCE="watchdog, api://watchdog",
+        JWT_AGENT_CLAIM="custom:agent",
         ADMIN_TOKENS=" one , two ",
         TICKET_SECRETS="0123456789abcdef,ABCDEFGHIJKLMNOPQ",
         LOG_LEVEL="DEBUG",
@@ -133,6 +156,12 @@ def test_every_variable_is_taken():
         NOTIFY_SECRET=f"{NOTIFY_SECRET},whsec_{'B' * 32}",
         HISTORY_DAYS="7",
     )
+    assert (settings.auth, settings.jwks, settings.jwt_issuer) == (
+        "jwt",
+        "https://id.example.com/keys?app=1",
+        "https://id.example.com/",
+    )
+    assert (settings.jwt_audience, settings.jwt_agent_claim) == (("watchdog", "api://watchdog"), "custom:agent")
     assert (settings.status, settings.session_end_timer, settings.heartbeat_interval) == ("Gone home", 0.5, 0.25)
     assert (settings.session_ttl, settings.throttled_session_ttl, settings.max_page_lag) == (0.75, 10, 60)
     assert settings.tether_ttl == 7, "as long as it likes: above SESSION_TTL the end of a socket says nothing"
@@ -148,7 +177,7 @@ def test_every_variable_is_taken():
     assert (settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold) == (1, 2, 60)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
     assert settings.store_path == Path("/data/watchdog.db")
-    assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "token")
+    assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "jwt")
     assert reveal(settings.admin_tokens) == ["one", "two"]
     assert reveal(settings.ticket_secrets) == ["0123456789abcdef", "ABCDEFGHIJKLMNOPQ"]
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
@@ -217,7 +246,7 @@ def test_all_faults_are_told_at_once_each_on_its_own_line():
         ("CONNECT_SHARE", "1.01", "a share above 0 to 1"),
         ("PORT", "-1", "a TCP port from 0 to 65535"),
         ("PORT", "http", "a TCP port from 0 to 65535"),
-        ("AUTH", "basic", "token, or none (loopback only)"),
+        ("AUTH", "basic", "token, jwt, or none (loopback only)"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("LOG_FORMAT", "xml", "json or console"),
         ("HISTORY_DAYS", "0", "days, a whole number from 1 to 3650"),
@@ -243,7 +272,17 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"HOST": "http://example.com"}, "no scheme, no port, no brackets"),
         ({"HOST": "[::1]"}, "no scheme, no port, no brackets"),
         ({"HOST": "127.0.0.256"}, "no scheme, no port, no brackets"),
-        ({"AUTH": "jwt"}, "this version has no JWT"),
+        ({"JWKS": ""}, "this names no file"),
+        ({"JWKS": "ftp://id.example.com/keys"}, "it is not one"),
+        ({"JWKS": "http://id.example.com/keys"}, "over http anyone on the way"),
+        ({"JWKS": "https://me:pw@id.example.com/keys"}, "no user and no fragment"),
+        ({"JWKS": "https://id.example.com/keys#1"}, "no user and no fragment"),
+        ({"JWKS": "https://169.254.169.254/latest"}, "link-local and metadata addresses are never called"),
+        ({"JWKS": "https://[fd00:ec2::254]/latest"}, "link-local and metadata addresses are never called"),
+        ({"JWKS": "https://[::ffff:169.254.169.254]/latest"}, "link-local and metadata addresses are never called"),
+        ({"JWT_ISSUER": ""}, "it is empty, or not one line"),
+        ({"JWT_AUDIENCE": "a,,b"}, "entry 2 is empty"),
+        ({"JWT_AGENT_CLAIM": "a\nb"}, "it is empty, or not one line"),
         ({"PORT": "tcp://10.0.0.1:8080"}, "Kubernetes sets this for a Service named watchdog"),
         ({"DEADMAN_URL": "ftp://example.com"}, "got ***; it is not one; takes an http or https URL"),
         ({"DEADMAN_URL": "https://"}, "got ***; it is not one; takes an http or https URL"),

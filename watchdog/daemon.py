@@ -16,9 +16,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -43,7 +44,7 @@ from watchdog.core.messages import LeaseRules
 from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
-from watchdog.environment import variable
+from watchdog.environment import quoted, variable
 from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
@@ -55,6 +56,9 @@ from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.jwt import JwtRules, Jwts
+from watchdog.ingest.key_source import TIMEOUT_S as KEYS_TIMEOUT_S
+from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
@@ -63,6 +67,7 @@ from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
+from watchdog.outgoing import Caller
 from watchdog.settings import Settings
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
@@ -128,6 +133,7 @@ class _Parts:
     scheduler: BaseScheduler
     recordings: Recordings
     canary: Canary | None
+    keys: KeySource | None
     dispatcher: Dispatcher
     http: Server
     buffer: Buffer
@@ -179,6 +185,7 @@ class Daemon:
             ends=Ended,
             notifications=NOTIFIED,
         )
+        keys = await self._keys()
         running = RunningTime(loop.time)
         buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
         health = Health(
@@ -190,6 +197,7 @@ class Daemon:
             now=machine.now,
             time=running,
         )
+        health.keys = keys
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
         sinks = {"log": log_action, "metrics": metrics.action, "recordings": recordings.action}
@@ -227,15 +235,9 @@ class Daemon:
             record=recorder.record,
             observer=_Observer(metrics),
         )
-        await _check_names(dispatcher, connect, named)
-        gate = Gate(
-            AuthMode(settings.auth),
-            Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
-            Tokens([token.get_secret_value() for token in settings.admin_tokens]),
-            Tickets(
-                [secret.get_secret_value().encode() for secret in settings.ticket_secrets] or [await store.secret()]
-            ),
-        )
+        looks = [keys.look()] if keys is not None and keys.current is None else []
+        await asyncio.gather(_check_names(dispatcher, connect, named), *looks)
+        gate = await self._gate(store, keys)
         proxies = Proxies(settings.trusted_proxies)
         arrivals = health.arrivals = Arrivals(
             store.newcomer,
@@ -314,10 +316,11 @@ class Daemon:
         }
         if certificate is not None:
             scheduler.add_job(certificate.look, "interval", seconds=LOOK_S)
-        if canary is not None:
-            roots["canary"] = asyncio.create_task(loops.every(canary.rules.every_s, canary.step, sweeping))
-        if notifier is not None:
-            roots["notify"] = asyncio.create_task(notifier.run())
+        roots |= _optional_roots(
+            canary=None if canary is None else loops.every(canary.rules.every_s, canary.step, sweeping),
+            notify=None if notifier is None else notifier.run(),
+            keys=None if keys is None else keys.run(),
+        )
         scheduler.start()
         host, port = listener.getsockname()[:2]
         log.info(
@@ -330,7 +333,9 @@ class Daemon:
         )
         code = await self._until_stopped(roots, stop)
 
-        parts = _Parts(roots, sweeping, flushing, scheduler, recordings, canary, dispatcher, http, buffer, connect)
+        parts = _Parts(
+            roots, sweeping, flushing, scheduler, recordings, canary, keys, dispatcher, http, buffer, connect
+        )
         health.stopping = True
         return code, await self._stopped(parts)
 
@@ -346,10 +351,13 @@ class Daemon:
         try:
             async with asyncio.timeout(STOP_S):
                 await self._ended("sweep", parts.roots["sweep"], SWEEP_S + 1)
-                if "notify" in parts.roots:
+                for name in ("notify", "keys"):
                     # What was not delivered yet is in the history, and the next process goes on from there.
-                    parts.roots["notify"].cancel()
-                    await asyncio.gather(parts.roots["notify"], return_exceptions=True)
+                    if name in parts.roots:
+                        parts.roots[name].cancel()
+                        await asyncio.gather(parts.roots[name], return_exceptions=True)
+                if parts.keys is not None:
+                    await parts.keys.close()
                 if parts.canary is not None:
                     parts.roots["canary"].cancel()
                     await asyncio.gather(parts.roots["canary"], return_exceptions=True)
@@ -388,6 +396,35 @@ class Daemon:
             epoch=epoch,
             random=random.random,
             count=metrics.notified,
+        )
+
+    async def _keys(self) -> KeySource | None:
+        """Where the keys for JWTs come from. A provider may be away at the start; a file may not.
+
+        Raises:
+            SettingsError: The file has no keys.
+        """
+        settings = self._settings
+        if settings.auth != "jwt" or settings.jwks is None:
+            return None
+        time = asyncio.get_running_loop().time
+        caller = Caller(KEYS_TIMEOUT_S)
+        keys = KeySource(settings.jwks, caller, epoch=lambda: machine.now().epoch, time=time)
+        if keys.is_file:
+            await keys.look()
+            if keys.current is None:
+                raise SettingsError([f"{variable('jwks')}: got {quoted(settings.jwks)}; {keys.fault}"])
+        return keys
+
+    async def _gate(self, store: SqliteStore, keys: KeySource | None) -> Gate:
+        settings = self._settings
+        secrets = [secret.get_secret_value().encode() for secret in settings.ticket_secrets]
+        return Gate(
+            AuthMode(settings.auth),
+            Tokens([token.get_secret_value() for token in settings.heartbeat_tokens]),
+            Tokens([token.get_secret_value() for token in settings.admin_tokens]),
+            Tickets(secrets or [await store.secret()]),
+            None if keys is None else Jwts(_jwt_rules(settings), keys, lambda: machine.now().epoch),
         )
 
     def _canary(self, tickets: Tickets, metrics: Metrics) -> Canary | None:
@@ -497,6 +534,14 @@ def _most_connections() -> int:
     """How many connections the limit of open files allows, with room for the store, Connect and the log."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(files // 2, files - RESERVED_FILES)
+
+
+def _jwt_rules(settings: Settings) -> JwtRules:
+    return JwtRules(settings.jwt_issuer or "", frozenset(settings.jwt_audience), settings.jwt_agent_claim)
+
+
+def _optional_roots(**runs: Coroutine[Any, Any, None] | None) -> dict[str, asyncio.Task[None]]:
+    return {name: asyncio.create_task(run) for name, run in runs.items() if run is not None}
 
 
 def _quota(settings: Settings) -> QuotaRules:

@@ -89,7 +89,7 @@ class MessageError(WatchdogError):
     Raised while a message is parsed or authenticated; nothing of it is applied. The client reads `detail`.
 
     Attributes:
-        status: HTTP status of the answer, 400 to 499.
+        status: HTTP status of the answer: 400 to 499, or 503 where the fault is not the client's.
         title: What kind of fault it is; the same text for every fault of the kind.
         detail: What is wrong with this message and what to send instead. Never holds a token or ticket.
     """

@@ -20,6 +20,7 @@ from watchdog.core.model import Epoch, Instant
 from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.ingest.views import brake_out
@@ -81,6 +82,7 @@ class Health:
         self.notifier: Notifier | None = None
         self.arrivals: Arrivals | None = None
         self.certificate: Certificate | None = None
+        self.keys: KeySource | None = None
         self._settings = settings
         self._boot = boot
         self._store = store
@@ -168,6 +170,14 @@ class Health:
                 "the brake holds them."
             )
             found.append(Problem("live_sessions_refused", told, self.refusals.since))
+        if self.keys is not None and self.keys.problem is not None and self.keys.since is not None:
+            kept = (
+                "JWTs are judged by the last keys; sessions with a ticket go on."
+                if self.keys.current is not None
+                else "There are none yet: JWTs are answered 503; sessions with a ticket go on."
+            )
+            told = f"The keys of the identity provider (WATCHDOG_JWKS) cannot be had. {self.keys.problem} {kept}"
+            found.append(Problem("jwks_unreachable", told, self.keys.since))
         found += [
             Problem("brake_alarm", f"{hold.why} {hold.next_step}", hold.since)
             for hold in self.brake.holds

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -28,6 +28,9 @@ from watchdog.errors import SettingsError
 from watchdog.values import Instance, is_loopback, shown
 
 __all__ = ["Instance", "Row", "Settings", "admin_token", "daemon_url"]
+
+
+_Needed = TypeVar("_Needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +291,14 @@ class Settings(BaseSettings):
     A bound on memory: whoever has a heartbeat token can make agents up. An agent takes 2 KB.
     """
 
-    auth: Annotated[Literal["token", "none"], BeforeValidator(values.auth), Takes("token, or none (loopback only)")] = (
-        "token"
-    )
-    """How clients prove who they are: a shared token, or not at all (loopback only)."""
+    auth: Annotated[
+        Literal["token", "jwt", "none"], BeforeValidator(values.lower), Takes("token, jwt, or none (loopback only)")
+    ] = "token"
+    """How clients prove who they are: a shared token, a JWT of each agent, or not at all (loopback only).
+
+    With jwt, JWKS, JWT_ISSUER and JWT_AUDIENCE are needed, and HEARTBEAT_TOKENS are not looked at: who has one of those
+    speaks for every agent. ADMIN_TOKENS count in any case. [Authentication](authentication.md)
+    """
 
     heartbeat_tokens: Annotated[
         tuple[SecretStr, ...], BeforeValidator(values.secrets), Takes("tokens separated by commas", secret=True)
@@ -301,7 +308,10 @@ class Settings(BaseSettings):
     admin_tokens: Annotated[
         tuple[SecretStr, ...], BeforeValidator(values.secrets), Takes("tokens separated by commas", secret=True)
     ] = ()
-    """Bearer tokens of the admin interface. Without one it is closed, or with AUTH=none open."""
+    """Bearer tokens of the admin interface. Without one it is closed, or with AUTH=none open.
+
+    With AUTH=jwt a JWT with the scope `watchdog:admin` opens it as well.
+    """
 
     ticket_secrets: Annotated[
         tuple[SecretStr, ...],
@@ -312,6 +322,27 @@ class Settings(BaseSettings):
 
     A ticket lets its holder try secrets at home, at any speed, so a short one is no secret.
     """
+
+    jwks: Annotated[
+        str | None, BeforeValidator(values.jwks), Takes("an https URL (http on loopback only), or the path of a file")
+    ] = None
+    """Keys that sign JWTs, as a JWK set: the identity provider's URL, or a file. Needed with AUTH=jwt.
+
+    Looked at every 5 minutes, and when a token names an unknown key, at most every 30 s. While it cannot be had, the
+    last keys stay in force. Redirects are not followed.
+    """
+
+    jwt_issuer: Annotated[str | None, BeforeValidator(values.claim), Takes("a text")] = None
+    """Issuer of the JWTs, exactly as their `iss` has it. Needed with AUTH=jwt."""
+
+    jwt_audience: Annotated[tuple[str, ...], BeforeValidator(values.claims), Takes("texts separated by commas")] = ()
+    """Audiences, one of which must be in the `aud` of a JWT. Needed with AUTH=jwt.
+
+    Without it, tokens that the provider gives out for quite another application would open this one.
+    """
+
+    jwt_agent_claim: Annotated[str, BeforeValidator(values.claim), Takes("a claim's name")] = "sub"
+    """Claim of a JWT that holds the agent's Connect user id or ARN. A JWT speaks for this agent alone."""
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -424,6 +455,13 @@ class Settings(BaseSettings):
     def _token_for_one_purpose(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         if set(value) & set(info.data.get("heartbeat_tokens", ())):
             raise ValueError(f"a token is in {variable('heartbeat_tokens')} too: every page would be an administrator")
+        return value
+
+    @field_validator("jwks", "jwt_issuer", "jwt_audience")
+    @classmethod
+    def _needed_for_jwt(cls, value: _Needed, info: ValidationInfo) -> _Needed:
+        if not value and info.data.get("auth") == "jwt":
+            raise ValueError(f"{variable('auth')} is jwt, which needs it")
         return value
 
     @field_validator("notify_secret")
@@ -584,7 +622,8 @@ def _lines(fields: Mapping[str, FieldInfo], raw: Mapping[str, str], detail: Erro
     field = fields[name]
     got: Any = raw.get(name)
     if got is None:
-        got = "nothing" if field.is_required() or _takes(field).secret else f"{shown(field.default)} (its default)"
+        default = None if field.is_required() or _takes(field).secret else shown(field.default)
+        got = "nothing" if default is None else f"{default} (its default)"
     else:
         got = "***" if _takes(field).secret else quoted(got)
     reasons = str(detail["ctx"]["error"]).split("\n") if detail["type"] == "value_error" else [""]

@@ -219,13 +219,6 @@ def port(value: object) -> object:
     return value
 
 
-def auth(value: object) -> object:
-    """Reads how clients are authenticated."""
-    if isinstance(value, str) and value.lower() == "jwt":
-        raise ValueError("this version has no JWT")
-    return lower(value)
-
-
 def lower(value: object) -> object:
     """Reads a word in any case."""
     return value.lower() if isinstance(value, str) else value
@@ -350,6 +343,37 @@ def _origin(text: str) -> str:
     if parts.port == {"http": 80, "https": 443}[parts.scheme]:
         raise ValueError("browsers leave out the port that is the scheme's own")
     return found
+
+
+def jwks(value: object) -> object:
+    """Reads where an identity provider's keys are: an https URL, or a file."""
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        if not value or "\0" in value:
+            raise ValueError("this names no file")
+        return value
+    parts = _http(value)
+    host = parts.hostname or ""
+    if parts.username is not None or parts.password is not None or "#" in value:
+        raise ValueError("no user and no fragment are taken")
+    if parts.scheme != "https" and not is_loopback(host):
+        raise ValueError("over http anyone on the way could put keys of their own in its place")
+    if is_barred(host):
+        raise ValueError("link-local and metadata addresses are never called")
+    return value
+
+
+def claim(value: object) -> object:
+    """Reads what a claim says, or its name: any text that is one line."""
+    if isinstance(value, str) and not re.fullmatch(r"[^\x00-\x1f\x7f]+", value):
+        raise ValueError("it is empty, or not one line")
+    return value
+
+
+def claims(value: object) -> object:
+    """Reads several of them separated by commas."""
+    return _each(claim, [*_split(value, ",")]) if isinstance(value, str) else value
 
 
 def secret_url(value: object) -> object:

@@ -606,7 +606,9 @@ class DictStore:
             self.facts.changes[change.agent] = kept
         return True
 
-    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
         now = self._now(instant.epoch)
         queued = left = other = 0
         for agent, change in list(self.facts.changes.items()):
@@ -624,14 +626,14 @@ class DictStore:
                 back_at = change.back_at
                 if there and back_at is None:
                     back_at = Epoch(change.written_at + undo.age_s(change, now.running))
-                order = undo.Undo(undo.Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
+                order = undo.Undo(undo.Why.ORDER, now.epoch, silent=silent, sent_at=sent_at, by=by)
                 self.facts.changes[agent] = replace(change, undo=order, back_at=back_at, ordered_until=None)
             elif change.silent_since is None and not busy:
                 other += 1
             else:
                 left += 1
                 until = Running(now.running + self.rules.return_window_s)
-                self.facts.changes[agent] = replace(change, ordered_until=until)
+                self.facts.changes[agent] = replace(change, ordered_until=until, ordered_by=by)
         return Ordered(queued, left, other)
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
@@ -665,9 +667,11 @@ class DictStore:
         known = {action.id for action in self.facts.actions}
         self.facts.actions += [action for action in actions if action.id not in known]
 
-    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
         brakes = self.facts.brakes
-        brakes.orders[group] = Order(hold, group, Running(self.clock.running + for_s), reason)
+        brakes.orders[group] = Order(hold, group, Running(self.clock.running + for_s), reason, by)
         brakes.tick(self, instant.epoch, 0.0)
         return brakes.view
 

@@ -494,6 +494,21 @@ async def test_an_order_survives_a_restart(braked: World) -> None:
     assert await states(braked, agents) == {AgentState.HELD}
 
 
+async def test_an_order_tells_who_gave_it_also_after_a_restart(braked: World) -> None:
+    agents = team(6)
+    await goes_on(braked, 30, agents)
+    view = await braked.store.order(
+        ALL, hold=True, for_s=600, reason="maintenance", instant=braked.instant, by="jwt:ops"
+    )
+    assert [hold.by for hold in view.holds] == ["jwt:ops"]
+    await braked.restart(gap=5)
+    await braked.wait(100)
+    assert braked.last is not None
+    assert [hold.by for hold in braked.last.brake.holds] == ["jwt:ops"]
+    (found, *_) = await braked.store.held(agents[0].instance_id, 0.0)
+    assert found.evidence["brake"]["by"] == "jwt:ops"
+
+
 async def test_a_fresh_lease_survives_a_restart(braked: World) -> None:
     agents = team(100)
     await goes_on(braked, 100, agents)

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.conftest import story
 from tests.contract.world import ANNA, BERT, INSTANCE, RULES, START, TIMER, TTL, action_of, intent
 from watchdog.core.model import Action, AgentId, AgentState, Epoch, IntentKind, Outcome
-from watchdog.core.undo import Back, Why, Written, age_s
+from watchdog.core.undo import Back, Why, Written, age_s, evidence
 
 WRITTEN = Written(2.0)
 
@@ -350,6 +350,26 @@ async def test_an_order_tells_who_is_there_and_waits_for_the_others(world):
     await world.restart()
     await world.beat(BERT, number=8)
     assert {(change.agent, change.undo.why) for change in await undos(world)} == {(ANNA, Why.ORDER), (BERT, Why.ORDER)}
+
+
+async def test_an_order_tells_who_gave_it_for_those_who_are_there_and_those_who_come(world):
+    await set_away(world)
+    await set_away(world, BERT)
+    await world.beat(number=7)
+    await world.store.restore(Epoch(0.0), None, silent=False, instant=world.instant, by="jwt:ops")
+    await world.beat(BERT, number=8)
+    assert {(change.agent, evidence(change)["by"]) for change in await undos(world)} == {
+        (ANNA, "jwt:ops"),
+        (BERT, "jwt:ops"),
+    }
+    await world.restart()
+    assert {change.undo.by for change in await undos(world)} == {"jwt:ops"}
+
+
+async def test_what_nobody_ordered_tells_of_nobody(world):
+    await set_away(world)
+    await world.beat(gap_ms=0)
+    assert [change.undo.by for change in await undos(world)] == [None]
 
 
 async def test_an_order_waits_for_the_return_window_at_most(world):

@@ -84,8 +84,8 @@ class DictStore:
     broken: Exception | None = None
     faults: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None
-    ordered: list[tuple[str, bool, float, str]] = field(default_factory=list)
-    undone: list[tuple[float, str | None, bool]] = field(default_factory=list)
+    ordered: list[tuple[str, bool, float, str, str]] = field(default_factory=list)
+    undone: list[tuple[float, str | None, bool, str | None]] = field(default_factory=list)
     stopped: set[bytes] = field(default_factory=set)
 
     async def open(self, instant: Instant) -> None:
@@ -181,14 +181,18 @@ class DictStore:
     async def record(self, actions: Sequence[Action]) -> None:
         self.history[:0] = actions
 
-    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
         self.check()
-        self.ordered.append((group, hold, for_s, reason))
+        self.ordered.append((group, hold, for_s, reason, by))
         return BrakeView()
 
-    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
         self.check()
-        self.undone.append((since, instance_id, silent))
+        self.undone.append((since, instance_id, silent, by))
         return Ordered(3, 2, 1)
 
     async def still_back(self, change: Change) -> Back:

@@ -9,6 +9,8 @@ from watchdog.ingest.auth import AuthMode
 pytestmark = pytest.mark.looptime
 
 ADMIN = {"authorization": "Bearer admin-token"}
+BY = "token:10a4c7c9"
+"""Of `printf admin-token | sha256sum`."""
 INSTANCE = "11111111-2222-3333-4444-555555555555"
 ASKED = ["/v1/status", "/v1/agents", f"/v1/agents/{INSTANCE}/u", "/v1/actions"]
 
@@ -207,7 +209,10 @@ async def test_an_operator_holds_and_releases(world):
     assert response.status_code == 200
     assert response.json() == {"state": "clear", "held": 0, "holds": []}
     await ordered(world, {"state": "released", "for_s": 0, "instance_id": INSTANCE})
-    assert world.store.ordered == [("all", True, 600.0, "new proxy"), (INSTANCE, False, 0.0, "")]
+    assert world.store.ordered == [
+        ("all", True, 600.0, "new proxy", BY),
+        (INSTANCE, False, 0.0, "", BY),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +257,10 @@ async def test_an_operator_has_changes_undone(world, since):
     assert response.status_code == 200
     assert response.json() == {"since": "2023-11-14T22:13:20.000Z", "queued": 3, "left": 2, "other": 1}
     await restore(world, {"since": since, "instance_id": INSTANCE, "silent": True})
-    assert world.store.undone == [(1_700_000_000.0, None, False), (1_700_000_000.0, INSTANCE, True)]
+    assert world.store.undone == [
+        (1_700_000_000.0, None, False, BY),
+        (1_700_000_000.0, INSTANCE, True, BY),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import base64
 
 import pytest
 
+from tests.provider import AUDIENCE, ISSUER, document, jwk, token
 from watchdog.core.model import AgentId, Beat, BeatType, Epoch
 from watchdog.errors import MessageError
-from watchdog.ingest import auth
-from watchdog.ingest.auth import TICKET_TTL_S, AuthMode, Gate, Tickets, Tokens, bearer
+from watchdog.ingest import auth, signing_keys
+from watchdog.ingest.auth import TICKET_TTL_S, AuthMode, Gate, Purpose, Tickets, Tokens, bearer
+from watchdog.ingest.jwt import JwtRules, Jwts
 
 AGENT = AgentId("instance", "user")
 SESSION = bytes(range(16))
@@ -48,6 +50,16 @@ def test_a_ticket_holds_for_its_own_session_only(tickets):
     assert not tickets.check(ticket, AGENT, SESSION, 3, NOW)
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_ticket_is_for_one_purpose(tickets, purpose):
+    ticket = tickets.issue(AGENT, SESSION, 0, NOW, purpose)
+    assert [each for each in Purpose if tickets.check(ticket, AGENT, SESSION, 0, NOW, each)] == [purpose]
+
+
+def test_a_ticket_of_an_earlier_version_still_holds(tickets):
+    assert tickets.check("AWtLI4AAAAAA-DuG-tDa-VBqKQdpDqnwlA", AGENT, SESSION, 0, NOW)
+
+
 def test_a_ticket_is_over_after_24_hours(tickets):
     ticket = tickets.issue(AGENT, SESSION, 0, NOW)
     assert tickets.check(ticket, AGENT, SESSION, 0, Epoch(NOW + TICKET_TTL_S - 1))
@@ -72,7 +84,7 @@ def test_what_is_no_ticket_is_refused_quietly(tickets, ticket):
 @pytest.mark.parametrize(("version", "holds"), [(1, True), (2, False)])
 def test_a_ticket_of_another_version_is_refused_even_when_it_is_genuine(tickets, version, holds):
     head = auth._HEAD.pack(version, int(NOW) + 60, 0)
-    raw = head + auth._mac(b"k" * 32, head, AGENT, SESSION)
+    raw = head + auth._mac(b"k" * 32, auth.Purpose.SESSION, head, AGENT, SESSION)
     ticket = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     assert tickets.check(ticket, AGENT, SESSION, 0, NOW) is holds
 
@@ -88,8 +100,26 @@ def test_secrets_can_be_rotated():
         Tickets([])
 
 
-def gate(mode=AuthMode.TOKEN, admin=("admin",)):
-    return Gate(mode, Tokens(["beat"]), Tokens(admin), Tickets([b"k" * 32]))
+class Known:
+    """Keys that stand; whether a key that is missing may come is `later`."""
+
+    def __init__(self, *, later=False):
+        self.current = None if later else signing_keys.read(document(jwk("ES256", "k1")))
+        self.later = later
+
+    def may_come(self):
+        return self.later
+
+
+def gate(mode=AuthMode.TOKEN, admin=("admin",), keys=None):
+    jwts = None
+    if mode is AuthMode.JWT:
+        jwts = Jwts(JwtRules(ISSUER, frozenset({AUDIENCE})), keys or Known(), lambda: NOW)
+    return Gate(mode, Tokens(["beat"]), Tokens(admin), Tickets([b"k" * 32]), jwts)
+
+
+def mine(**claims):
+    return token(now=NOW, **claims)
 
 
 def beat(kind=BeatType.BEAT, **fields):
@@ -113,7 +143,7 @@ def test_a_bye_needs_its_own_ticket_whatever_else_there_is(mode):
     own = gate().tickets.issue(AGENT, SESSION, 4, NOW)
     gate(mode).check_beat(beat(BeatType.BYE, incarnation=4), [], own, NOW)
     for incarnation, ticket in ((4, None), (5, own)):
-        with pytest.raises(MessageError, match="bye needs") as refused:
+        with pytest.raises(MessageError, match=r"bye needs|not a JWT") as refused:
             gate(mode).check_beat(beat(BeatType.BYE, incarnation=incarnation), ["beat"], ticket, NOW)
         assert refused.value.status == 401
 
@@ -150,3 +180,138 @@ def test_who_may_ask_as_an_operator(mode, tokens, given, status):
 )
 def test_the_bearer_of_a_header(header, token):
     assert bearer(header) == token
+
+
+# JWTs.
+
+
+@pytest.mark.parametrize("kind", BeatType)
+def test_an_agents_own_jwt_opens_renews_and_ends_its_sessions(kind):
+    gate(AuthMode.JWT).check_beat(beat(kind), [None, mine()], None, NOW)
+    gate(AuthMode.JWT).check_beat(beat(kind), [mine()], None, NOW, batched=True)
+
+
+@pytest.mark.parametrize("kind", BeatType)
+@pytest.mark.parametrize("scope", ["", "watchdog:gateway", "watchdog:admin watchdog:gateway"])
+def test_an_agents_jwt_is_worth_nothing_for_another(kind, scope):
+    with pytest.raises(MessageError, match="not this agent's") as refused:
+        gate(AuthMode.JWT).check_beat(beat(kind), [mine(sub="other", scope=scope)], None, NOW)
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("kind", [BeatType.HELLO, BeatType.BEAT])
+def test_a_gateway_sends_batches_for_anybody_and_nothing_else(kind):
+    gateway = mine(sub="gateway", scope="watchdog:gateway")
+    gate(AuthMode.JWT).check_beat(beat(kind), [gateway], None, NOW, batched=True)
+    with pytest.raises(MessageError, match="watchdog:gateway"):
+        gate(AuthMode.JWT).check_beat(
+            beat(kind), [mine(sub="gateway", scope="watchdog:admin")], None, NOW, batched=True
+        )
+
+
+def test_a_gateway_says_a_bye_with_the_sessions_ticket_only():
+    gateway, at = mine(sub="gateway", scope="watchdog:gateway"), gate(AuthMode.JWT)
+    own = at.tickets.issue(AGENT, SESSION, 0, NOW)
+    at.check_beat(beat(BeatType.BYE), [gateway], own, NOW, batched=True)
+    with pytest.raises(MessageError, match="not this agent's"):
+        at.check_beat(beat(BeatType.BYE), [gateway], None, NOW, batched=True)
+
+
+@pytest.mark.parametrize("mode", [AuthMode.JWT, AuthMode.TOKEN])
+@pytest.mark.parametrize("kind", BeatType)
+def test_a_ticket_alone_opens_no_batch(mode, kind):
+    at = gate(mode)
+    own = at.tickets.issue(AGENT, SESSION, 0, NOW)
+    at.check_beat(beat(kind), [], own, NOW)
+    with pytest.raises(MessageError, match="ticket alone opens no batch") as refused:
+        at.check_beat(beat(kind), [None, None], own, NOW, batched=True)
+    assert refused.value.status == 401
+    good = mine() if mode is AuthMode.JWT else "beat"
+    at.check_beat(beat(kind), [good], own, NOW, batched=True)
+
+
+@pytest.mark.parametrize("kind", BeatType)
+@pytest.mark.parametrize("given", ["", "garbage", "expired"])
+@pytest.mark.parametrize("keys", [Known(), Known(later=True)])
+def test_a_ticket_needs_no_token_and_no_provider(kind, given, keys):
+    at = gate(AuthMode.JWT, keys=keys)
+    own = at.tickets.issue(AGENT, SESSION, 0, NOW)
+    at.check_beat(beat(kind), [mine(exp=NOW - 3600) if given == "expired" else given], own, NOW)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "status", "said"),
+    [
+        ([None, None], 401, "Send the agent's JWT"),
+        (["beat"], 401, "it is not a JWT"),
+        (["admin"], 401, "it is not a JWT"),
+        ([mine(aud="x")], 401, "another audience"),
+        ([mine(exp=NOW - 60)], 401, "expired"),
+        (["beat", mine(sub="other")], 401, "it is not a JWT"),
+    ],
+)
+def test_what_is_wrong_with_a_jwt_is_told(tokens, status, said):
+    with pytest.raises(MessageError, match=said) as refused:
+        gate(AuthMode.JWT).check_beat(beat(), tokens, None, NOW)
+    assert refused.value.status == status
+    assert not any(each in str(refused.value) for each in tokens if each)
+
+
+def test_a_good_jwt_is_enough_whatever_else_comes():
+    gate(AuthMode.JWT).check_beat(beat(), ["garbage", mine()], "garbage", NOW)
+
+
+def test_while_the_keys_cannot_be_had_nobody_is_told_to_get_another_token():
+    at = gate(AuthMode.JWT, keys=Known(later=True))
+    for ask in (lambda: at.check_beat(beat(), [mine()], None, NOW), lambda: at.check_admin(mine())):
+        with pytest.raises(MessageError, match="Keep the token") as refused:
+            ask()
+        assert refused.value.status == 503
+    assert at.check_admin("admin").startswith("token:")
+
+
+def test_shared_heartbeat_tokens_open_nothing_with_jwts():
+    with pytest.raises(MessageError):
+        gate(AuthMode.JWT).check_beat(beat(), ["beat"], None, NOW)
+
+
+def test_jwts_are_for_one_mode_only():
+    for mode, jwts in ((AuthMode.JWT, None), (AuthMode.TOKEN, gate(AuthMode.JWT).jwts)):
+        with pytest.raises(ValueError, match="mode"):
+            Gate(mode, Tokens([]), Tokens([]), Tickets([b"k" * 32]), jwts)
+
+
+@pytest.mark.parametrize("admin", [("admin",), ()])
+def test_an_operator_comes_with_the_scope(admin):
+    at = gate(AuthMode.JWT, admin)
+    assert at.check_admin(mine(sub="ops-1", scope="openid watchdog:admin")) == "jwt:ops-1"
+    assert at.check_admin(mine(sub=None, scope="watchdog:admin")) == "jwt:(without a subject)"
+    assert at.check_admin(mine(sub="a\nb\x1b" + "c" * 500, scope="watchdog:admin")) == "jwt:ab" + "c" * 196
+    for bad, status, said in (
+        (mine(), 403, "has not the scope `watchdog:admin`"),
+        (mine(scope="watchdog:gateway watchdog:administrator"), 403, "scope"),
+        (mine(aud="x", scope="watchdog:admin"), 401, "audience"),
+        ("beat", 401, "not a JWT"),
+        (None, 401, "Send a JWT with the scope"),
+    ):
+        with pytest.raises(MessageError, match=said) as refused:
+            at.check_admin(bad)
+        assert refused.value.status == status
+
+
+def test_a_ticket_makes_nobody_an_operator():
+    for mode in (AuthMode.JWT, AuthMode.TOKEN):
+        at = gate(mode)
+        own = at.tickets.issue(AGENT, SESSION, 0, NOW)
+        with pytest.raises(MessageError):
+            at.check_admin(own)
+
+
+# Who gave an order.
+
+
+def test_a_shared_token_has_a_name_that_does_not_tell_it():
+    assert gate().check_admin("admin") == "token:8c6976e5"  # printf admin | sha256sum
+    assert gate(AuthMode.JWT).check_admin("admin") == "token:8c6976e5"
+    assert gate(AuthMode.NONE, ()).check_admin(None) == "nobody: WATCHDOG_AUTH=none"
+    assert Tokens(["a"]).name("b") is None

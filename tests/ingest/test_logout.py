@@ -48,7 +48,7 @@ def failed(response, status, kind="about:blank"):
 async def test_an_agent_is_logged_out_without_a_word(world, body, given):
     response = await asked(world, **body)
     assert (response.status_code, response.content) == (204, b"")
-    assert world.logouts.orders == [(AgentId(INSTANCE, USER), *given, "admin token")]
+    assert world.logouts.orders == [(AgentId(INSTANCE, USER), *given, "token:10a4c7c9")]
 
 
 async def test_only_an_operator_may(make_world):

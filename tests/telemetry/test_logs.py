@@ -65,6 +65,15 @@ def fail(secret):
     raise ValueError("it broke")
 
 
+def test_who_gave_an_order_is_written_without_a_persons_name(stream):
+    configure("info", LogFormat.JSON, stream)
+    log = structlog.get_logger()
+    for by in ("jwt:anna@example.com", "token:8c6976e5", "nobody: WATCHDOG_AUTH=none", None):
+        log.info("operator.order", by=by, evidence={"brake": {"by": by}})
+    told = ["jwt:f7d54c22", "token:8c6976e5", "nobody: WATCHDOG_AUTH=none", None]
+    assert [(line["by"], line["evidence"]["brake"]["by"]) for line in lines(stream)] == [(by, by) for by in told]
+
+
 def test_an_exception_is_written_without_the_values_of_variables(stream):
     for log_format in LogFormat:
         configure("info", log_format, stream)

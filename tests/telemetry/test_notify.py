@@ -216,6 +216,24 @@ async def test_an_action_is_one_signed_event(tmp_path: Path) -> None:
     assert told.counted == {"delivered": 1, "failed": 0, "dropped": 0}
 
 
+async def test_who_gave_an_order_is_told_without_a_persons_name(tmp_path: Path) -> None:
+    one = Receiver()
+    by = "jwt:anna@example.com"
+    evidence = {"by": by, "brake": {"by": by, "held_s": 1.0}, "why": "order"}
+    hold = HoldView("all", State.ORDERED, "operator", "Ordered.", 9, Epoch(1.0), 2.0, "none", 0.0, "Waits.", None, by)
+    async with story(tmp_path, one) as told:
+        await told.start()
+        await told.record(replace(action(1), evidence=evidence))
+        assert told.notifier is not None
+        told.notifier.brake(BrakeChange(State.CLEAR, State.ORDERED, hold), hold)
+        await asyncio.sleep(1)
+    name = f"jwt:{hashlib.sha256(b'anna@example.com').hexdigest()[:8]}"
+    by_kind = {event["type"].split(".")[1]: event["data"] for event in one.taken}
+    assert by_kind["action"]["evidence"] == {"by": name, "brake": {"by": name, "held_s": 1.0}, "why": "order"}
+    assert by_kind["brake"]["by"] == name
+    assert not any(b"anna" in request.content for request in one.requests)
+
+
 async def test_of_what_changed_nothing_nobody_is_told(tmp_path: Path) -> None:
     one = Receiver()
     async with story(tmp_path, one) as told:

@@ -152,12 +152,14 @@ class Order:
         group: `ALL`, or an instance's id.
         until: Running time at which it is over.
         reason: The operator's words; may be empty.
+        by: Who the operator is; empty where nobody has said so.
     """
 
     hold: bool
     group: str
     until: Running
     reason: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class HoldView:
         proven_s: Running seconds for which beats have come in as they should; `PROOF_S` of them prove the path.
         next_step: What happens next, and when.
         level: What tripped it; None for an order.
+        by: Who ordered it; None where nobody did, or nobody has said who they are.
     """
 
     group: str
@@ -45,6 +46,7 @@ class HoldView:
     proven_s: float
     next_step: str
     level: Level | None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def view(group: str, brake: Brake, reading: Reading, rules: BrakeRules, running:
         proven_s=round(brake.proof.lasts_s, 3),
         next_step=_next_step(brake, reading, rules, running),
         level=brake.level if brake.order is None else None,
+        by=None if brake.order is None else brake.order.by or None,
     )
 
 
@@ -151,6 +154,8 @@ def evidence(group: str, brake: Brake) -> dict[str, Any]:
         found["quiet"] = brake.level.quiet
         found["baseline"] = brake.level.baseline
         found["threshold"] = brake.level.threshold
+    if brake.order is not None and brake.order.by:
+        found["by"] = brake.order.by
     return found
 
 

@@ -92,6 +92,7 @@ class Undo:
         silence_s: Observed seconds for which its session was not heard.
         silent: Also for an agent who is not heard.
         sent_at: When a restore may have been sent last; None before the first.
+        by: Who ordered it; None where nobody did.
     """
 
     why: Why
@@ -100,6 +101,7 @@ class Undo:
     silence_s: float | None = None
     silent: bool = False
     sent_at: Epoch | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Change:
         status: Name of the target, for people.
         profile: Name of the agent's routing profile when it was decided; None when it was not known.
         greeted: A new page has been seen since: what is to be done for a return was done, or left.
+        ordered_by: Who gave the order of `ordered_until`; not kept over a restart.
     """
 
     agent: AgentId
@@ -149,6 +152,7 @@ class Change:
     status: str = ""
     profile: str | None = None
     greeted: bool = False
+    ordered_by: str | None = None
 
     @property
     def restoring(self) -> bool:
@@ -339,7 +343,8 @@ def heard(change: Change, beat: Beat, now: Now, window_s: float, *, loaded: bool
     if why is None:
         return after
     silence_s = None if left is None else now.clock - left.heard
-    return replace(after, ordered_until=None, undo=Undo(why, now.epoch, beat.gap_ms, silence_s))
+    by = change.ordered_by if why is Why.ORDER else None
+    return replace(after, ordered_until=None, undo=Undo(why, now.epoch, beat.gap_ms, silence_s, by=by))
 
 
 def outweighed(change: Change, kept: Change) -> bool:
@@ -532,5 +537,6 @@ def evidence(change: Change) -> dict[str, Any]:
             "silence_s": None if undo.silence_s is None else round(undo.silence_s, 3),
             "silent": undo.silent,
             "sent_at": undo.sent_at,
+            "by": undo.by,
         }
     return found

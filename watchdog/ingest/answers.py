@@ -26,6 +26,8 @@ class Rejection(StrEnum):
     HOST = "host"
     AGENTS = "agents"
     UNAUTHORIZED = "unauthorized"
+    AGENT = "agent"
+    KEYS = "keys"
     FOREIGN = "foreign"
     RATE = "rate"
     LATE = "late"

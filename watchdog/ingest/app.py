@@ -15,7 +15,7 @@ from watchdog.core.addresses import is_loopback
 from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
-from watchdog.ingest import openapi, problems
+from watchdog.ingest import audit, openapi, problems
 from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.client_files import PREFIX, ClientFiles
@@ -186,8 +186,8 @@ def _operators(
     instances: Container[str],
     now: Callable[[], Instant],
 ) -> APIRouter:
-    def admin(request: Request) -> None:
-        gate.check_admin(bearer(request.headers.get("authorization", "")))
+    def admin(request: Request) -> str:
+        return gate.check_admin(bearer(request.headers.get("authorization", "")))
 
     router = APIRouter(
         prefix="/v1",
@@ -216,16 +216,17 @@ def _operators(
         return agent_out(view)
 
     @router.put("/brake", responses={404: {"model": ProblemOut}})
-    async def brake(order: BrakeIn) -> BrakeOut:
+    async def brake(order: BrakeIn, by: Annotated[str, Depends(admin)]) -> BrakeOut:
         """Hold agents, or release them, for a time; at once. Answers how the brake stands then."""
         _check_watched(order.instance_id, instances)
         group = order.instance_id or ALL
         hold = order.state == "hold"
-        view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, instant=now())
+        audit.note("hold" if hold else "release", by, group=group, for_s=order.for_s)
+        view = await store.order(group, hold=hold, for_s=order.for_s, reason=order.reason, by=by, instant=now())
         return brake_out(view)
 
     @router.post("/restore", responses={404: {"model": ProblemOut}})
-    async def restore(order: RestoreIn) -> RestoreOut:
+    async def restore(order: RestoreIn, by: Annotated[str, Depends(admin)]) -> RestoreOut:
         """Set former statuses again: of all who were set since then, and are still in the status that was set."""
         _check_watched(order.instance_id, instances)
         since = read_since(str(order.since))
@@ -235,7 +236,8 @@ def _operators(
             raise MessageError(
                 400, "Bad Request", "`since` is in the future. Say from when on changes are to be undone."
             )
-        found = await store.restore(since, order.instance_id, silent=order.silent, instant=now())
+        audit.note("restore", by, group=order.instance_id or ALL, since=since, silent=order.silent)
+        found = await store.restore(since, order.instance_id, silent=order.silent, by=by, instant=now())
         return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 
     @router.get("/actions")

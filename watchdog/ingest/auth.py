@@ -1,7 +1,7 @@
-"""Who may do what: heartbeat tokens, admin tokens, and the tickets that bind a session.
+"""Who may do what: heartbeat tokens, admin tokens, JWTs, and the tickets that bind a session.
 
-A token is a shared secret from the settings. A ticket is made here, for one session in one incarnation, and proves
-that its bearer was told so in an earlier reply. Only the rules live here; headers are read by the callers.
+A token is a shared secret from the settings, or a JWT that `jwt.py` verifies. A ticket is made here, for one session in
+one incarnation, and proves that its bearer was told so in an earlier reply. Only the rules live here.
 """
 
 import base64
@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from watchdog.core.model import AgentId, Beat, BeatType, Epoch
 from watchdog.errors import MessageError
+from watchdog.ingest.jwt import Bearer, Fault, Jwts
 
 TICKET_TTL_S = 24 * 60 * 60
 """A ticket is valid for this long: longer than any shift, and every reply brings a new one."""
@@ -26,13 +27,35 @@ _HEAD = struct.Struct(">BII")
 _MAC_BYTES = 16
 """Of the 32 of HMAC-SHA256. Source: RFC 2104, section 5: at least half of the hash."""
 
-_PURPOSE = b"watchdog.ticket"
+ADMIN_SCOPE = "watchdog:admin"
+"""Of a JWT: its bearer is an operator."""
+
+GATEWAY_SCOPE = "watchdog:gateway"
+"""Of a JWT: its bearer sends batches for any agent."""
+
+MAX_NAME = 200
+"""Characters of a JWT's subject that are kept. Source: OpenID Connect Core, section 2: at most 255."""
+
+NOBODY = "nobody: WATCHDOG_AUTH=none"
+"""Who gave an order where nobody has to say who they are."""
+
+
+class Purpose(StrEnum):
+    """What a ticket is for; one for another purpose is worth nothing."""
+
+    SESSION = "watchdog.ticket"
+    """A session's heartbeats."""
+    CANARY = "watchdog.canary"
+    """The daemon's call to itself."""
+    CANARY_ANSWER = "watchdog.canary.answer"
+    """The answer to that."""
 
 
 class AuthMode(StrEnum):
     """How heartbeats prove where they come from (AUTH)."""
 
     TOKEN = "token"  # noqa: S105 - the mode's name
+    JWT = "jwt"
     NONE = "none"
 
 
@@ -45,6 +68,10 @@ class Tokens:
 
     def __bool__(self) -> bool:
         return bool(self._hashes)
+
+    def name(self, token: str) -> str | None:
+        """A name for the token that does not tell it; None when it is not one of them."""
+        return f"token:{_hash(token).hex()[:8]}" if self.accept(token) else None
 
     def accept(self, token: str) -> bool:
         """Whether it is one of them. The time that this takes tells neither which, nor how much of one matched."""
@@ -69,14 +96,29 @@ class Tickets:
             raise ValueError("Tickets need at least one secret.")
         self._secrets = tuple(secrets)
 
-    def issue(self, agent: AgentId, session_id: bytes, incarnation: int, now: Epoch) -> str:
+    def issue(
+        self,
+        agent: AgentId,
+        session_id: bytes,
+        incarnation: int,
+        now: Epoch,
+        purpose: Purpose = Purpose.SESSION,
+    ) -> str:
         """A ticket for the session in this incarnation, valid for `TICKET_TTL_S`; 34 characters, safe in a URL."""
         head = _HEAD.pack(_VERSION, int(now) + TICKET_TTL_S, incarnation)
-        mac = _mac(self._secrets[0], head, agent, session_id)
+        mac = _mac(self._secrets[0], purpose, head, agent, session_id)
         return base64.urlsafe_b64encode(head + mac).rstrip(b"=").decode("ascii")
 
-    def check(self, ticket: str, agent: AgentId, session_id: bytes, incarnation: int, now: Epoch) -> bool:
-        """Whether the ticket was issued for just this session of this agent in this incarnation, and still holds."""
+    def check(
+        self,
+        ticket: str,
+        agent: AgentId,
+        session_id: bytes,
+        incarnation: int,
+        now: Epoch,
+        purpose: Purpose = Purpose.SESSION,
+    ) -> bool:
+        """Whether it was issued for just this purpose, session, agent and incarnation, and still holds."""
         try:
             raw = base64.b64decode(ticket + "=" * (-len(ticket) % 4), altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):
@@ -86,7 +128,7 @@ class Tickets:
         head, mac = raw[: _HEAD.size], raw[_HEAD.size :]
         genuine = False
         for secret in self._secrets:
-            genuine |= hmac.compare_digest(_mac(secret, head, agent, session_id), mac)
+            genuine |= hmac.compare_digest(_mac(secret, purpose, head, agent, session_id), mac)
         version, expires_at, of_incarnation = _HEAD.unpack(head)
         return genuine and version == _VERSION and of_incarnation == incarnation and now < expires_at
 
@@ -97,68 +139,154 @@ class Gate:
 
     Attributes:
         mode: How heartbeats prove where they come from.
-        heartbeat_tokens: HEARTBEAT_TOKENS.
+        heartbeat_tokens: HEARTBEAT_TOKENS; of no use in the mode `jwt`.
         admin_tokens: ADMIN_TOKENS.
         tickets: Signs and checks tickets.
+        jwts: Verifies JWTs; needed in the mode `jwt`, and only there.
     """
 
     mode: AuthMode
     heartbeat_tokens: Tokens
     admin_tokens: Tokens
     tickets: Tickets
+    jwts: Jwts | None = None
 
-    def check_beat(self, beat: Beat, tokens: Sequence[str | None], ticket: str | None, now: Epoch) -> None:
+    def __post_init__(self) -> None:
+        if (self.mode is AuthMode.JWT) is not (self.jwts is not None):
+            raise ValueError("JWTs are verified in the mode `jwt`, and only there.")
+
+    def check_beat(
+        self, beat: Beat, tokens: Sequence[str | None], ticket: str | None, now: Epoch, *, batched: bool = False
+    ) -> None:
         """Lets a heartbeat pass.
 
-        A bye needs the session's own ticket, always; anything else a heartbeat token or that ticket, or nothing in the
-        mode `none`.
+        A bye needs the session's own ticket, or the agent's own JWT, always. Anything else needs a heartbeat token, a
+        JWT or that ticket, or nothing in the mode `none`. A ticket alone opens no batch.
 
         Args:
             beat: The heartbeat.
             tokens: What came as tokens; one that is accepted is enough.
             ticket: What came as a ticket.
             now: The wall clock.
+            batched: It came in a batch.
 
         Raises:
-            MessageError: 401.
+            MessageError: 401; 403 for another agent's JWT; 503 while nobody can tell whether a JWT is good.
         """
-        if beat.type is not BeatType.BYE:
-            if self.mode is AuthMode.NONE:
-                return
-            if any(token is not None and self.heartbeat_tokens.accept(token) for token in tokens):
-                return
-        if ticket is not None and self.tickets.check(ticket, beat.agent, beat.session_id, beat.incarnation, now):
+        bye = beat.type is BeatType.BYE
+        holds = ticket is not None and self.tickets.check(ticket, beat.agent, beat.session_id, beat.incarnation, now)
+        if holds and not batched:
+            # No look at the token: an expired one, or a provider that is away, is no matter to a session with a ticket.
             return
-        if beat.type is BeatType.BYE:
-            raise MessageError(
-                401,
-                "Unauthorized",
-                "A bye needs the session's own ticket: send `ticket` from the last reply to this session, "
-                "with the `incarnation` that it was given for.",
-            )
-        raise MessageError(
-            401,
-            "Unauthorized",
-            "Send a heartbeat token (WATCHDOG_HEARTBEAT_TOKENS) as `Authorization: Bearer …` or in `token`, "
-            "or the `ticket` from the last reply to this session.",
+        if self.jwts is not None:
+            self._check_jwts(self.jwts, beat, tokens, holds=holds, batched=batched)
+            return
+        accepted = self.mode is AuthMode.NONE or any(
+            token is not None and self.heartbeat_tokens.accept(token) for token in tokens
         )
+        if not accepted or (bye and not holds):
+            told = _NO_BYE if bye and not holds else _NO_BATCH if holds else _NO_BEAT
+            raise MessageError(401, "Unauthorized", told)
 
-    def check_admin(self, token: str | None) -> None:
-        """Lets an operator pass: with an admin token; without one only in the mode `none` when there are none.
+    def _check_jwts(self, jwts: Jwts, beat: Beat, tokens: Sequence[str | None], *, holds: bool, batched: bool) -> None:
+        bye = beat.type is BeatType.BYE
+        faults: list[Fault] = []
+        others = False
+        for token in tokens:
+            found = None if token is None else jwts.check(token)
+            if isinstance(found, Fault):
+                faults.append(found)
+            elif found is not None:
+                for_others = batched and GATEWAY_SCOPE in found.scopes and (holds or not bye)
+                if for_others or found.is_agent(beat.agent):
+                    return
+                others = True
+        _raise_faults(faults)
+        if others:
+            raise MessageError(403, "Forbidden", f"{_OTHER_AGENT} {_NO_GATEWAY}" if batched else _OTHER_AGENT)
+        raise MessageError(401, "Unauthorized", _NO_BATCH if holds else _NO_JWT_BYE if bye else _NO_JWT)
+
+    def check_admin(self, token: str | None) -> str:
+        """Lets an operator pass: with an admin token, or a JWT with `ADMIN_SCOPE`.
+
+        Without one only in the mode `none` when there are no admin tokens.
+
+        Returns:
+            Who it is, for the history: `token:` and the beginning of the token's SHA-256; `jwt:` and the subject; or
+            `NOBODY`.
 
         Raises:
-            MessageError: 401, or 403 when there are no admin tokens at all.
+            MessageError: 401; 403 when there are no admin tokens at all, or the JWT has not the scope; 503 while nobody
+                can tell whether a JWT is good.
         """
+        by = None if token is None else self.admin_tokens.name(token)
+        if by is not None:
+            return by
+        if self.jwts is not None:
+            found = None if token is None else self.jwts.check(token)
+            if isinstance(found, Bearer):
+                if ADMIN_SCOPE not in found.scopes:
+                    raise MessageError(403, "Forbidden", f"The JWT is good, but it has not the scope `{ADMIN_SCOPE}`.")
+                return _named(found)
+            _raise_faults([] if found is None else [found])
+            raise MessageError(401, "Unauthorized", _NO_JWT_ADMIN)
         if not self.admin_tokens:
             if self.mode is AuthMode.NONE:
-                return
+                return NOBODY
             raise MessageError(
                 403, "Forbidden", "There are no admin tokens. Set WATCHDOG_ADMIN_TOKENS and restart the daemon."
             )
-        if token is None or not self.admin_tokens.accept(token):
-            raise MessageError(
-                401, "Unauthorized", "Send an admin token (WATCHDOG_ADMIN_TOKENS) as `Authorization: Bearer …`."
-            )
+        raise MessageError(
+            401, "Unauthorized", "Send an admin token (WATCHDOG_ADMIN_TOKENS) as `Authorization: Bearer …`."
+        )
+
+
+_NO_BYE = (
+    "A bye needs the session's own ticket: send `ticket` from the last reply to this session, "
+    "with the `incarnation` that it was given for."
+)
+
+_NO_BEAT = (
+    "Send a heartbeat token (WATCHDOG_HEARTBEAT_TOKENS) as `Authorization: Bearer …` or in `token`, "
+    "or the `ticket` from the last reply to this session."
+)
+
+_NO_BATCH = "A ticket alone opens no batch: send the token of the gateway as `Authorization: Bearer …`."
+
+_NO_JWT = (
+    "Send the agent's JWT as `Authorization: Bearer …` or in `token`, "
+    "or the `ticket` from the last reply to this session."
+)
+
+_NO_JWT_BYE = (
+    "A bye needs the session's own ticket or the agent's own JWT: send `ticket` from the last reply to this session, "
+    "with the `incarnation` that it was given for."
+)
+
+_NO_JWT_ADMIN = f"Send a JWT with the scope `{ADMIN_SCOPE}`, or an admin token, as `Authorization: Bearer …`."
+
+_OTHER_AGENT = "The JWT is good, but it is not this agent's: see WATCHDOG_JWT_AGENT_CLAIM."
+
+_NO_GATEWAY = f"In a batch the scope `{GATEWAY_SCOPE}` stands in for that, but for a bye."
+
+_NO_KEYS = (
+    "It cannot be told now whether the JWT is good: the identity provider's keys cannot be had, or this one of them. "
+    "Keep the token, and try again after the time in Retry-After; a valid ticket needs no token."
+)
+
+
+def _raise_faults(faults: Sequence[Fault]) -> None:
+    """Tells what is wrong with JWTs; another one helps only if it is the token's fault."""
+    if any(fault.ours for fault in faults):
+        raise MessageError(503, "Service Unavailable", _NO_KEYS)
+    if faults:
+        raise MessageError(401, "Unauthorized", f"The JWT is not accepted: {faults[0]}. Get a new one.")
+
+
+def _named(found: Bearer) -> str:
+    """Who a JWT's bearer is, as one line."""
+    name = "".join(each for each in found.subject[:MAX_NAME] if each.isprintable())
+    return f"jwt:{name or '(without a subject)'}"
 
 
 def bearer(authorization: str) -> str | None:
@@ -171,7 +299,7 @@ def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _mac(secret: bytes, head: bytes, agent: AgentId, session_id: bytes) -> bytes:
+def _mac(secret: bytes, purpose: Purpose, head: bytes, agent: AgentId, session_id: bytes) -> bytes:
     # A session's id has 16 bytes and an agent's ids have no zero byte, so no two messages read the same.
-    message = b"\0".join((_PURPOSE, head + session_id, str(agent).encode()))
+    message = b"\0".join((purpose.encode(), head + session_id, str(agent).encode()))
     return hmac.digest(secret, message, "sha256")[:_MAC_BYTES]

@@ -8,7 +8,7 @@ only this deployment has the secrets. No agent is touched, nothing is stored.
 import orjson
 
 from watchdog.core.model import AgentId, Epoch
-from watchdog.ingest.auth import Tickets
+from watchdog.ingest.auth import Purpose, Tickets
 
 PREFIX = b'{"canary":"'
 """How its body begins, so that no heartbeat pays for looking deeper."""
@@ -16,9 +16,8 @@ PREFIX = b'{"canary":"'
 NONCE_BYTES = 16
 """A new one for each call: an old answer is none."""
 
-# No heartbeat can name these: an instance's id is never empty.
-_CALL = AgentId("", "canary")
-_ANSWER = AgentId("", "canary answer")
+# No heartbeat can name it: an instance's id is never empty.
+_NOBODY = AgentId("", "canary")
 
 
 def call(tickets: Tickets, nonce: bytes, now: Epoch) -> bytes:
@@ -26,7 +25,7 @@ def call(tickets: Tickets, nonce: bytes, now: Epoch) -> bytes:
     return (
         PREFIX
         + nonce.hex().encode()
-        + orjson.dumps({"ticket": tickets.issue(_CALL, nonce, 0, now)}).replace(b"{", b'",', 1)
+        + orjson.dumps({"ticket": tickets.issue(_NOBODY, nonce, 0, now, Purpose.CANARY)}).replace(b"{", b'",', 1)
     )
 
 
@@ -35,17 +34,21 @@ def answer(body: bytes, tickets: Tickets, boot: str, now: Epoch) -> bytes | None
     try:
         said = orjson.loads(body)
         nonce = bytes.fromhex(said["canary"])
-        genuine = len(nonce) == NONCE_BYTES and tickets.check(str(said["ticket"]), _CALL, nonce, 0, now)
+        genuine = len(nonce) == NONCE_BYTES and tickets.check(
+            str(said["ticket"]), _NOBODY, nonce, 0, now, Purpose.CANARY
+        )
     except (ValueError, KeyError, TypeError):
         return None
     if not genuine:
         return None
-    return orjson.dumps({"state": "canary", "boot": boot, "proof": tickets.issue(_ANSWER, nonce, 0, now)})
+    return orjson.dumps(
+        {"state": "canary", "boot": boot, "proof": tickets.issue(_NOBODY, nonce, 0, now, Purpose.CANARY_ANSWER)}
+    )
 
 
 def is_answer(body: bytes, tickets: Tickets, nonce: bytes, now: Epoch) -> bool:
     """Whether a body is the answer of this deployment to the call with this nonce."""
     try:
-        return tickets.check(str(orjson.loads(body)["proof"]), _ANSWER, nonce, 0, now)
+        return tickets.check(str(orjson.loads(body)["proof"]), _NOBODY, nonce, 0, now, Purpose.CANARY_ANSWER)
     except (ValueError, KeyError, TypeError):
         return False

@@ -7,6 +7,7 @@ nothing is logged for a single heartbeat; counts tell.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import orjson
@@ -41,6 +42,7 @@ from watchdog.ingest.views import notice_out
 from watchdog.ingest.wire import (
     JSON_HEADERS,
     Head,
+    Header,
     Receive,
     Scope,
     Send,
@@ -211,7 +213,7 @@ class FastLane:
         admitted: list[tuple[int, Beat]] = []
         refused: list[tuple[int, Answer]] = []
         for index, item in enumerate(items):
-            beat = self._admit(parse_batched, item, token, address)
+            beat = self._admit(parse_batched, item, token, address, batched=True)
             if isinstance(beat, Answer):
                 refused.append((index, beat))
             else:
@@ -248,7 +250,15 @@ class FastLane:
         replies = await asyncio.gather(*waiters, return_exceptions=True)
         return replies if applied else None
 
-    def _admit(self, parse: Callable[[Any], Heartbeat], raw: object, token: str | None, address: str) -> Beat | Answer:
+    def _admit(
+        self,
+        parse: Callable[[Any], Heartbeat],
+        raw: object,
+        token: str | None,
+        address: str,
+        *,
+        batched: bool = False,
+    ) -> Beat | Answer:
         """The beat of a heartbeat that may pass, or the refusal."""
         try:
             heartbeat = parse(raw)
@@ -259,9 +269,13 @@ class FastLane:
             return NOT_WATCHED
         beat = to_beat(heartbeat, agent, self._rules.leases)
         try:
-            self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch())
+            self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch(), batched=batched)
         except MessageError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                return refusal(Rejection.AGENT, error)
             self.refusals.note(live=self._store.plainly_live(beat) is not None)
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                return refusal(Rejection.KEYS, error, self._later())
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
         if beat.type is BeatType.BYE:
             # It opens nothing.
@@ -291,9 +305,11 @@ class FastLane:
         return round(self._rules.interval_s * 1000 * (1 + JITTER * (2 * self._random() - 1)))
 
     def _unavailable(self, reason: Rejection) -> Answer:
+        return refusal(reason, MessageError(503, "Service Unavailable", UNAVAILABLE), self._later())
+
+    def _later(self) -> Header:
         after = RETRY_AFTER_S if self._random() < 0.5 else 2 * RETRY_AFTER_S  # noqa: PLR2004 - half of them
-        error = MessageError(503, "Service Unavailable", UNAVAILABLE)
-        return refusal(reason, error, (b"retry-after", b"%d" % after))
+        return (b"retry-after", b"%d" % after)
 
 
 def _told(notice: Notice | None) -> dict[str, object]:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from watchdog.core.logout import Failure
 from watchdog.core.model import AgentId
 from watchdog.errors import LogOutFailed, MessageError
-from watchdog.ingest import problems
+from watchdog.ingest import audit, problems
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.problems import Problem
 from watchdog.ingest.queries import read_agent
@@ -44,9 +44,6 @@ STATUSES: Mapping[str, int] = {
     Failure.STOPPING: 503,
     Failure.LATE: 504,
 }
-
-SHARED = "admin token"
-"""Who asked, as far as is known: a shared token names nobody."""
 
 
 class LogOuts(Protocol):
@@ -85,8 +82,8 @@ def router_of(logouts: LogOuts, gate: Gate, instances: Container[str]) -> APIRou
         instances: Ids of the instances that are watched.
     """
 
-    def admin(request: Request) -> None:
-        gate.check_admin(bearer(request.headers.get("authorization", "")))
+    def admin(request: Request) -> str:
+        return gate.check_admin(bearer(request.headers.get("authorization", "")))
 
     router = APIRouter(prefix="/v1", tags=["operators"], route_class=FailingRoute, dependencies=[Depends(admin)])
 
@@ -96,7 +93,12 @@ def router_of(logouts: LogOuts, gate: Gate, instances: Container[str]) -> APIRou
         response_class=Response,
         responses={status: {"model": FailOut} for status in sorted({400, 401, 403, 404, 422, 503, *STATUSES.values()})},
     )
-    async def log_out(instance_id: str, user_id: str, order: Annotated[LogOutIn | None, Body()] = None) -> Response:
+    async def log_out(
+        instance_id: str,
+        user_id: str,
+        by: Annotated[str, Depends(admin)],
+        order: Annotated[LogOutIn | None, Body()] = None,
+    ) -> Response:
         """Set the agent's status and end its Connect sessions; answered when it is done, within 40 s."""
         agent = read_agent(f"{instance_id}/{user_id}")
         if agent is None or instance_id not in instances:
@@ -104,7 +106,7 @@ def router_of(logouts: LogOuts, gate: Gate, instances: Container[str]) -> APIRou
                 404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are."
             )
         given = order or LogOutIn()
-        by = SHARED if gate.admin_tokens else "nobody in particular: WATCHDOG_AUTH=none"
+        audit.note("logout", by, agent=str(agent))
         await logouts.order(agent, queue=_given(given.queue), reason_code=_given(given.reason_code), by=by)
         return Response(status_code=204)
 

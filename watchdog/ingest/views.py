@@ -105,7 +105,7 @@ class AgentsOut(BaseModel):
 
 
 class HoldOut(BaseModel):
-    """A group of agents that the brake does not leave to their timers. `since` is RFC 3339."""
+    """A group of agents that the brake does not leave to their timers. `since` is RFC 3339, `by` who ordered it."""
 
     group: str
     state: State
@@ -117,6 +117,7 @@ class HoldOut(BaseModel):
     proof: str
     proven_s: float
     next_step: str
+    by: str | None = None
 
 
 class BrakeOut(BaseModel):
@@ -230,6 +231,7 @@ def brake_out(brake: BrakeView) -> BrakeOut:
             proof=hold.proof,
             proven_s=hold.proven_s,
             next_step=hold.next_step,
+            by=hold.by,
         )
         for hold in brake.holds
     ]

@@ -329,12 +329,15 @@ class Store(Protocol):
             True; or False when it was not to be undone any more: nothing is changed.
         """
 
-    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
         """An operator wants changes undone; what is to be undone is on disk, synced, when this returns.
 
         Each agent's last change counts, if it was written at `since` or later. Whoever has a session with a lease is
         queued; with `silent`, everybody. Others are as soon as they are heard within `return_window_s` running seconds
-        from now. Repetitions do no harm. With StoreUnavailable nothing is to be undone by it.
+        from now. Repetitions do no harm. With StoreUnavailable nothing is to be undone by it. `by` is who wants it, for
+        the history.
         """
 
     async def release(self, claim: Claim, delay_s: float) -> bool:
@@ -357,7 +360,9 @@ class Store(Protocol):
     async def record(self, actions: Sequence[Action]) -> None:
         """Adds actions to the history that end no claim. Those that it has already are left as they are."""
 
-    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
         """An operator holds or releases agents; it takes effect before this returns, and survives the process.
 
         With StoreUnavailable nothing is changed.
@@ -371,6 +376,7 @@ class Store(Protocol):
             for_s: Running seconds after which the brake decides by itself again.
             reason: For people; may be empty.
             instant: Now; only its wall clock is used.
+            by: Who orders it, for people; may be empty.
         """
 
     async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:

@@ -132,7 +132,7 @@ class Changes:
         return replace(change, undo=None, back_at=None, epoch=agent.epoch, sessions=_left(agent), greeted=False)
 
     def order(
-        self, found: Sequence[Change], now: Now, *, silent: bool, busy: Container[AgentId]
+        self, found: Sequence[Change], now: Now, *, silent: bool, busy: Container[AgentId], by: str | None = None
     ) -> tuple[Ordered, list[Plan]]:
         """An operator wants these undone; see `Store.restore`. Nothing is changed by it: `carry_out` does that."""
         queued = left = other = 0
@@ -147,7 +147,7 @@ class Changes:
             elif agent.claim is None and agent.id not in busy and (silent or here(agent, now.clock)):
                 queued += 1
                 sent_at = None if change.undo is None else change.undo.sent_at
-                undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at)
+                undo = Undo(Why.ORDER, now.epoch, silent=silent, sent_at=sent_at, by=by)
                 back_at = change.back_at
                 if back_at is None and here(agent, now.clock):
                     back_at = Epoch(change.written_at + rules.age_s(change, now.running))
@@ -159,7 +159,7 @@ class Changes:
             else:
                 left += 1
                 until = Running(now.running + self._window_s)
-                planned.append(Plan(agent, agent.change, replace(change, ordered_until=until)))
+                planned.append(Plan(agent, agent.change, replace(change, ordered_until=until, ordered_by=by)))
         return Ordered(queued, left, other), planned
 
     def carry_out(self, planned: Iterable[Plan]) -> list[Change]:

@@ -252,9 +252,11 @@ class SqliteStore:
     def _brakes_row(self) -> bytes:
         return rows.brakes_to_json(self._braking.brakes, self._braking.orders)
 
-    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
         """See `Store.order`."""
-        order = Order(hold, group, Running(self._clock.running + for_s), reason)
+        order = Order(hold, group, Running(self._clock.running + for_s), reason, by)
         batch = Batch(sync=True)
         orders = {**self._braking.orders, group: order}
         batch.add(rows.PUT_META, [("brakes", rows.brakes_to_json(self._braking.brakes, orders))])
@@ -436,12 +438,14 @@ class SqliteStore:
         """See `Store.restored`."""
         return await self._undoing.restored(change, action, forget=forget)
 
-    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
         """See `Store.restore`."""
         # What memory knows better goes to the disk first.
         await self._write(Batch())
         found, _ = await self._file.read(lambda connection: change_rows.changes(connection, since, instance_id))
-        return await self._undoing.restore(found, instant.epoch, silent=silent)
+        return await self._undoing.restore(found, instant.epoch, silent=silent, by=by)
 
     # Activity, and who is routable and not seen.
 

@@ -127,22 +127,23 @@ class Undoing:
         clock = self._clock()
         agent.told_until = notices.until(clock.running) if here(agent, clock.observed) else notices.ON_RETURN
 
-    async def restore(self, found: Sequence[Change], epoch: Epoch, *, silent: bool) -> Ordered:
+    async def restore(self, found: Sequence[Change], epoch: Epoch, *, silent: bool, by: str | None = None) -> Ordered:
         """See `Store.restore`.
 
         Args:
             found: What the disk has of that time.
             epoch: Wall clock.
             silent: Also for agents who are not heard.
+            by: Who wants it.
         """
-        ordered, planned = self._changes.order(found, self._now(epoch), silent=silent, busy=self._left)
+        ordered, planned = self._changes.order(found, self._now(epoch), silent=silent, busy=self._left, by=by)
         batch = Batch(sync=True)
         batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(plan.after) for plan in planned])
         await self._write(batch)
         late = self._changes.carry_out(planned)
         if late:
             # Heard or acted on meanwhile: what was written about them is older than what is known now.
-            _, planned = self._changes.order(late, self._now(epoch), silent=silent, busy=self._left)
+            _, planned = self._changes.order(late, self._now(epoch), silent=silent, busy=self._left, by=by)
             for plan in planned:
                 self._table.put_change(plan.agent, plan.after)
             with contextlib.suppress(StoreUnavailable):

@@ -15,6 +15,7 @@ import orjson
 from watchdog.core.brake import HOLDS, State
 from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Action, Epoch, Outcome
+from watchdog.telemetry.pseudonyms import pseudonym, without_names
 
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -76,7 +77,7 @@ def of_action(action: Action) -> Event:
         "target": action.target,
         "outcome": action.outcome.value,
         "reason": action.reason,
-        "evidence": dict(action.evidence),
+        "evidence": without_names(action.evidence),
         "calls": action.calls,
         "latency_s": round(action.latency_s, 3),
     }
@@ -105,6 +106,7 @@ def of_brake(change: BrakeChange, hold: HoldView, key: str, at: Epoch) -> Event:
         "age_s": hold.age_s,
         "proof": hold.proof,
         "next_step": hold.next_step if change.after in HOLDS else None,
+        "by": hold.by and pseudonym(hold.by),
     }
     return _event(f"brake.{kind}", key, SOURCE, hold.group, at, data)
 

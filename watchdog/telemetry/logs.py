@@ -1,7 +1,8 @@
 """Logging: structlog for our own events, and what libraries say in the same format.
 
 An event has a constant dotted name and its values as keys. Nothing is logged for a single heartbeat. As a last guard,
-values under names like `token` or `secret` are masked; whoever logs must not give them in the first place.
+values under names like `token` or `secret` are masked; whoever logs must not give them in the first place. Under `by`
+stands who gave an order, without a person's name.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO, cast
 import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from watchdog.telemetry.pseudonyms import pseudonym
 
 MASK = "***"
 
@@ -62,6 +65,8 @@ def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _masked(name: object, value: object, depth: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
+    if name == "by":
+        return pseudonym(str(value))
     if depth == 0 or any(word in str(name).lower() for word in _SECRET):
         return MASK
     if isinstance(value, Mapping):
