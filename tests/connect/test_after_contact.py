@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.connect.test_rules import LOGOUT, calls, rule, staff
-from tests.connect.world import World, instant, world
+from tests.connect.world import TTL, World, instant, world
 from watchdog.core.brake import ALL
 from watchdog.sandbox.records import Behaviour, ContactState, FaultKind
 
@@ -41,6 +41,20 @@ async def test_after_contact_work_that_nobody_does_is_cleared(tmp_path, state, c
         read = len(w.reads())
         await asyncio.sleep(300)
         assert len(w.reads()) == read
+
+
+@pytest.mark.parametrize("witness", [True, False])
+async def test_who_is_available_after_the_dismissal_is_a_ghost_again(tmp_path, witness):
+    async with world(tmp_path, witness=witness) as w:
+        anna, call = await in_a_call(w)
+        w.model.set_contact_state(*anna, call, ContactState.ENDED)
+        while not calls(w, "DismissUserContact"):
+            await asyncio.sleep(0.1)
+        w.model.agent_sets_status(*anna, "Available")
+        await asyncio.sleep(TTL + 60)
+        assert w.shown(anna) == "Offline"
+        spared = ["witnessed"] if witness else []
+        assert sorted(w.outcomes()[1:]) == ["confirmed", "confirmed", *spared]
 
 
 async def test_where_contacts_are_cleared_in_connect_nothing_is_called(tmp_path):

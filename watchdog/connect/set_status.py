@@ -92,7 +92,7 @@ class SetStatus:
             job = decision
         return await self.set(case, job, sighting)
 
-    async def after_contact(self, case: Case, follow: FollowUp) -> Settled | WaitFor:
+    async def after_contact(self, case: Case, follow: FollowUp) -> Settled | WaitFor | Spared:
         """Sees that a status that follows a contact is applied. Raises as `carry_out`."""
         job = self._plans.order(case.claim.agent, follow)
         if isinstance(job, Unresolved):
@@ -106,8 +106,10 @@ class SetStatus:
                     return Settled(Settle(Outcome.NEXT_STATUS, f"{target.name} follows a contact that is over."), job)
                 await self._dismissal.clear(case, seen)
                 settled = await self._read_back.confirm(case, job, seen)
-                text = f"{target.name} was the next status, and Connect does not show it any more; see the evidence."
-                return Settled(settled or Settle(Outcome.FAILED, text), job)
+                if settled is not None:
+                    return Settled(settled, job)
+                # Something else has taken its place: a deed of the agent's, or what Connect makes of the dismissal.
+                return await self.set(case, job, await self.look(case))
             case Finding.NEXT:
                 return WaitFor(partial(_is_over, target.name))
             case Finding.ABSENT if target.type is not StatusType.OFFLINE:
