@@ -48,19 +48,19 @@ class Chromium:
         self._service = Service(command("chromedriver"), popen_kw={"start_new_session": True})
         try:
             self.driver = webdriver.Chrome(options=options, service=self._service)
+            self.leader: int = self._service.process.pid
+            self.debugger: str = self.driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
+            self.home: str = self.driver.current_window_handle
+            ((self.pid, line),) = [
+                (pid, line)
+                for pid, parent, line in of_session(self.leader)
+                if parent == self.leader and "--type=" not in line
+            ]
+            assert not [each for each in UNTHROTTLED if each in line]
         except BaseException:
             if self._service.process is not None:
                 end(self._service.process.pid)
             raise
-        self.leader: int = self._service.process.pid
-        self.debugger: str = self.driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
-        self.home: str = self.driver.current_window_handle
-        ((self.pid, line),) = [
-            (pid, line)
-            for pid, parent, line in of_session(self.leader)
-            if parent == self.leader and "--type=" not in line
-        ]
-        assert not [each for each in UNTHROTTLED if each in line]
 
     @property
     def version(self) -> str:
