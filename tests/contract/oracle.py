@@ -25,6 +25,7 @@ from watchdog.core.model import (
     AgentView,
     Beat,
     BeatType,
+    Cancel,
     Claim,
     Due,
     Epoch,
@@ -460,6 +461,25 @@ class DictStore:
         if change is not None:
             self.facts.changes[agent] = self._meant(change)
         return True
+
+    async def cancel(self, agent: AgentId, action: Action) -> Cancel:
+        row, follow = self.facts.agents.get(agent), None
+        if row is not None:
+            follow = self.follow_up(agent)
+        if row is None or (follow is None and self.state(agent) in (AgentState.LIVE, AgentState.AWAY, AgentState.GONE)):
+            return Cancel.NOTHING
+        if agent in self.facts.claims or agent in self.facts.intents or self._restoring(agent):
+            return Cancel.UNDER_WAY
+        if follow is not None and follow.next is Next.LOG_OUT:
+            return Cancel.UNDER_WAY
+        if not self.settled(agent):
+            row["last_outcome"] = action.outcome
+        row.update(settled_epoch=row["epoch"], follow_up=None)
+        if row["mark"] is not Mark.FREE:
+            self._heard(row, self.clock.observed)
+            row["proven"] = True
+        self.facts.actions.append(action)
+        return Cancel.DONE
 
     def _meant(self, change: Change) -> Change:
         """The agent was logged out since: nothing that comes now shows that the change was a mistake."""

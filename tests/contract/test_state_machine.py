@@ -400,6 +400,20 @@ class Stores(RuleBasedStateMachine):
             assert not any(row.expires_at > self.clock for row in self.sqlite._table.agents[agent].sessions)
             assert agent not in {each.agent for each in self.plain.facts.changes.values() if each.undo is not None}
 
+    @rule(agent=st.sampled_from([*AGENTS, NEVER_HEARD]), full=st.booleans())
+    def somebody_wants_it_left_alone(self, agent: AgentId, *, full: bool) -> None:
+        self.actions += 1
+        action = action_of(Claim(agent, 0, 0, "me", Observed(0.0), 0.0), Outcome.CANCELLED, START + self.actions)
+        Weak.fails = full
+        try:
+            ours = done(self.sqlite.cancel(agent, action))
+        except StoreUnavailable:
+            self.failed = True
+            return
+        finally:
+            Weak.fails = False
+        assert ours is done(self.plain.cancel(agent, action))
+
     @rule(since=st.sampled_from([0.0, START + 5]), silent=st.booleans())
     def orders(self, since: float, *, silent: bool) -> None:
         ours = done(self.sqlite.restore(Epoch(since), None, silent=silent, instant=self.instant))

@@ -14,7 +14,18 @@ import pytest
 from tests.contract.world import ANNA, BERT, RULES, TIMER, TTL, World, action_of, intent, look_of
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause
-from watchdog.core.model import AgentId, AgentState, Claim, Epoch, Mark, Observed, Outcome, Standing
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    Cancel,
+    Claim,
+    Epoch,
+    Mark,
+    Observed,
+    Outcome,
+    Standing,
+)
 from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores.disk import MIGRATIONS, Batch, InlineDisk
@@ -587,3 +598,58 @@ async def test_a_closed_store_says_so(world: World) -> None:
     await world.store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         await world.beat()
+
+
+def cancelled() -> Action:
+    return replace(action_of(Claim(ANNA, 1, 1, "me", Observed(0.0), 0.0)), outcome=Outcome.CANCELLED)
+
+
+async def test_nobody_claims_an_agent_while_it_is_written_that_it_is_to_be_left_alone(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + TIMER + 0.5)
+    (due,) = (await world.tick()).due
+    tried: list[object] = []
+
+    async def somebody_tries() -> None:
+        tried.append(await store.claim(due, "me"))
+        tried.append(await store.cancel(ANNA, cancelled()))
+
+    Meanwhile.deed = somebody_tries
+    assert await store.cancel(ANNA, cancelled()) is Cancel.DONE
+    assert tried == [None, Cancel.UNDER_WAY]
+    assert await world.due() == []
+    await store.close()
+
+
+async def test_who_is_heard_while_it_is_written_is_watched_as_ever(path: Path) -> None:
+    store = SqliteStore(path, RULES, Meanwhile)
+    world = World(store, lambda: None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    await world.beat()
+    await world.wait(TTL + 1)
+
+    async def comes() -> None:
+        await world.beat()
+
+    Meanwhile.deed = comes
+    assert await store.cancel(ANNA, cancelled()) is Cancel.DONE
+    assert await world.state() is AgentState.LIVE
+    await world.tick()
+    on_disk = sqlite3.connect(path)
+    assert on_disk.execute("SELECT epoch, settled_epoch FROM agents").fetchone() == (2, -1)
+    on_disk.close()
+    await world.wait(TTL + TIMER + 0.5)
+    assert await world.due() == [ANNA]
+    await store.close()
+
+
+async def test_what_could_not_be_written_is_not_cancelled(world: World, path: Path) -> None:
+    await world.beat()
+    await world.wait(TTL + 1)
+    with locked(world, path), pytest.raises(StoreUnavailable):
+        await world.store.cancel(ANNA, cancelled())
+    assert await world.state() is AgentState.GRACE
+    assert await world.store.cancel(ANNA, cancelled()) is Cancel.DONE

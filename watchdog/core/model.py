@@ -140,6 +140,8 @@ class Outcome(StrEnum):
     """The brake holds the agent no longer; its timer decides again."""
     DRY_RUN = "dry_run"
     """Would have been written; DRY_RUN is on."""
+    CANCELLED = "cancelled"
+    """An operator wants the agent left alone until it is heard again."""
     NO_SUCH_USER = "no_such_user"
     """Connect does not know the user."""
     FAILED = "failed"
@@ -148,6 +150,16 @@ class Outcome(StrEnum):
 
 SET_BY_US = frozenset({Outcome.CONFIRMED, Outcome.NEXT_STATUS})
 """Outcomes after which an agent is `away`: the status that Connect shows is the watchdog's doing."""
+
+
+class Cancel(StrEnum):
+    """What became of an operator's wish to leave an agent alone."""
+
+    DONE = "done"
+    NOTHING = "nothing"
+    """Nothing waits to be done with the agent: it is there, not known, or settled."""
+    UNDER_WAY = "under_way"
+    """It is being done, may have been, or somebody wants the agent logged out."""
 
 
 class Next(StrEnum):

@@ -19,6 +19,7 @@ from watchdog.core.model import (
     AgentState,
     AgentView,
     Beat,
+    Cancel,
     Claim,
     Due,
     Epoch,
@@ -290,6 +291,17 @@ class Store(Protocol):
 
         Returns:
             True; or False while the agent's former status is being set again: nothing is changed.
+        """
+
+    async def cancel(self, agent: AgentId, action: Action) -> Cancel:
+        """Leaves an agent alone until it is heard again: its timer, a hold, and what was still to be done are over.
+
+        A status that was set before stays, and the agent `away`. A beat begins anew, as after any outcome. The action
+        is in the history, in the same transaction, synced. With StoreUnavailable nothing is changed.
+
+        Returns:
+            DONE, also when the agent was heard while it was written; else nothing was changed. UNDER_WAY: the agent is
+            claimed, has an intent without an outcome, is being restored, or is to be logged out by somebody's order.
         """
 
     async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
