@@ -10,8 +10,7 @@ No I/O and no clock: every method is told the observed time. What has to reach t
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -39,6 +38,7 @@ from watchdog.core.model import (
 from watchdog.core.undo import Change, Now
 from watchdog.stores.due import DueLine
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
+from watchdog.stores.listing import Listing
 from watchdog.stores.presence import Presence, quiet_at, ttl_of
 from watchdog.stores.turns import Turns
 
@@ -93,7 +93,7 @@ class LeaseTable:
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
         self._next_bucket = 0
-        self._order: list[AgentId] | None = None
+        self.listing = Listing(self.agents)
 
     # Heartbeats.
 
@@ -343,7 +343,7 @@ class LeaseTable:
         agent = self.agents[agent_id] = Agent(agent_id)
         self.phases[agent.phase] += 1
         self.dirty.agents[agent_id] = agent
-        self._order = None
+        self.listing.add(agent_id)
         return agent
 
     # Expiry.
@@ -453,6 +453,11 @@ class LeaseTable:
             self._enter(agent, self.state(agent, clock))
             self._file_settled(agent, clock)
 
+    def cancel(self, agent: Agent, outcome: Outcome, clock: Observed) -> None:
+        """Nothing waits for the agent any more. It may still have a lease, if it was held before that ended."""
+        self.settle(agent, agent.epoch, outcome, clock)
+        self._look(agent, clock)
+
     def file_again(self, agent: Agent, timer_s: float, clock: Observed) -> None:
         """The agent has this timer for the rest of its silence."""
         agent.timer_s = timer_s
@@ -526,7 +531,7 @@ class LeaseTable:
     def load(self, clock: Observed) -> None:
         """Files every agent after `agents` and `sessions` were filled from the disk."""
         self._next_bucket = int(clock / BUCKET_S)
-        self._order = None
+        self.listing.forget()
         self.phases = dict.fromkeys(AgentState, 0)
         for agent in self.agents.values():
             agent.ends_at = _ends_at(agent)
@@ -552,7 +557,7 @@ class LeaseTable:
             self.line.drop(agent.id)
         self.dirty.agents.pop(agent.id, None)
         del self.agents[agent.id]
-        self._order = None
+        self.listing.forget()
 
     # Reading.
 
@@ -623,16 +628,6 @@ class LeaseTable:
                 for session in ended[:EVIDENCE_SESSIONS]
             ],
         }
-
-    def after(self, cursor: AgentId | None) -> Iterator[Agent]:
-        """All agents in the order of their ids, from the one after `cursor` on."""
-        if self._order is None:
-            self._order = sorted(self.agents)
-        order = self._order
-        for position in range(0 if cursor is None else bisect_right(order, cursor), len(order)):
-            agent = self.agents.get(order[position])
-            if agent is not None:
-                yield agent
 
 
 def _end(session: Session) -> SessionEnd:

@@ -28,6 +28,7 @@ from watchdog.core.model import (
     AgentView,
     Beat,
     BeatType,
+    Cancel,
     Claim,
     Due,
     Epoch,
@@ -48,6 +49,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
 from watchdog.stores.braking import Braking
+from watchdog.stores.cancelling import Cancelling
 from watchdog.stores.changes import Changes
 from watchdog.stores.columns import UNREADABLE, Unreadable
 from watchdog.stores.disk import Batch, Disk, ThreadedDisk
@@ -84,6 +86,7 @@ class SqliteStore:
         self._told_orphans: dict[int, Running] = {}
         self._secret = b""
         self._holding = Holding(self._table, self._braking, self._left, write=self._write, clock=lambda: self._clock)
+        self._cancelling = Cancelling(self._table, self._left, write=self._write, clock=lambda: self._clock)
         self._undoing = Undoing(self._table, self._changes, self._left, write=self._write, clock=lambda: self._clock)
         self._missed_s = 0.0
         # Rows that could not be read when the store was opened, by table and key.
@@ -296,7 +299,7 @@ class SqliteStore:
         agent = self._table.agents.get(due.agent)
         if agent is None or due.agent not in self._table.due or agent.claim is not None or agent.epoch != due.epoch:
             return None
-        if agent.restoring:
+        if agent.restoring or agent.id in self._cancelling.going_on:
             return None
         self._token += 1
         left = self._left.get(agent.id)
@@ -423,6 +426,10 @@ class SqliteStore:
         row.seen = row.seen or instant.epoch
         await self._write(Batch(sync=True))
         return True
+
+    async def cancel(self, agent: AgentId, action: Action) -> Cancel:
+        """See `Store.cancel`."""
+        return await self._cancelling.cancel(agent, action)
 
     # The undo.
 
@@ -579,12 +586,12 @@ class SqliteStore:
         if cursor is not None:
             instance_id, _, user_id = cursor.partition("/")
             after = AgentId(instance_id, user_id)
-        now, wanted = self._clock.observed, query.lower()
+        now = self._clock.observed
         found: list[AgentView] = []
-        for row in self._table.after(after):
+        if state is not None and not self._table.phases[state]:
+            return AgentPage((), None)
+        for row in self._table.listing.after(after, state, query.lower()):
             if state is not None and self._table.state(row, now) is not state:
-                continue
-            if wanted and wanted not in str(row.id).lower():
                 continue
             if len(found) == limit:
                 return AgentPage(tuple(found), str(found[-1].agent))
