@@ -223,6 +223,7 @@ async def test_every_endpoint_and_no_other_is_in_the_page():
         instances=(),
         now=None,
         tethers=None,
+        console=None,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs") as client:
         paths = (await client.get("/openapi.json")).json()["paths"]

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ from watchdog.connect import directory
 from watchdog.connect.answers import OPERATIONS
 from watchdog.connect.api import Instance
 from watchdog.connect.boto import BotoConnect
+from watchdog.connect.cancel import Cancels
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.guard import RESULTS
 from watchdog.connect.names import Named
@@ -53,7 +54,9 @@ from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
+from watchdog.ingest.console import Console
 from watchdog.ingest.cors import Cors
+from watchdog.ingest.events import STEP_S, Events
 from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.jwt import JwtRules, Jwts
@@ -132,6 +135,7 @@ class _Parts:
     flushing: asyncio.Event
     scheduler: BaseScheduler
     recordings: Recordings
+    events: Events
     canary: Canary | None
     keys: KeySource | None
     dispatcher: Dispatcher
@@ -200,7 +204,20 @@ class Daemon:
         health.keys = keys
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
-        sinks = {"log": log_action, "metrics": metrics.action, "recordings": recordings.action}
+        events = Events(
+            self._boot,
+            __version__,
+            look=health.topics,
+            sample=health.sample,
+            epoch=lambda: machine.now().epoch,
+            time=loop.time,
+        )
+        sinks = {
+            "log": log_action,
+            "metrics": metrics.action,
+            "recordings": recordings.action,
+            "events": events.action,
+        }
         notifier = health.notifier = self._notifier(store, health, metrics)
         if notifier is not None:
             sinks["notify"] = notifier.action
@@ -280,6 +297,11 @@ class Daemon:
                 number=partial(secrets.randbits, TETHER_BITS),
                 origins=origins,
             ),
+            console=Console(
+                events,
+                Cancels(store, now=machine.now, record=recorder.record),
+                lambda: [asdict(row) for row in settings.describe()],
+            ),
         )
         health.certificate = certificate
         connections = health.connections = Connections(
@@ -313,6 +335,7 @@ class Daemon:
             "pulse": asyncio.create_task(loops.every(PULSE_S, running.pulse, flushing)),
             "flush": asyncio.create_task(loops.every(FLUSH_S, loops.flush, flushing)),
             "sweep": asyncio.create_task(loops.every(SWEEP_S, loops.sweep, sweeping)),
+            "events": asyncio.create_task(loops.every(STEP_S, events.step, sweeping)),
         }
         if certificate is not None:
             scheduler.add_job(certificate.look, "interval", seconds=LOOK_S)
@@ -334,7 +357,18 @@ class Daemon:
         code = await self._until_stopped(roots, stop)
 
         parts = _Parts(
-            roots, sweeping, flushing, scheduler, recordings, canary, keys, dispatcher, http, buffer, connect
+            roots,
+            sweeping,
+            flushing,
+            scheduler,
+            recordings,
+            events,
+            canary,
+            keys,
+            dispatcher,
+            http,
+            buffer,
+            connect,
         )
         health.stopping = True
         return code, await self._stopped(parts)
@@ -347,10 +381,12 @@ class Daemon:
         """
         parts.scheduler.shutdown(wait=False)
         parts.recordings.close()
+        parts.events.close()
         parts.sweeping.clear()
         try:
             async with asyncio.timeout(STOP_S):
                 await self._ended("sweep", parts.roots["sweep"], SWEEP_S + 1)
+                await self._ended("events", parts.roots["events"], STEP_S + 1)
                 for name in ("notify", "keys"):
                     # What was not delivered yet is in the history, and the next process goes on from there.
                     if name in parts.roots:

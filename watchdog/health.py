@@ -11,12 +11,12 @@ from typing import Any
 from watchdog import __version__
 from watchdog.canary import Canary
 from watchdog.connect.circuit import Problem
-from watchdog.connect.directory import Unresolved
+from watchdog.connect.directory import Unresolved, quotas
 from watchdog.connect.dispatcher import Dispatcher
 from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeView, HoldView
-from watchdog.core.model import Epoch, Instant
+from watchdog.core.model import AgentState, Epoch, Instant
 from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
@@ -234,6 +234,12 @@ class Health:
             "reconcile": self._reconcile(),
             "canary": None if self.canary is None else self.canary.told(),
             "brake": brake_out(self.brake).model_dump(mode="json"),
+            "quota": {
+                "rate": settings.connect_rate,
+                "burst": settings.connect_burst,
+                "share": settings.connect_share,
+                "operations": {name: rules.own_rate for name, rules in quotas(settings.connect_share).items()},
+            },
             "store": {"up": self.store_fault is None, "kind": "sqlite"},
             "flush": {
                 "ok": self._buffer.last_ok,
@@ -249,6 +255,35 @@ class Health:
                 "resume_grace_s": settings.resume_grace,
                 "brake_max_hold_s": settings.brake_max_hold,
             },
+        }
+
+    def topics(self) -> dict[str, Any]:
+        """What the dashboard shows all the time, as of the last tick; from memory. See `watchdog.ingest.events`."""
+        metrics, clock = self._metrics, self.clock
+        return {
+            "counts": {
+                "agents": dict(metrics.agents),
+                "sessions": metrics.sessions,
+                "sockets": metrics.sockets,
+                "heartbeats": sum(metrics.heartbeats.values()),
+                "rejected": sum(metrics.rejected.values()),
+                "backlog": self.backlog,
+                "ready": self.ready() is None,
+                "standing": None if clock is None else clock.standing,
+                "grace_left_s": 0.0 if clock is None else round(clock.grace_s, 1),
+                "dry_run": self._settings.dry_run,
+            },
+            "calls": [[*key, number] for key, number in metrics.connect_calls.items() if number],
+            "brake": brake_out(self.brake).model_dump(mode="json"),
+            "problems": [asdict(problem) for problem in self.problems()],
+        }
+
+    def sample(self) -> dict[str, float]:
+        """The numbers of the dashboard's charts; `heartbeats` is counted since the start."""
+        agents = self._metrics.agents
+        return {
+            **{state.value: agents[state.value] for state in AgentState},
+            "heartbeats": sum(self._metrics.heartbeats.values()),
         }
 
     def _reconcile(self) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import socket
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,7 @@ from watchdog.core.model import (
     Beat,
     BeatType,
     Boot,
+    Cancel,
     Claim,
     Due,
     Epoch,
@@ -44,8 +47,12 @@ from watchdog.ingest.app import build
 from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.connections import Connections
+from watchdog.ingest.console import Console
+from watchdog.ingest.events import Events
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.recording import Recordings
+from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Tick
@@ -320,6 +327,18 @@ class LogOuts:
 
 
 @dataclass
+class Cancels:
+    """Remembers the orders; answers `becomes`."""
+
+    orders: list[tuple[AgentId, AgentState, str, str]] = field(default_factory=list)
+    becomes: Cancel = Cancel.DONE
+
+    async def order(self, agent: AgentId, before: AgentView, *, reason: str, by: str) -> Cancel:
+        self.orders.append((agent, before.state, reason, by))
+        return self.becomes
+
+
+@dataclass
 class World:
     """The application over a dictionary, with clocks that stand where they are put."""
 
@@ -337,6 +356,9 @@ class World:
     tether_s: float = 10.0
     most_agents: int = 1000
     proxies: Proxies = field(default_factory=Proxies)
+    cancels: Cancels = field(default_factory=Cancels)
+    topics: dict[str, object] = field(default_factory=lambda: {"counts": {"sessions": 0}})
+    settings: list[dict[str, object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -360,6 +382,14 @@ class World:
             random=lambda: self.random,
             recordings=self.recordings,
         )
+        self.events = Events(
+            "boot-1",
+            "1.2.3",
+            look=lambda: self.topics,
+            sample=lambda: {"live": 1, "heartbeats": 2},
+            epoch=lambda: self.epoch,
+            time=loop.time,
+        )
         self.app = build(
             self.lane,
             self.store,
@@ -374,6 +404,7 @@ class World:
             tethers=Tethers(
                 self.lane, self.buffer.tear, self.counters, ttl_s=self.tether_s, number=itertools.count(1).__next__
             ),
+            console=Console(self.events, self.cancels, lambda: self.settings),
         )
 
     def http(self) -> httpx.AsyncClient:
@@ -436,3 +467,31 @@ def a_beat():
         return replace(first, **fields)
 
     return made
+
+
+@pytest.fixture
+def serving():
+    """Runs an application on a free port; gives the port and the server."""
+
+    class Serving:
+        def __init__(self, app, **options):
+            connections = options.pop("connections", None) or Connections(100, time.monotonic, time.time)
+            self.server = server(app, connections, **options)
+            self.socket = socket.socket()
+            self.socket.bind(("127.0.0.1", 0))
+            self.port = self.socket.getsockname()[1]
+
+        async def __aenter__(self):
+            self.task = asyncio.create_task(self.server.serve(sockets=[self.socket]))
+            while not self.server.started:
+                await asyncio.sleep(0)
+            return self
+
+        async def __aexit__(self, *_):
+            self.server.should_exit = True
+            await self.task
+
+        async def connect(self):
+            return await asyncio.open_connection("127.0.0.1", self.port)
+
+    return Serving

@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-import socket
-import time
 import uuid
 
 import httpx
@@ -14,35 +12,6 @@ import structlog
 from watchdog.core.addresses import Proxies
 from watchdog.ingest import connections as module
 from watchdog.ingest.connections import Connections
-from watchdog.ingest.server import server
-
-
-@pytest.fixture
-def serving():
-    """Runs an application on a free port; gives the port and the server."""
-
-    class Serving:
-        def __init__(self, app, **options):
-            connections = options.pop("connections", None) or Connections(100, time.monotonic, time.time)
-            self.server = server(app, connections, **options)
-            self.socket = socket.socket()
-            self.socket.bind(("127.0.0.1", 0))
-            self.port = self.socket.getsockname()[1]
-
-        async def __aenter__(self):
-            self.task = asyncio.create_task(self.server.serve(sockets=[self.socket]))
-            while not self.server.started:
-                await asyncio.sleep(0)
-            return self
-
-        async def __aexit__(self, *_):
-            self.server.should_exit = True
-            await self.task
-
-        async def connect(self):
-            return await asyncio.open_connection("127.0.0.1", self.port)
-
-    return Serving
 
 
 async def test_a_session_over_a_real_socket(make_world, message, serving):

@@ -16,9 +16,12 @@ from watchdog.core.brake import ALL
 from watchdog.core.model import AgentId, AgentState, Instant, Outcome
 from watchdog.errors import MessageError
 from watchdog.ingest import audit, openapi, problems
+from watchdog.ingest import console as consoles
 from watchdog.ingest.answers import PROBLEM_HEADERS
 from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.client_files import PREFIX, ClientFiles
+from watchdog.ingest.console import Console
+from watchdog.ingest.dashboard import DashboardFiles, is_of_dashboard
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
 from watchdog.ingest.origins import is_local
@@ -97,6 +100,7 @@ def build(
     instances: Container[str],
     now: Callable[[], Instant],
     tethers: Tethers,
+    console: Console,
 ) -> Asgi:
     """Puts the application together. It has no start and no end of its own.
 
@@ -112,6 +116,7 @@ def build(
         instances: Ids of the instances that are watched.
         now: The machine's clocks.
         tethers: Answers the sockets.
+        console: What the dashboard needs besides.
     """
     api = FastAPI(
         title="Connect Presence Watchdog",
@@ -125,13 +130,17 @@ def build(
     api.include_router(_probes(health))
     api.include_router(_operators(store, gate, health, recordings, instances, now))
     api.include_router(router_of(logouts, gate, instances))
+    api.include_router(consoles.router_of(console, store, gate, instances))
     api.include_router(_scrape(gate, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
-    client_files = ClientFiles()
+    client_files, dashboard_files = ClientFiles(), DashboardFiles()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             await client_files(scope, send)
+            return
+        if scope["type"] == "http" and is_of_dashboard(scope["path"]):
+            await dashboard_files(scope, send)
             return
         started = False
 

@@ -9,7 +9,7 @@ def note(order: str, by: str, **what: object) -> None:
     """Tells of an order that may pass, before it is carried out.
 
     Args:
-        order: `hold`, `release`, `restore` or `logout`.
+        order: `hold`, `release`, `restore`, `logout` or `cancel`.
         by: See `Gate.check_admin`; the log shortens a JWT's subject to a hash.
         what: To whom and how.
     """

@@ -37,7 +37,15 @@ _WRONG_METHOD = Problem(405, "Method Not Allowed", "The files of the client are 
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class File:
+    """A file as it is sent.
+
+    Attributes:
+        plain: Its bytes.
+        packed: The same, with gzip.
+        etag: Of both.
+    """
+
     plain: bytes
     packed: bytes
     etag: bytes
@@ -49,7 +57,7 @@ class ClientFiles:
     def __init__(self) -> None:
         """Reads the files."""
         folder = files("watchdog") / "web" / "client"
-        self._files = {PREFIX + name: _file((folder / name).read_bytes()) for name in NAMES}
+        self._files = {PREFIX + name: file_of((folder / name).read_bytes()) for name in NAMES}
 
     async def __call__(self, scope: Scope, send: Send) -> None:
         """Answers one request. Its body is not read."""
@@ -61,23 +69,29 @@ class ClientFiles:
         if file is None:
             await answer(send, 404, _NOT_FOUND.body(), _PROBLEM_HEADERS)
             return
-        asked = {name: value for name, value in scope["headers"] if name in (b"if-none-match", b"accept-encoding")}
-        headers: tuple[Header, ...] = (*PUBLIC, (b"etag", file.etag))
-        if file.etag in asked.get(b"if-none-match", b""):
-            await send({"type": "http.response.start", "status": 304, "headers": [*headers]})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        body = file.plain
-        if _takes_gzip(asked.get(b"accept-encoding", b"")):
-            body, headers = file.packed, (*headers, (b"content-encoding", b"gzip"))
-        # The server leaves the body of an answer to HEAD out.
-        await answer(send, 200, body, headers)
+        await give(file, PUBLIC, scope, send)
 
 
-def _file(plain: bytes) -> _File:
+def file_of(plain: bytes) -> File:
+    """Packs a file."""
     # Weak, since it stands for the plain and the packed form.
     etag = b'W/"%s"' % hashlib.sha256(plain).hexdigest()[:32].encode()
-    return _File(plain, gzip.compress(plain, mtime=0), etag)
+    return File(plain, gzip.compress(plain, mtime=0), etag)
+
+
+async def give(file: File, headers: tuple[Header, ...], scope: Scope, send: Send) -> None:
+    """Sends a file, packed for who can unpack it; or 304 to who has it already."""
+    asked = {name: value for name, value in scope["headers"] if name in (b"if-none-match", b"accept-encoding")}
+    headers = (*headers, (b"etag", file.etag))
+    if file.etag in asked.get(b"if-none-match", b""):
+        await send({"type": "http.response.start", "status": 304, "headers": [*headers]})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    body = file.plain
+    if _takes_gzip(asked.get(b"accept-encoding", b"")):
+        body, headers = file.packed, (*headers, (b"content-encoding", b"gzip"))
+    # The server leaves the body of an answer to HEAD out.
+    await answer(send, 200, body, headers)
 
 
 def _takes_gzip(accepted: bytes) -> bool:

@@ -167,6 +167,30 @@ class LogOutIn(BaseModel):
     reason_code: str | None = Field(default=None, max_length=200, pattern=_LINE)
 
 
+class CancelIn(BaseModel):
+    """An operator wants an agent left alone until it is heard again. `reason` is for the history."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=500, pattern=_LINE)
+
+
+class SettingOut(BaseModel):
+    """A setting in force. `value` is masked where it is a secret, `source` tells where it is from."""
+
+    variable: str
+    value: str | None
+    default: str | None
+    source: str
+    meaning: str
+
+
+class SettingsOut(BaseModel):
+    """All settings in force."""
+
+    settings: list[SettingOut]
+
+
 class ActionOut(BaseModel):
     """One decision and what became of it. `agent` is instance/user, `at` is RFC 3339."""
 
@@ -214,7 +238,7 @@ def agents_out(page: AgentPage) -> AgentsOut:
 
 def actions_out(page: ActionPage) -> ActionsOut:
     """A page of actions as the API shows it."""
-    return ActionsOut(actions=[_action_out(action) for action in page.actions], cursor=page.cursor)
+    return ActionsOut(actions=[action_out(action) for action in page.actions], cursor=page.cursor)
 
 
 def brake_out(brake: BrakeView) -> BrakeOut:
@@ -252,7 +276,8 @@ def _session_out(session: SessionView) -> SessionOut:
     )
 
 
-def _action_out(action: Action) -> ActionOut:
+def action_out(action: Action) -> ActionOut:
+    """A decision as the API shows it."""
     return ActionOut(
         id=action.id,
         at=rfc3339(action.at),
