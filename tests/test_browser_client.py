@@ -59,7 +59,7 @@ def test_the_wheel_has_the_client_and_the_example(tmp_path):
     build = "from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', 'built'])"
     subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     built = tmp_path / "built" / "watchdog" / "web"
-    for folder in ("client", "example"):
+    for folder in ("client", "dashboard", "dashboard/vendor", "example"):
         assert {path.name for path in (built / folder).iterdir()} == {path.name for path in (WEB / folder).iterdir()}
 
 

@@ -1,0 +1,46 @@
+// The settings in force. Secrets come masked: the daemon does not give them out.
+
+import { el, fill, say } from "./elements.js";
+
+export function settings(page) {
+  const search = el("input", { id: "find", type: "search", autocomplete: "off", spellcheck: "false", oninput: show });
+  const only = el("input", { id: "given", type: "checkbox", onchange: show });
+  const body = el("tbody");
+  const count = el("p.under", { role: "status" }, "Reading…");
+  const main = el(
+    "div",
+    {},
+    el("div.head", {}, el("h1", {}, "Settings in force"), count),
+    el(
+      "form.filters",
+      { role: "search", onsubmit: (event) => event.preventDefault() },
+      el("div.field.wide", {}, el("label", { for: "find" }, "Find"), search),
+      el("div.field.check", {}, only, el("label", { for: "given" }, "Only what was set")),
+    ),
+    el(
+      "div.scroll",
+      { tabindex: "0", role: "region", "aria-label": "Table of settings" },
+      el("table.settings", {}, el("caption.unseen", {}, "Settings"), el("thead", {}, el("tr", {}, ["Variable", "Value", "From", "Meaning"].map((name) => el("th", { scope: "col" }, name)))), body),
+    ),
+  );
+  let all = [];
+
+  page.api.settings({ signal: page.signal }).then((found) => {
+    all = found.settings;
+    show();
+  }, page.failed);
+
+  function show() {
+    const wanted = search.value.trim().toLowerCase();
+    const found = all.filter((each) => `${each.variable} ${each.meaning}`.toLowerCase().includes(wanted) && (!only.checked || each.source !== "default"));
+    fill(
+      body,
+      found.map((each) =>
+        el("tr", each.source === "default" ? {} : { class: "is-set" }, el("th.id", { scope: "row" }, each.variable), el("td.value", {}, each.value ?? "–"), el("td", {}, each.source), el("td.meaning", {}, each.meaning)),
+      ),
+    );
+    if (all.length) say(count, `${found.length} of ${all.length}`);
+  }
+
+  return { main, title: "Settings", update() {}, end() {} };
+}
