@@ -16,7 +16,7 @@ TEST_PACKAGES := faketime:faketime chromium:chromium chromium-driver:chromedrive
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
-.PHONY: help demo run test test-long check simulate bench lock dist clean
+.PHONY: help demo run test test-long check simulate bench screenshot lock dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ simulate: $(VENV)/.demo ## Check the promises in random worlds, on all cores (SE
 bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-seconds
 	@tests/setup.sh $(BENCH_PACKAGES)
 	@$(PYTHON) -m tests.benchmarks
+
+screenshot: $(VENV)/.dev ## Take the picture of docs/dashboard.md anew (needs chromium and its driver)
+	@$(PYTHON) -m tests.dashboard.screenshot
 
 # One lock file for each purpose; dev.txt holds the others down, so that all agree on every version.
 LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
