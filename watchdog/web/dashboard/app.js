@@ -259,7 +259,7 @@ function signIn(why) {
     el("img", { src: "dashboard/icon.svg", alt: "", width: 40, height: 40 }),
     el("h1", {}, "Presence Watchdog"),
     el("div.field", {}, el("label", { for: "token" }, "Admin token"), token),
-    el("small", { id: "token-hint" }, "One of WATCHDOG_ADMIN_TOKENS. It is kept in this tab until the tab is closed or you sign out, and is sent to this daemon only."),
+    el("small", { id: "token-hint" }, "One of WATCHDOG_ADMIN_TOKENS, or a JWT with the scope watchdog:admin. It is kept in this tab until the tab is closed or you sign out, and is sent to this daemon only."),
     told,
     button,
   );
