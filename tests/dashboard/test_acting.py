@@ -125,6 +125,7 @@ def test_the_brake_holds_and_releases_with_reason_and_expiry(
     browser.press("Close")
     browser.says("held by an operator", ".hold")
     assert HOSTILE in browser.text(".hold")
+    assert "token:" in browser.text(".hold")
     (hold,) = until(lambda: daemon.ask("/v1/status")["brake"]["holds"], "it is told")
     assert (hold["state"], hold["reason"]) == ("ordered", "operator")
     if AXE.exists():

@@ -35,8 +35,8 @@ async def test_an_agent_is_left_alone_with_a_reason(world, message):
         assert (await http.post(CANCEL, headers=ADMIN)).status_code == 200
     agent = AgentId(INSTANCE, USER)
     assert world.cancels.orders == [
-        (agent, AgentState.LIVE, "on a call with them", "admin token"),
-        (agent, AgentState.LIVE, "", "admin token"),
+        (agent, AgentState.LIVE, "on a call with them", "token:10a4c7c9"),
+        (agent, AgentState.LIVE, "", "token:10a4c7c9"),
     ]
 
 

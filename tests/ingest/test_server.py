@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 import uuid
 
 import httpx

@@ -30,6 +30,7 @@ export function holdCard(hold) {
       el("dd", {}, el("a", { href: `#/agents?state=held${hold.group === "all" ? "" : `&q=${encodeURIComponent(hold.group)}`}` }, `${number(hold.agents)} agents`)),
       el("dt", {}, "Since"),
       el("dd", {}, `${time(hold.since)}, for ${duration(hold.age_s)}`),
+      hold.by ? [el("dt", {}, "By"), el("dd", {}, hold.by)] : null,
       hold.proof ? [el("dt", {}, "Proof"), el("dd", {}, hold.proof)] : null,
       el("dt", {}, "Next"),
       el("dd", {}, hold.next_step || "–"),

@@ -122,7 +122,7 @@ export function evidenceOf(action) {
   const found = action.evidence ?? {};
   const said = [];
   const list = (name) => (Array.isArray(found[name]) ? found[name] : []);
-  if (found.by) said.push(`Ordered with: ${found.by}.`);
+  if (found.by) said.push(`Ordered by ${found.by}.`);
   if (action.outcome === "cancelled") {
     said.push(`The agent was in ${STATES[found.state]?.word ?? found.state}${found.why ? `. Reason: ${found.why}` : ""}.`);
   }
