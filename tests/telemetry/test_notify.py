@@ -243,6 +243,7 @@ async def test_of_what_changed_nothing_nobody_is_told(tmp_path: Path) -> None:
     assert {event["data"]["outcome"] for event in one.taken} == set(TOLD)
     assert set(Outcome) - TOLD == {
         Outcome.ALREADY,
+        Outcome.CANCELLED,
         Outcome.RETURNED,
         Outcome.SKIPPED_CONTACT,
         Outcome.SKIPPED_PROFILE,
