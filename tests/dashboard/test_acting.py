@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dashboard.browser import AXE, Browser
+from tests.dashboard.browser import Browser
 from tests.scenarios.harness import ADMIN, INSTANCE, Connect, Daemon, Present, new_session, until
 from watchdog.sandbox.faults import Fault, FaultKind
 
@@ -73,8 +73,7 @@ def test_an_agent_is_left_alone_after_one_question(connect: Connect, daemon: Dae
     assert daemon.state(user) == "grace"
     browser.press("Leave alone…")
     browser.find("dialog input").send_keys(HOSTILE)
-    if AXE.exists():
-        assert browser.faults() == []
+    assert browser.faults() == []
     browser.press("Leave alone")
     browser.says("Done: the agent is gone.", "dialog")
     browser.press("Close")
@@ -128,8 +127,7 @@ def test_the_brake_holds_and_releases_with_reason_and_expiry(
     assert "token:" in browser.text(".hold")
     (hold,) = until(lambda: daemon.ask("/v1/status")["brake"]["holds"], "it is told")
     assert (hold["state"], hold["reason"]) == ("ordered", "operator")
-    if AXE.exists():
-        assert browser.faults() == []
+    assert browser.faults() == []
     browser.press("End the order…")
     browser.press("End it")
     browser.says("Done: the brake is clear", "dialog")
@@ -216,8 +214,7 @@ def test_a_daemon_that_goes_away_is_told_and_one_that_comes_back_is_found(
     browser.says("not reachable", ".pill")
     browser.says("Next attempt", "#notices")
     assert "1 present" in browser.text("h1")
-    if AXE.exists():
-        assert browser.faults() == []
+    assert browser.faults() == []
     daemon.start().ready(60)
     browser.says("live", ".pill", 40)
     browser.until(lambda: not browser.all("#notices .is-bad"), "no notice")
@@ -258,8 +255,7 @@ def test_problems_are_told_with_what_to_do(connect: Connect, daemon: Daemon, bro
     browser.says("1 due", "h1")
     assert "connect:PutUserStatus" in browser.text(".problems")
     assert "docs/troubleshooting.md, denied" in browser.text(".problems")
-    if AXE.exists():
-        assert browser.faults() == []
+    assert browser.faults() == []
 
 
 def test_an_hour_of_events_leaves_the_page_as_small_as_it_was(

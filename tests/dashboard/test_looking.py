@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.dashboard.browser import AXE, DESKTOP, PHONE, Browser, hosts
+from tests.dashboard.browser import DESKTOP, PHONE, Browser, hosts
 from tests.dashboard.conftest import Floor
 from tests.scenarios.harness import ADMIN, INSTANCE, TOKEN, until
 
@@ -111,8 +111,6 @@ def test_the_settings_are_shown_without_secrets(browser: Browser, floor: Floor) 
 def test_every_page_is_usable_in_either_light_on_either_screen(
     browser: Browser, floor: Floor, size: tuple[int, int], *, dark: bool
 ) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed; tests/client/check.sh does")
     browser.size(size, dark=dark)
     browser.sign_in(floor.url)
     browser.says("present", "h1")
