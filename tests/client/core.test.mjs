@@ -214,6 +214,21 @@ test("Retry-After is obeyed, whatever else holds", async () => {
   assert.equal(w.sent.length, 1 + 1);
 });
 
+test("nobody is told to be silent for longer than an hour, nor to come at once by a number that no timer has", async () => {
+  for (const [data, status, retry_ms] of [
+    [{}, 503, 2 ** 40],
+    [{ ...LIVE, next_ms: 2 ** 40 }, 200, 0],
+  ]) {
+    const w = world();
+    w.core.start();
+    await w.answer(w.last, data, status, retry_ms);
+    await w.pass(3599999);
+    assert.equal(w.sent.length, 1);
+    await w.pass(1);
+    assert.equal(w.sent.length, 2);
+  }
+});
+
 test("a refusal that a retry does not mend is retried no faster", async () => {
   for (const status of [200, 400, 403, 404, 409]) {
     const w = await living();

@@ -333,6 +333,20 @@ test("a token that cannot be had, or does not come, holds nothing up", async () 
   }
 });
 
+test("a page that came back while its token was awaited begins once", async () => {
+  let give;
+  const p = await started({ getToken: () => new Promise((resolve) => (give = resolve)) });
+  await p.fire(p.window, "pagehide");
+  await p.fire(p.window, "pageshow", { persisted: true });
+  const [worker] = p.workers;
+  await worker.say("ready");
+  assert.deepEqual(p.look(), ["hello 1"]);
+  give("late");
+  await p.pass(60000);
+  assert.deepEqual(p.look(), []);
+  assert.equal(worker.got.filter(([name]) => name === "begin").length, 1);
+});
+
 test("a worker's question for a token is answered by the page", async () => {
   let token = "first";
   const [, worker] = await driven({ getToken: () => token });
@@ -452,7 +466,22 @@ test("nothing that a page gives us throws into it", async () => {
   const q = await started({ onStatus: broken, onNotice: broken, getToken: broken });
   await q.pass(2000);
   q.handle.stop({ toString: broken });
-  assert.equal((await started({ meta: { big: 1n } })).sent.length, 0);
+});
+
+test("what cannot be sent with a hello, or would make it too long for the daemon, is left out, and the page is there", async () => {
+  for (const [meta, sent, warnings] of [
+    [{ big: 1n }, undefined, 1],
+    [{ long: "x".repeat(4000) }, undefined, 1],
+    [{ desk: 7 }, { desk: 7 }, 0],
+    [undefined, undefined, 0],
+  ]) {
+    const p = await page();
+    p.presence({ url: URL_, agent: AGENT, meta });
+    await settle();
+    assert.deepEqual(p.last.meta, sent);
+    assert.equal(p.warnings.length, warnings);
+    assert.deepEqual(p.look(), ["hello 0"]);
+  }
 });
 
 test("a page that is only prepared says nothing before somebody looks at it", async () => {
@@ -467,6 +496,10 @@ test("a page that is only prepared says nothing before somebody looks at it", as
   await q.fire(q.document, "prerenderingchange");
   assert.deepEqual(q.look(), []);
   assert.equal(q.workers.length, 0);
+  const r = await page({ prerendering: true });
+  r.presence({ url: URL_, streams: () => undefined }).stop();
+  await r.fire(r.document, "prerenderingchange");
+  assert.equal(r.intervals(), 0);
 });
 
 test("a script tag starts by itself, with what its attributes say", async () => {
@@ -652,4 +685,18 @@ test("stop ends the following", async () => {
   assert.equal(p.intervals(), 0);
   await s.signIn();
   assert.deepEqual(p.look(), []);
+});
+
+test("who has ended hears of nothing any more, neither of a sign-out nor from a worker", async () => {
+  const s = streams();
+  s.init();
+  const notices = [];
+  const [p] = await following(s, { onNotice: (notice) => notices.push(notice) });
+  await s.signIn();
+  p.handle.stop();
+  assert.equal(p.statuses.at(-1), "ended");
+  await s.trigger("terminated");
+  await p.workers[0].say("tell", told({ notice: { status: "Offline", set_at: "2026-01-01T00:00:00Z" } }));
+  assert.equal(p.statuses.at(-1), "ended");
+  assert.deepEqual(notices, []);
 });

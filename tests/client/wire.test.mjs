@@ -41,6 +41,9 @@ test("an answer that is no JSON is one without a state", async () => {
   };
   const [reply] = wire(scope(broken), at, true).post("{}");
   assert.deepEqual((await reply).data, {});
+  // Some gateways say so for nothing.
+  const [empty] = wire(scope(answering(200, null)), at, true).post("{}");
+  assert.deepEqual((await empty).data, {});
 });
 
 test("the socket is beside the heartbeat, speaks our protocol, and tells what becomes of it", () => {

@@ -19,6 +19,8 @@ const KICK_EVERY_MS = 1000;
 const SLEPT_MS = 5000;
 /** Where a reply does not say when to come again. */
 const NEXT_MS = 10000;
+/** Whatever a reply says: no lease is so long, and a timer of more than 2^31 ms runs at once. */
+const LONGEST_MS = 3600000;
 
 /** @type {typeof import("./core.js").message} */
 export const message = (s, type, more) =>
@@ -105,7 +107,7 @@ export const createCore = (io, s) => {
   const nap = (ms) => {
     end();
     due = io.now() + ms;
-    cancel = io.after(ms, begin);
+    cancel = io.after(Math.min(ms, LONGEST_MS), begin);
   };
 
   /** @param {string} body @returns {[Promise<import("./core.js").Answer | null>, () => void]} */
@@ -360,7 +362,7 @@ export const wire = (scope, url, ws) => ({
       asked.then(async (reply) => ({
         status: reply.status,
         retry_ms: 1000 * Number(reply.headers.get("retry-after")) || 0,
-        data: await reply.json().catch(() => ({})),
+        data: (await reply.json().catch(() => 0)) || {},
       })),
       () => abort.abort(),
     ];

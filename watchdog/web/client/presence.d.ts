@@ -47,7 +47,10 @@ export interface Options {
   onStatus?: (status: Status) => void;
   /** Once for each notice. */
   onNotice?: (notice: Notice) => void;
-  /** JSON that is sent with each hello, for whoever reads the traffic; the daemon ignores it. */
+  /**
+   * JSON that is sent with each hello, for whoever reads the traffic; the daemon ignores it. With more than 1,000
+   * characters it is left out.
+   */
   meta?: Record<string, unknown>;
 }
 

@@ -14,6 +14,8 @@ const TOKEN_WITHIN_MS = 2000;
 const UNHEARD = 1000;
 /** Of a session that has not been answered yet. */
 const LEASE_MS = 20000;
+/** Characters of `meta`: the daemon refuses messages of more than 4 KiB. */
+const MOST_META = 1000;
 
 /** @type {<A extends any[], R>(work: (...args: A) => R) => (...args: A) => R | undefined} */
 const safely =
@@ -92,7 +94,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   };
 
   const tell = safely((/** @type {import("./core.js").CoreEvent} */ event) => {
-    if (event.incarnation < s.incarnation) return;
+    if (ended || event.incarnation < s.incarnation) return;
     const { notice, incarnation, seq, ticket, open } = event;
     if (!left) {
       Object.assign(s, { incarnation, seq, ticket, open });
@@ -178,7 +180,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
 
   /** @param {string} reason */
   const leave = (reason) => {
-    if (!begun) return;
+    if (!begun || ended) return;
     left = true;
     if (s.ticket) {
       const body = message(s, "bye", { reason: String(reason).slice(0, 200) });
@@ -207,16 +209,15 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   const begin = () => {
     if (begun || ended) return;
     begun = true;
-    if (options.meta) s.meta = JSON.parse(JSON.stringify(options.meta));
+    // What is cut off is no JSON: it is warned of, and left out.
+    if (options.meta) s.meta = safely(() => JSON.parse(JSON.stringify(options.meta).slice(0, MOST_META)))();
     s.visibility = visibility();
     lock();
     if (options.worker !== false) hire();
     status();
-    let started = false;
     const start = () => {
-      if (started || left || ended) return;
-      started = true;
-      core.start();
+      // A page that has come back meanwhile has begun without the token.
+      if (!s.seq && !left && !ended) core.start();
     };
     if (!getToken) return start();
     setTimeout(safely(start), TOKEN_WITHIN_MS);
@@ -308,7 +309,7 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
   });
 
   // A page that is only prepared has nobody in front of it.
-  if (/** @type {any} */ (document).prerendering) document.addEventListener("prerenderingchange", run, { once: true });
+  if (/** @type {any} */ (document).prerendering) on(document, "prerenderingchange", run);
   else run();
 
   return {
