@@ -515,6 +515,11 @@ test("a script tag starts by itself, with what its attributes say", async () => 
     [["https://watchdog.example/v1/heartbeat", "u", "secret"]],
   );
   assert.equal(p.workers.length, 0);
+  // That of a page that imports the module by itself says nothing; one whose agent was not filled in warns.
+  assert.deepEqual(p.warnings, []);
+  const q = await page({ scripts: [{ dataset: { agent: "" } }] });
+  assert.equal(q.warnings.length, 1);
+  assert.deepEqual(q.sent, []);
 });
 
 test("a script tag shows the banner, which it has before it is needed, or not", async () => {

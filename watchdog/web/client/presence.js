@@ -336,7 +336,7 @@ export const presence = (options) => make(options) ?? { sessionId: "", stop() {}
 const auto = safely(() => {
   for (const tag of document.scripts) {
     const { agent, streams, url, token, worker, transport, banner } = /** @type {any} */ (tag.dataset);
-    if (tag.src !== import.meta.url || (!agent && streams === undefined)) continue;
+    if (tag.src !== import.meta.url || (agent ?? streams) === undefined) continue;
     const show = (/** @type {"banner" | "warn"} */ how, /** @type {any} */ what) =>
       banner !== undefined && import("./banner.js").then((made) => made[how](what)).catch(() => {});
     presence({
