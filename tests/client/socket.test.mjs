@@ -86,6 +86,36 @@ test("a socket is not opened again at once", async () => {
   assert.equal(w.sockets.length, 2);
 });
 
+/** An hour in which every post is answered; returns how many sockets were opened. */
+const hour = async (w, meet) => {
+  let met = w.sockets.length;
+  const before = met;
+  let answered = 0;
+  for (let second = 0; second < 3600; second++) {
+    while (answered < w.sent.length) await w.answer(w.sent[answered++], OFFER);
+    while (met < w.sockets.length) await meet(w.sockets[met++]);
+    await w.pass(1000);
+  }
+  return met - before;
+};
+
+for (const [what, meet] of [
+  ["do not open", (socket) => socket.on.close()],
+  ["bring no answer", (socket) => socket.on.open()],
+])
+  test(`sockets that ${what} are opened ever more rarely, until one has brought an answer`, async () => {
+    const w = world({}, { sockets: true });
+    w.core.start();
+    const opened = await hour(w, meet);
+    assert.ok(opened >= 10 && opened <= 20, String(opened));
+    const again = await hour(w, async (socket) => {
+      socket.on.open();
+      await reply(socket);
+      socket.on.close();
+    });
+    assert.ok(again >= 100, String(again));
+  });
+
 test("a message without an answer within 4 s closes the socket, and is posted at once", async () => {
   const [w, socket] = await tethered();
   await w.pass(10000);

@@ -402,6 +402,27 @@ def test_a_socket_that_closes_is_followed_by_a_post_at_once_and_not_dialled_at_o
     assert w.dialled == [1, 2]  # 1 s and half of 15 have passed
 
 
+def test_sockets_that_bring_no_answer_are_opened_ever_more_rarely_until_one_has_brought_one() -> None:
+    w = Virtual().live(OFFER)
+    for _ in range(360):
+        w.do(w.core.closed, w.dialled[-1])
+        w.pass_(10)
+        w.answer(OFFER)
+    assert 10 <= len(w.dialled) <= 20
+    w.do(w.core.closed, w.dialled[-1])
+    while w.core.socket is None:
+        w.pass_(10)
+        w.answer(OFFER)
+    w.do(w.core.opened, w.dialled[-1])
+    w.receive(LIVE)
+    count = len(w.dialled)
+    w.do(w.core.closed, w.dialled[-1])
+    w.answer(OFFER)
+    w.pass_(10)
+    w.answer(OFFER)
+    assert len(w.dialled) == count + 1
+
+
 def test_a_message_without_an_answer_within_4_s_closes_the_socket_and_is_posted_at_once() -> None:
     w = Virtual().tethered()
     w.pass_(10)

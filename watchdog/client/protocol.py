@@ -38,6 +38,9 @@ NEXT_S = 10.0
 LONGEST_NEXT_S = 3600.0
 """More is not believed: a lease is never so long."""
 
+MOST_PATIENCE = 32
+"""Sockets that fail are opened again after 9 minutes at most."""
+
 LAST_SEQ = 2**53 - 1
 """A bye's: it is the last of its incarnation, whatever is still on its way."""
 
@@ -213,6 +216,8 @@ class Presence:
         self._number = 0
         self._dialled = 0
         self._connect_after_s = -math.inf
+        # Doubles with each socket that brings no answer: a proxy may allow none at all.
+        self._patience = 1
         self._noticed: set[tuple[str, str | None]] = set()
 
     # What the driver asks.
@@ -306,6 +311,7 @@ class Presence:
             # A refusal is told in full to a POST.
             self._drop(at)
             return
+        self._patience = 1
         number = next((number for number, copy in self._copies.items() if copy.socket == socket), None)
         if number is not None:
             self._settle(number, Answer(200, data), at)
@@ -494,7 +500,8 @@ class Presence:
         """Gives the socket up, and goes on by POST at once."""
         was = self.connected
         self._hang_up()
-        self._connect_after_s = at.s + 1.0 + BACKOFF_S * self._chance()
+        self._connect_after_s = at.s + self._patience * (1.0 + BACKOFF_S * self._chance())
+        self._patience = min(2 * self._patience, MOST_PATIENCE)
         if was and self._active:
             self._begin(at)
 

@@ -17,6 +17,8 @@ const THROTTLED_COPIES = 3;
 const KICK_EVERY_MS = 1000;
 /** A timer of one second that is this late was asleep. */
 const SLEPT_MS = 5000;
+/** Sockets that fail are opened again after 9 minutes at most. */
+const MOST_PATIENCE = 32;
 /** Where a reply does not say when to come again. */
 const NEXT_MS = 10000;
 /** Whatever a reply says: no lease is so long, and a timer of more than 2^31 ms runs at once. */
@@ -64,6 +66,8 @@ export const createCore = (io, s) => {
   let socket;
   let connected = false;
   let connectAfter = 0;
+  /** Doubles with each socket that brings no answer: a proxy, or the page's policy, may allow none at all. */
+  let patience = 1;
   /** @type {((answer: import("./core.js").Answer | null) => void)[]} */
   let replies = [];
 
@@ -266,6 +270,7 @@ export const createCore = (io, s) => {
           } catch {}
           // A refusal is told in full to a POST.
           if (!data?.state) return drop();
+          patience = 1;
           const reply = replies.shift();
           if (reply) reply({ status: 200, data });
           else told(data);
@@ -273,7 +278,7 @@ export const createCore = (io, s) => {
         close: closed,
       });
     } catch {
-      connectAfter = io.now() + MOST_BACKOFF_MS;
+      drop();
     }
   };
 
@@ -281,7 +286,8 @@ export const createCore = (io, s) => {
   const drop = () => {
     const was = connected;
     hangUp();
-    connectAfter = io.now() + 1000 + MOST_BACKOFF_MS * io.random();
+    connectAfter = io.now() + patience * (1000 + MOST_BACKOFF_MS * io.random());
+    patience = Math.min(2 * patience, MOST_PATIENCE);
     if (was && active) begin();
   };
 

@@ -344,7 +344,7 @@ const auto = safely(() => {
       agent,
       streams: streams !== undefined && (() => /** @type {any} */ (window).connect),
       getToken: () => token,
-      worker: worker !== "false" && "auto",
+      worker: /** @type {any} */ (worker !== "false"),
       transport,
       // The first comes while it can still be loaded.
       onStatus: ({ atRisk }) => show("warn", atRisk),
