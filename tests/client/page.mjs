@@ -134,13 +134,8 @@ export const streams = () => {
     EventType: { TERMINATED: "terminated", AUTH_FAIL: "auth_fail" },
     arn: "arn:aws:connect:eu-central-1:123456789012:instance/i/agent/u",
     current: null,
-    failing: [],
     core: {
       getEventBus: () => s.current,
-      onAuthFail(then) {
-        if (s.noUpstream) throw new TypeError("no upstream");
-        s.failing.push(then);
-      },
     },
     agent(then) {
       s.current.subscribe("init", then);

@@ -564,7 +564,7 @@ const following = async (s = streams(), options = {}) => {
 };
 
 test("the agent is taken from Streams, whenever it is initialised, and counts as signed in", async () => {
-  for (const kind of [{}, { old: true }, { noUpstream: true }]) {
+  for (const kind of [{}, { old: true }]) {
     const s = Object.assign(streams(), kind);
     const [p] = await following(s);
     await p.pass(5000);
@@ -573,7 +573,7 @@ test("the agent is taken from Streams, whenever it is initialised, and counts as
     assert.deepEqual(p.look(), []);
     await s.signIn();
     assert.deepEqual([p.last.type, p.last.agent, p.last.login], ["hello", s.arn, true]);
-    assert.equal(p.warnings.length, kind.noUpstream ? 1 : 0);
+    assert.equal(p.warnings.length, 0);
     await p.fire(p.window, "pagehide", { persisted: true });
     p.look();
     await s.trigger("refresh");
@@ -594,12 +594,31 @@ test("an agent who is there already is taken at once, and a script that loads la
   assert.deepEqual(q.look(), ["hello 0"]);
 });
 
+test("a refused request is no sign-out where the agent is refreshed all the same", async () => {
+  const s = streams();
+  s.init();
+  const [p] = await following(s);
+  await s.signIn();
+  await p.pass(5000);
+  for (let minute = 0; minute < 3; minute++) {
+    await s.trigger("auth_fail");
+    await p.pass(30000);
+    await s.trigger("refresh");
+    await p.pass(30000);
+  }
+  assert.equal(p.statuses.at(-1), "live");
+  assert.ok(p.look().slice(1).every((said) => said.startsWith("beat")));
+});
+
 for (const signOut of [
   (s) => s.trigger("terminated"),
-  (s) => s.trigger("auth_fail"),
-  async (s) => {
-    for (const then of s.failing) then();
-    await settle();
+  async (s, p) => {
+    await s.trigger("auth_fail");
+    await p.pass(30000);
+    await s.trigger("auth_fail");
+    await p.pass(59000);
+    assert.ok(p.look().every((said) => said.startsWith("beat")));
+    await p.pass(1000);
   },
 ])
   test(`a sign-out is a bye, and a new sign-in a hello: ${signOut}`, async () => {
@@ -609,7 +628,7 @@ for (const signOut of [
     await s.signIn();
     await p.pass(5000);
     p.look();
-    await signOut(s);
+    await signOut(s, p);
     assert.equal(p.last.reason, "signed out");
     assert.deepEqual(p.look(), ["bye 0"]);
     assert.equal(p.statuses.at(-1), "away");
@@ -629,7 +648,7 @@ test("nobody signed in is no sign-out: the first sign-in is a hello like any oth
   s.init();
   const [p] = await following(s);
   await s.trigger("auth_fail");
-  await p.pass(60000);
+  await p.pass(62000);
   assert.deepEqual(p.look(), []);
   await s.signIn();
   assert.deepEqual(p.look(), ["hello 0"]);
@@ -662,7 +681,7 @@ test("an agent who was logged out by an order and signs in again is there", asyn
   await s.trigger("refresh");
   p.look();
   p.replies = LIVE;
-  await s.trigger("auth_fail");
+  await s.trigger("terminated");
   await p.pass(5000);
   p.look();
   await s.trigger("refresh");

@@ -6,7 +6,6 @@ export type { Notice } from "./core.js";
 export interface Streams {
   core: {
     getEventBus(): { subscribe(event: string, then: (data?: any) => void): unknown } | null | undefined;
-    onAuthFail?(then: () => void): void;
   };
   EventType: { TERMINATED: string; AUTH_FAIL: string };
   agent(then: (agent: StreamsAgent) => void): unknown;

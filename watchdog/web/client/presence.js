@@ -9,6 +9,8 @@ import { createCore, message, wire } from "./core.js";
 const STREAMS_EVERY_MS = 1000;
 /** An event that was under way when the agent signed out does not sign in again. */
 const TRAILING_MS = 1000;
+/** A session that goes on is refreshed every 30 s at the latest. */
+const DOUBT_MS = 60000;
 const TOKEN_WITHIN_MS = 2000;
 /** More than a worker can have sent since its page last heard from it. */
 const UNHEARD = 1000;
@@ -257,21 +259,28 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     /** @type {unknown} */
     let bus;
     let outAt = -TRAILING_MS;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let doubt;
     const gone = safely(() => {
       outAt = performance.now();
       signedOut();
     });
+    // The session is over, or one request of a log was refused: then the agent is refreshed all the same.
+    const failed = safely(() => {
+      clearTimeout(doubt);
+      doubt = setTimeout(gone, DOUBT_MS);
+    });
     const look = safely(() => {
-      const streams = find();
+      const streams = /** @type {import("./presence.js").Streams} */ (find());
       // There is none before initCCP, and another one after terminate().
       const now = streams?.core?.getEventBus?.();
-      if (!streams || !now || now === bus) return;
+      if (!now || now === bus) return;
       bus = now;
       now.subscribe(streams.EventType.TERMINATED, gone);
-      now.subscribe(streams.EventType.AUTH_FAIL, gone);
-      safely(() => streams.core.onAuthFail?.(gone))();
+      now.subscribe(streams.EventType.AUTH_FAIL, failed);
       streams.agent((agent) => {
         const here = safely(() => {
+          clearTimeout(doubt);
           if (out && performance.now() - outAt < TRAILING_MS) return;
           if (!begun || out) signedIn(agent.getAgentARN?.() || agent.getConfiguration().agentARN);
         });

@@ -144,7 +144,6 @@ window.connect = (() => {
     },
     core: {
       getEventBus: () => bus,
-      onAuthFail: (then) => bus.subscribe(EventType.AUTH_FAIL, then),
       initCCP(element) {
         if (bus) return;
         bus = newBus();
