@@ -225,7 +225,7 @@ async def test_a_session_that_is_back_before_its_dropping_failed_stays(world: Wo
     await world.wait(1)
     table = world.store._table  # type: ignore[attr-defined]
     table._forget_sessions(table.agents[ANNA], Observed(302.0))
-    assert table.dirty.dropped == {session(1)}
+    assert table.dirty.dropped == {(session(1), ANNA)}
 
     tasks: list[asyncio.Task[object]] = []
 
@@ -244,7 +244,7 @@ async def test_a_session_that_is_back_before_its_dropping_failed_stays(world: Wo
 
 async def test_intents_and_outcomes_are_synced_and_heartbeats_are_not(world: World) -> None:
     ran: list[str] = []
-    connection: sqlite3.Connection = world.store._file._disk._connection  # type: ignore[attr-defined]
+    connection: sqlite3.Connection = world.store._journal._disk._connection  # type: ignore[attr-defined]
     await world.beat()
     await world.bye()
     await world.wait(TIMER + 0.5)
