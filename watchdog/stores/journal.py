@@ -91,17 +91,21 @@ class Journal(ABC):
         flights: Writes that are under way.
     """
 
-    def __init__(self, table: LeaseTable, brakes: Callable[[], bytes] | None = None) -> None:
+    def __init__(
+        self, table: LeaseTable, brakes: Callable[[], bytes] | None = None, rest: Callable[[], Batch] = Batch
+    ) -> None:
         """Nothing is opened.
 
         Args:
             table: What it keeps.
             brakes: Tells the brakes and orders as they are now, as JSON; without it they are not kept.
+            rest: Tells what else is in force: claims, and values of the meta table but for brakes and clock.
         """
         self.failing = False
         self.flights: list[Flight] = []
         self._table = table
         self._brakes = brakes
+        self._rest = rest
 
     # What each engine does in its own way.
 

@@ -25,4 +25,4 @@ class SqliteStore(TableStore):
     """
 
     def __init__(self, path: Path, rules: StoreRules, disk: Callable[[Path], Disk] = ThreadedDisk) -> None:
-        super().__init__(rules, lambda table, brakes: TableFile(path, table, disk, brakes))
+        super().__init__(rules, lambda table, brakes, _: TableFile(path, table, disk, brakes))

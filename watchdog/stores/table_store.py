@@ -67,15 +67,17 @@ class TableStore:
 
     Args:
         rules: What the store has to know of the settings.
-        journal: Makes the journal of a lease table; it is told how to get the brakes, as JSON.
+        journal: Makes the journal of a lease table; it is told how to get the brakes and the rest (see there).
     """
 
-    def __init__(self, rules: StoreRules, journal: Callable[[LeaseTable, Callable[[], bytes]], Journal]) -> None:
+    def __init__(
+        self, rules: StoreRules, journal: Callable[[LeaseTable, Callable[[], bytes], Callable[[], Batch]], Journal]
+    ) -> None:
         self._rules = rules
         self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves, greets=rules.greets)
         self._changes = Changes(self._table, rules.return_window_s)
         self._braking = Braking(self._table, rules.brake, self._changes)
-        self._journal = journal(self._table, self._brakes_row)
+        self._journal = journal(self._table, self._brakes_row, self._rest)
         self._clock = Clock()
         self._token = 0
         self._tokens = TokenBuckets(rules)
@@ -97,7 +99,7 @@ class TableStore:
         try:
             await self._journal.load(lambda kept: self._load(kept, instant))
             batch = Batch(sync=True)
-            batch.add(Statement.PUT_META, [("secret", self._secret), ("token", str(self._token).encode())])
+            batch.add(Statement.PUT_META, self._meta_rows())
             self._journal.set_aside(batch, self.unreadable)
             await self._write(batch)
         except BaseException:
@@ -175,6 +177,11 @@ class TableStore:
             return None
         return beat.ttl
 
+    def newcomer(self, agent: AgentId) -> int | None:
+        """See `Store.newcomer`."""
+        agents = self._table.agents
+        return None if agent in agents else len(agents)
+
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """See `Store.apply`."""
         self._journal.check()
@@ -244,12 +251,32 @@ class TableStore:
             undos=self._changes.to_undo(self._left),
         )
 
+    def _meta_rows(self) -> list[tuple[str, bytes]]:
+        return [("secret", self._secret), ("token", str(self._token).encode())]
+
+    def _rest(self) -> Batch:
+        batch = Batch()
+        batch.add(Statement.PUT_META, self._meta_rows())
+        batch.add(Statement.PUT_CLAIM, [rows.claim_row(claim, claim.intent) for claim in self._left.values()])
+        claimed = [agent for agent in self._table.agents.values() if agent.claim is not None]
+        batch.add(
+            Statement.PUT_CLAIM,
+            [
+                rows.claim_row(each.claim, each.intent or each.claim.intent)
+                for each in claimed
+                if each.claim is not None
+            ],
+        )
+        return batch
+
     def _brakes_row(self) -> bytes:
         return rows.brakes_to_json(self._braking.brakes, self._braking.orders)
 
-    async def order(self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant) -> BrakeView:
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
         """See `Store.order`."""
-        order = Order(hold, group, Running(self._clock.running + for_s), reason)
+        order = Order(hold, group, Running(self._clock.running + for_s), reason, by)
         batch = Batch(sync=True)
         orders = {**self._braking.orders, group: order}
         batch.add(Statement.PUT_META, [("brakes", rows.brakes_to_json(self._braking.brakes, orders))])
@@ -435,12 +462,14 @@ class TableStore:
         """See `Store.restored`."""
         return await self._undoing.restored(change, action, forget=forget)
 
-    async def restore(self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant) -> Ordered:
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
         """See `Store.restore`."""
         # What memory knows better goes to the disk first.
         await self._write(Batch())
         found = await self._journal.changes(since, instance_id)
-        return await self._undoing.restore(found, instant.epoch, silent=silent)
+        return await self._undoing.restore(found, instant.epoch, silent=silent, by=by)
 
     # Activity, and who is routable and not seen.
 
@@ -449,6 +478,7 @@ class TableStore:
         agent, clock = self._holder(claim), self._clock.observed
         if agent is None or agent.epoch != claim.epoch:
             return False
+        age_s = self._clock.passed(age_s)
         ends_at = self._table.witnessed(agent, age_s, ttl_s, clock)
         if ends_at is None:
             return False

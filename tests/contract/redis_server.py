@@ -1,0 +1,98 @@
+"""A real server for tests: Debian's redis-server, with a port and a folder of its own, stopped by its own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from watchdog.stores.valkey_server import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROGRAM = shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+@dataclass
+class RedisServer:
+    """A server that may be stopped and started again at the same port."""
+
+    folder: Path
+    options: list[str] = field(default_factory=list)
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.port)
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=10)
+
+    def start(self) -> None:
+        assert PROGRAM is not None
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *self.options]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([PROGRAM, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                with self.client as client:
+                    client.ping()
+            except redis.RedisError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("it does not start")
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def end_leases(self) -> None:
+        """As if so much time had passed that whoever died has no part any more."""
+        with self.client as client:
+            for key in client.scan_iter("{wd:*}:part"):
+                client.hset(key, "until", 0)
+
+
+def need() -> None:
+    """Skips where there is no server; in continuous integration that is a failure."""
+    if PROGRAM is None:
+        assert not os.environ.get("CI"), "redis-server is not installed (TEST_PACKAGES in the Makefile)"
+        pytest.skip("no redis-server here: `make test` installs it")
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """A server with nothing in it, which keeps nothing on the disk unless `options` say so."""
+    need()
+    server = RedisServer(folder, ["--save", "", "--enable-debug-command", "yes", *options])
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

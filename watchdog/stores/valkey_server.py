@@ -1,0 +1,276 @@
+"""The way to a Valkey or Redis server: its address, the functions that are loaded into it, its errors in our words.
+
+What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib import resources
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import TimeoutError as NoAnswer
+
+from watchdog.errors import StoreCorrupt, StoreUnavailable
+
+Result = TypeVar("Result")
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A function's name, its keys and its arguments."""
+
+ANSWER_S = 2.0
+"""Longest wait for an answer. Later than that the clock stands anyway (`core.clock.MAX_STEP_S`)."""
+
+CONNECT_S = 1.0
+"""Longest wait for a connection."""
+
+LEAST_VERSION = (7, 0, 0)
+"""The first with functions. Source: https://valkey.io/topics/functions-intro/ ."""
+
+KEEPING = frozenset({"noeviction"})
+"""Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is, and how to get in.
+
+    Attributes:
+        host: Its name or address.
+        port: Its port.
+        database: The number of the database.
+        user: ACL user; None for the default one.
+        password: The secret; never told.
+        tls: Whether the way there is encrypted, and the server's certificate checked.
+        authorities: A file with the certificates of those who may sign it; None for the system's.
+    """
+
+    host: str
+    port: int = 6379
+    database: int = 0
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    authorities: str | None = None
+
+    def __str__(self) -> str:
+        """For people: without user and password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'valkeys' if self.tls else 'valkey'}://{host}:{self.port}/{self.database}"
+
+
+def address(url: str) -> Address:
+    """Reads `valkey://[[user]:password@]host[:port][/database]`; `valkeys` is TLS, `redis` and `rediss` are the same.
+
+    Raises:
+        ValueError: It is none; the text never holds a part of it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("valkey", "valkeys", "redis", "rediss"):
+        raise ValueError("this is no URL of a Valkey or Redis server")
+    try:
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise ValueError("its port is no number from 1 to 65535") from None
+    if not host:
+        raise ValueError("it names no host")
+    if parts.fragment:
+        raise ValueError("a '#' in the password has to be written as %23")
+    authorities = None
+    if parts.query:
+        name, _, authorities = parts.query.partition("=")
+        if name != "ca" or not authorities:
+            raise ValueError("the only option is ?ca=, a file of certificates")
+        authorities = unquote(authorities)
+    database = parts.path.removeprefix("/") or "0"
+    if not database.isdecimal() or not database.isascii():
+        raise ValueError("behind its last slash is the number of a database")
+    return Address(
+        host=host,
+        port=port or 6379,
+        database=int(database),
+        user=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        tls=parts.scheme in ("valkeys", "rediss"),
+        authorities=authorities,
+    )
+
+
+def library() -> tuple[str, str]:
+    """The library of functions: its version, which is told by its text, and the text."""
+    text = resources.files("watchdog.stores").joinpath("parts.lua").read_text()
+    version = sha256(text.encode()).hexdigest()[:8]
+    return version, text.replace("@VERSION@", version)
+
+
+class ValkeyServer:
+    """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
+
+    What could not be sent or was not answered is never tried again here: only who asked knows whether that does harm.
+    """
+
+    def __init__(self, address: Address) -> None:
+        """Connects to nothing yet."""
+        self._address = address
+        self._version, self._library = library()
+        tls: dict[str, Any] = {}
+        if address.tls:
+            tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+            if address.authorities is not None:
+                tls["ssl_ca_certs"] = address.authorities
+        self._client = Redis(
+            host=address.host,
+            port=address.port,
+            db=address.database,
+            username=address.user,
+            password=address.password,
+            socket_timeout=ANSWER_S,
+            socket_connect_timeout=CONNECT_S,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            client_name="watchdog",
+            **tls,
+        )
+
+    def __str__(self) -> str:
+        """Its address, for people."""
+        return str(self._address)
+
+    async def open(self) -> None:
+        """Loads the functions, if they are not there.
+
+        Raises:
+            StoreUnavailable: It cannot be reached or written.
+            StoreCorrupt: It is too old, or may drop keys to make room.
+        """
+        info = await self._told(self._client.info())
+        found = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3])
+        if found < LEAST_VERSION:
+            raise StoreCorrupt(
+                f"{self} is version {'.'.join(map(str, found))}. Functions are needed: Valkey 7.2, or Redis 7.0, or "
+                "newer."
+            )
+        policy = str(info.get("maxmemory_policy", "noeviction"))
+        if policy not in KEEPING:
+            raise StoreCorrupt(
+                f"{self} drops keys when its memory is full (maxmemory-policy {policy}): agents would be forgotten. "
+                "Set maxmemory-policy noeviction, or use another server."
+            )
+        await self._load()
+
+    async def close(self) -> None:
+        """Lets the connections go."""
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.aclose()
+
+    async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        """Calls functions, in order and in one go. Each is atomic, all together are not.
+
+        Raises:
+            StoreUnavailable: Nobody knows which of them ran.
+        """
+        try:
+            return await self._called(calls)
+        except ResponseError as error:
+            if "not found" not in str(error).lower():
+                raise self._unavailable(error) from None
+        # A server that was emptied, or another one in its place.
+        await self._load()
+        return await self._told(self._called(calls))
+
+    async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
+        """Runs commands that change nothing, in one go."""
+        return await self._told(self._piped(commands))
+
+    async def _called(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        return await self._piped(
+            [("FCALL", f"wd_{name}_{self._version}", len(keys), *keys, *args) for name, keys, args in calls]
+        )
+
+    async def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._run(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await pipeline.execute())
+
+    async def _run(self, *command: Any) -> Any:  # noqa: ANN401 - of each command another type
+        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def _load(self) -> None:
+        try:
+            await self._run("FUNCTION", "LOAD", self._library)
+        except ResponseError as error:
+            if "already exists" not in str(error):
+                raise self._unavailable(error) from None
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from None
+
+    async def _told(self, asked: Awaitable[Result]) -> Result:
+        try:
+            return await asked
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(f"{self}: {_why(error)}")
+
+
+_ADVICE: Sequence[tuple[type[Exception], str]] = (
+    (BusyLoadingError, "it is loading its data. Wait until it has."),
+    (AuthenticationError, "it refuses the user or the password in WATCHDOG_STORE."),
+    (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
+    (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
+    (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
+    (NoAnswer, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
+    (NoConnection, "it cannot be reached. Look at the address, the network, and whether it runs."),
+    (OSError, "it cannot be reached. Look at the address, the network, and whether it runs."),
+)
+
+_CODES = {
+    "OOM": _ADVICE[3][1],
+    "READONLY": _ADVICE[4][1],
+    "LOADING": _ADVICE[0][1],
+    "NOPERM": _ADVICE[2][1],
+    "NOAUTH": "it wants a password. Give it in WATCHDOG_STORE.",
+    "MISCONF": "it cannot save its data and takes no writes. Look at its log and its disk.",
+    "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
+    "MASTERDOWN": "it is a replica that has lost its primary.",
+    "BUSY": "a script keeps it busy.",
+    "MOVED": "it is a node of a cluster. This version takes a single server.",
+    "CLUSTERDOWN": "its cluster is down.",
+    "UNBLOCKED": "it is being demoted to a replica.",
+}
+"""By the first word of an answer. Source: https://valkey.io/topics/protocol/#simple-errors ."""
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, without anything of what was sent."""
+    code = str(error).partition(" ")[0].rstrip(":")
+    if isinstance(error, ResponseError) and code in _CODES:
+        return _CODES[code]
+    for kind, text in _ADVICE:
+        if isinstance(error, kind):
+            return text
+    for code, text in _CODES.items():
+        if isinstance(error, ResponseError) and f"{code} " in str(error):
+            return text
+    return f"{type(error).__name__}. Look at its log."
