@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from watchdog.stores.valkey_server import Address
 
@@ -39,7 +41,7 @@ class RedisServer:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=10)
+        return redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         assert PROGRAM is not None
@@ -50,16 +52,20 @@ class RedisServer:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *self.options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([PROGRAM, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                with self.client as client:
-                    client.ping()
-            except redis.RedisError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError("it does not start")
+        end = time.monotonic() + 10
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < end, "it does not start"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as asked:
+                asked.sendall(b"PING\r\n")
+                answer = asked.recv(100)
+                return bool(answer) and not answer.startswith(b"-LOADING")
+        except OSError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -16,8 +16,7 @@ from tests.contract.world import RULES
 from watchdog.core import clock as clocks
 from watchdog.core.clock import Cause
 from watchdog.errors import StoreUnavailable
-from watchdog.stores.parts import Parts
-from watchdog.stores.table_store import TableStore
+from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_server import Call, ValkeyServer
 
 if TYPE_CHECKING:
@@ -30,12 +29,14 @@ SHARDS = 2
 
 
 class WeakServer(ValkeyServer):
-    """A server of which some call is not answered: one that was not carried out, or one that was."""
+    """A server of which some write is not answered: one that was not carried out, or one that was."""
 
     fails = False
     carried_out = False
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        if calls[0][0] not in ("note", "write"):
+            return await super().call(calls)
         fails, WeakServer.fails = WeakServer.fails, False
         if fails and not WeakServer.carried_out:
             raise StoreUnavailable("it was not reached")
@@ -54,17 +55,17 @@ class OverRedis(Stores):
         super().__init__()
         self.runner = asyncio.Runner()
         self.processes = 0
-        self.dead: list[TableStore] = []
+        self.dead: list[ValkeyStore] = []
 
     def run(self, coroutine: Coroutine[object, object, Result]) -> Result:
         return self.runner.run(coroutine)  # type: ignore[arg-type]
 
-    def made(self) -> TableStore:
+    def made(self) -> ValkeyStore:
         with self.server.client as client:
             client.flushall()
         return self.process()
 
-    def made_again(self, *, killed: bool) -> TableStore:
+    def made_again(self, *, killed: bool) -> ValkeyStore:
         if killed:
             self.dead.append(self.store)
             self.server.end_leases()
@@ -72,10 +73,10 @@ class OverRedis(Stores):
             self.run(self.store.close())
         return self.process()
 
-    def process(self) -> TableStore:
+    def process(self) -> ValkeyStore:
         self.processes += 1
         owner, server = f"process {self.processes}", WeakServer(self.server.address)
-        return TableStore(RULES, lambda table, brakes, rest: Parts(server, SHARDS, owner, table, brakes, rest))
+        return ValkeyStore(server, RULES, owner, SHARDS)
 
     def fail(self, *, fails: bool) -> None:
         WeakServer.fails, WeakServer.carried_out = fails, self.now % 2 < 1

@@ -19,7 +19,8 @@ from watchdog.stores.journal import Row
 UUID_BYTES = 16
 DROP_SAME_CHANGE = "drop a change that is still this value"
 DROP_META = "drop a value of the meta table"
-"""In a batch, beside its statements: rows of instance id, user id and value; rows of a key."""
+TOUCH = "nothing but that the part is still ours"
+"""In a batch, beside its statements: rows of instance id, user id and value; rows of a key; agents."""
 
 ANY_TOKEN = 2**53
 """Higher than any claim's, and the highest whole number that Lua tells from its neighbours."""
@@ -128,7 +129,7 @@ class Sorted:
     def add(self, batch: Batch) -> None:
         """Adds a batch that comes after all before it."""
         decides = any(
-            statement not in (DROP_META, Statement.PUT_META, Statement.PUT_ACTION, Statement.DROP_ACTION)
+            statement not in (DROP_META, TOUCH, Statement.PUT_META, Statement.PUT_ACTION, Statement.DROP_ACTION)
             for statement, _ in batch.statements
         )
         for statement, rows in batch.statements:
@@ -137,6 +138,8 @@ class Sorted:
                     self.part(row).old_changes[agent_field(row)] = row[2]
                 elif statement == DROP_META:
                     self.all.meta[row[0].encode()] = None
+                elif statement == TOUCH:
+                    self.part(row)
                 else:
                     self._add(statement, row, decides=decides)
 

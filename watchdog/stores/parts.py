@@ -28,6 +28,7 @@ from watchdog.stores.part_rows import (
     ANY_TOKEN,
     DROP_META,
     DROP_SAME_CHANGE,
+    TOUCH,
     AllWrite,
     PartRows,
     PartWrite,
@@ -51,6 +52,9 @@ LEASE_S = 3.0
 
 RENEW_S = 1.0
 """A part that nothing was written to for so long is renewed."""
+
+FRESH_S = 2.0
+"""For so long after a write nobody else has the parts: `LEASE_S` by the server's clock, less the answer's way."""
 
 WAIT_S = 0.25
 """Between two attempts to get a part that another process still has."""
@@ -134,7 +138,8 @@ class Parts(Journal):
         self._opened = self._loaded = False
         # The server knows what this is and in how many parts.
         self._signed = False
-        self._lost: str | None = None
+        # What to tell when another process has taken the parts over; nothing is done any more then.
+        self.taken_over: str | None = None
         self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         # Actions that are in the history for sure and perhaps still in their part's outbox; and those not in it yet.
@@ -244,10 +249,25 @@ class Parts(Journal):
         # A caller that is cancelled must not keep a batch from being written that others wait for.
         await asyncio.shield(done)
 
+    async def confirm(self, agent: AgentId | None = None) -> None:
+        """Makes sure that the parts are still ours: that of an agent for `LEASE_S` from when this was asked.
+
+        Raises:
+            StoreUnavailable: They are not, or nobody knows.
+        """
+        batch = Batch()
+        batch.add(TOUCH, [] if agent is None else [agent])
+        await self.commit(batch)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the parts were ours a moment ago; a process that was stopped has to ask first."""
+        return asyncio.get_running_loop().time() - self._all.written_at < FRESH_S
+
     def check(self) -> None:
         """See `Journal.check`."""
-        if self._lost is not None:
-            raise StoreUnavailable(self._lost)
+        if self.taken_over is not None:
+            raise StoreUnavailable(self.taken_over)
         if not self._opened:
             raise StoreUnavailable("The store is closed.")
 
@@ -355,7 +375,7 @@ class Parts(Journal):
         gone: list[Part] = []
         for part, answer in refused:
             if answer[0] == b"FENCED":
-                self._lost = self._taken_over(answer[1])
+                self.taken_over = self._taken_over(answer[1])
             elif answer[0] == b"OTHER" and part.nonces.get(answer[2]) == int(answer[1]):
                 # A write that was not answered has come through.
                 part.version = int(answer[1])
@@ -363,7 +383,7 @@ class Parts(Journal):
                 known.append(part)
             else:
                 gone.append(part)
-        if gone and self._lost is None:
+        if gone and self.taken_over is None:
             held, holder = await self._take(gone)
             for part in gone:
                 part.whole = False
@@ -371,9 +391,9 @@ class Parts(Journal):
                 # Whatever took that took perhaps more: the next write finds out.
                 part.written_at = float("-inf")
             if held:
-                self._lost = self._taken_over(holder.encode())
-        if self._lost is not None:
-            raise StoreUnavailable(self._lost)
+                self.taken_over = self._taken_over(holder.encode())
+        if self.taken_over is not None:
+            raise StoreUnavailable(self.taken_over)
         if gone:
             raise StoreUnavailable(f"{self._server}: it has lost what was written. It is written anew.")
         return known

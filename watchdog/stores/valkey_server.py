@@ -125,9 +125,10 @@ class ValkeyServer:
     What could not be sent or was not answered is never tried again here: only who asked knows whether that does harm.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
         """Connects to nothing yet."""
         self._address = address
+        self._answer_s = answer_s
         self._version, self._library = library()
         tls: dict[str, Any] = {}
         if address.tls:
@@ -140,7 +141,7 @@ class ValkeyServer:
             db=address.database,
             username=address.user,
             password=address.password,
-            socket_timeout=ANSWER_S,
+            socket_timeout=answer_s,
             socket_connect_timeout=CONNECT_S,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
@@ -188,8 +189,8 @@ class ValkeyServer:
         """
         try:
             return await self._called(calls)
-        except ResponseError as error:
-            if "not found" not in str(error).lower():
+        except (RedisError, OSError) as error:
+            if not isinstance(error, ResponseError) or "function not found" not in str(error).lower():
                 raise self._unavailable(error) from None
         # A server that was emptied, or another one in its place.
         await self._load()

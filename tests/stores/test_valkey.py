@@ -1,0 +1,469 @@
+"""What only a real server can do to the store: to stop, die, fill up, forget, be replaced; and other daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tests.contract import redis_server
+from tests.contract.world import ANNA, BERT, RULES, START, TIMER, TTL, World, action_of, intent, session
+from watchdog.core.clock import Cause
+from watchdog.core.model import AgentId, AgentState, Epoch, Outcome, Standing, Verdict
+from watchdog.core.undo import Written
+from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from watchdog.stores import valkey_server
+from watchdog.stores.part_rows import part_of
+from watchdog.stores.valkey import ValkeyStore
+from watchdog.stores.valkey_server import Address, ValkeyServer, address
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.contract.redis_server import RedisServer
+
+SHARDS = 3
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server.running(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def opened() -> list[ValkeyStore]:
+    """Stores to close in the end; those of dead processes too."""
+    return []
+
+
+@pytest.fixture
+async def world(server: RedisServer, opened: list[ValkeyStore]) -> AsyncIterator[World]:
+    async def reopened() -> ValkeyStore:
+        server.end_leases()
+        store = ValkeyStore(server.address, RULES, f"process {len(opened)}", SHARDS)
+        opened.append(store)
+        return store
+
+    world = World(await reopened(), reopened)
+    await world.store.open(world.instant)
+    yield world
+    for store in opened:
+        await store.close()
+
+
+async def failing_ticks(world: World, seconds: float = 1.0) -> None:
+    """Time in which the store cannot be written."""
+    for _ in range(2):
+        world.now += seconds / 2
+        with pytest.raises(StoreUnavailable):
+            await world.tick()
+
+
+async def goes_on(world: World, most: int = 4) -> int:
+    """How many ticks fail until one does not."""
+    for failed in range(most):
+        world.now += 0.25
+        try:
+            await world.tick()
+        except StoreUnavailable:
+            continue
+        return failed
+    raise AssertionError("it does not go on by itself")
+
+
+# The server.
+
+
+async def test_a_server_that_hangs_stops_the_clock_and_nobody_is_due(
+    world: World, server: RedisServer, opened: list[ValkeyStore]
+) -> None:
+    await world.store.close()
+    world.store = ValkeyStore(ValkeyServer(server.address, answer_s=0.2), RULES, "hasty", SHARDS)
+    opened.append(world.store)
+    await world.store.open(world.instant)
+    await world.wait(11)  # of grace
+    await world.beat()
+    await world.wait(TTL)
+    before = world.last.clock.observed
+    server.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    await failing_ticks(world, TTL)
+    with pytest.raises(StoreUnavailable, match="has not answered"):
+        await world.beat(BERT, 2)
+    assert time.monotonic() - began < 3
+    server.signal(signal.SIGCONT)
+    assert await goes_on(world) == 0
+    await world.wait(0.25)
+    assert world.last.clock.observed == before
+    assert world.last.clock.standing is Cause.GRACE
+    assert await world.state() is AgentState.LIVE
+    assert (await world.beat()).live
+    # What was sent and not answered is no riddle: nothing is written anew.
+    assert all(part.whole for part in world.store._parts._parts)
+
+
+async def test_a_server_that_dies_and_comes_back_empty_is_given_everything_again(
+    world: World, server: RedisServer
+) -> None:
+    await world.beat()
+    await world.beat(BERT, 2)
+    await world.bye(BERT, 2)
+    await world.wait(TIMER + 1)
+    claim = await world.claimed(BERT)
+    assert await world.store.intend(claim, intent())
+    secret = await world.store.secret()
+    server.stop()
+    await failing_ticks(world)
+    server.start()
+    assert 1 <= await goes_on(world) <= 3
+    clock = world.last.clock
+    await world.restart()
+    assert await world.state() is AgentState.LIVE
+    assert await world.state(BERT) is AgentState.DUE
+    assert await world.store.secret() == secret
+    assert world.store._clock.observed >= clock.observed
+    again = await world.claimed(BERT)
+    assert again.intent == intent()
+    assert again.token > claim.token
+
+
+async def test_everything_is_forgotten_and_nobody_is_set_by_it(world: World, server: RedisServer) -> None:
+    for number in range(20):
+        await world.beat(AgentId("i", f"agent-{number}"), number + 1)
+    await world.wait(10)
+    with server.client as client:
+        client.flushall()
+    assert 1 <= await goes_on(world) <= 3
+    assert world.last.due == ()
+    await world.restart()
+    assert (await world.store.counts()).agents[AgentState.LIVE] == 20
+
+
+async def test_numbers_of_the_history_go_on_after_it_was_lost(world: World, server: RedisServer) -> None:
+    """A receiver of webhooks is somewhere in them: with a number given twice it would miss what is recorded then."""
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 1)
+    claim = await world.claimed()
+    action = action_of(claim)
+    assert await world.store.settle(claim, action)
+    (before,) = (number for number, _ in (await world.store.recorded(0)).actions)
+    with server.client as client:
+        client.flushall()
+    await goes_on(world)
+    await world.store.record([replace(action, id="later")])
+    ((number, _),) = (await world.store.recorded(before)).actions
+    assert number > before
+
+
+async def test_a_server_that_loses_the_last_writes_is_noticed(world: World, server: RedisServer) -> None:
+    """As in a failover to a replica that was behind: who has returned is not due again, and no claim is back."""
+    await world.beat()
+    await world.beat(BERT, 2)
+    await world.bye(BERT, 2)
+    await world.wait(TTL + TIMER + 1)
+    claim = await world.claimed(BERT)
+    assert await world.store.intend(claim, intent())
+    with server.client as client:
+        client.save()
+    assert await world.store.settle(claim, action_of(claim))
+    await world.beat()
+    await world.wait(1)
+    server.stop()
+    await failing_ticks(world)
+    server.start()
+    assert 1 <= await goes_on(world) <= 3
+    assert await world.state() is AgentState.LIVE
+    await world.restart()
+    assert await world.state() is AgentState.LIVE
+    assert await world.state(BERT) is AgentState.AWAY
+    assert world.store._left == {}
+    assert await world.due() == []
+
+
+async def test_a_full_memory_stops_the_clock_until_there_is_more(world: World, server: RedisServer) -> None:
+    await world.beat()
+    await world.wait(1)
+    before = world.last.clock.observed
+    with server.client as client:
+        client.config_set("maxmemory", 1)
+        await failing_ticks(world)
+        with pytest.raises(StoreUnavailable, match="memory is full"):
+            await world.beat(BERT, 2)
+        assert world.store._clock.observed == before
+        client.config_set("maxmemory", 0)
+    assert await goes_on(world) == 0
+    assert (await world.beat(BERT, 2)).live
+    await world.restart()
+    assert await world.state(BERT) is AgentState.LIVE
+
+
+async def test_a_server_that_becomes_a_replica_takes_no_writes_until_it_is_one_no_more(
+    world: World, server: RedisServer
+) -> None:
+    await world.beat()
+    await world.wait(1)
+    with server.client as client:
+        client.replicaof("127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await world.tick()
+        client.replicaof("no", "one")
+    assert await goes_on(world) == 0
+
+
+async def test_a_server_that_has_lost_the_functions_is_given_them_again(world: World, server: RedisServer) -> None:
+    with server.client as client:
+        client.function_flush()
+    assert await goes_on(world) == 0
+
+
+async def test_a_server_that_drops_keys_is_refused(server: RedisServer) -> None:
+    store = ValkeyStore(server.address, RULES, "me", SHARDS)
+    with server.client as client:
+        for policy in ("allkeys-lru", "volatile-ttl", "allkeys-random"):
+            client.config_set("maxmemory-policy", policy)
+            with pytest.raises(StoreCorrupt, match=f"{policy}.*noeviction"):
+                await store.open(World(store, None).instant)  # type: ignore[arg-type]
+        assert client.keys() == []
+
+
+async def test_a_server_that_is_too_old_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valkey_server, "LEAST_VERSION", (99, 0, 0))
+    store = ValkeyStore(server.address, RULES, "me", SHARDS)
+    with pytest.raises(StoreCorrupt, match=r"is version \d+\.\d+\.\d+"):
+        await store.open(World(store, None).instant)  # type: ignore[arg-type]
+
+
+async def test_nobody_there_and_a_wrong_password_are_told_without_it(tmp_path: Path) -> None:
+    with redis_server.running(tmp_path, "--requirepass", "right") as server:
+        for given, told in ((None, "password"), ("wrong-one", "password")):
+            store = ValkeyStore(replace(server.address, password=given), RULES, "me", SHARDS)
+            with pytest.raises(StoreUnavailable, match=told) as error:
+                await store.open(World(store, None).instant)  # type: ignore[arg-type]
+            assert "wrong-one" not in str(error.value)
+            assert f"valkey://127.0.0.1:{server.port}/0" in str(error.value)
+        store = ValkeyStore(replace(server.address, password="right"), RULES, "me", SHARDS)
+        await store.open(World(store, None).instant)  # type: ignore[arg-type]
+        await store.close()
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await store.open(World(store, None).instant)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"), "loading"),
+        (redis.exceptions.ResponseError("LOADING Redis is loading the dataset in memory"), "loading"),
+        (redis.exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "cannot save"),
+        (redis.exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."), "too few"),
+        (redis.exceptions.ResponseError("MOVED 3999 127.0.0.1:6381"), "cluster"),
+        (redis.exceptions.ClusterDownError("CLUSTERDOWN Hash slot not served"), "cluster"),
+        (redis.exceptions.ResponseError("NOPERM this user has no permissions"), "permissions"),
+        (redis.exceptions.ResponseError("ERR whatever secret"), "ResponseError"),
+        (ConnectionResetError(104, "reset"), "cannot be reached"),
+    ],
+)
+def test_what_a_server_answers_is_told_in_words(error: Exception, told: str) -> None:
+    text = str(ValkeyServer(Address("host"))._unavailable(error))
+    assert told in text
+    assert "secret" not in text
+
+
+# Other daemons.
+
+
+async def test_a_second_daemon_is_refused_while_the_first_one_lives(world: World, server: RedisServer) -> None:
+    other = ValkeyStore(server.address, RULES, "another", SHARDS)
+    opening = asyncio.create_task(other.open(world.instant))
+    while not opening.done():
+        world.now += 0.25
+        await world.tick()
+        await asyncio.sleep(0.1)
+    with pytest.raises(StoreLocked, match="process 0"):
+        await opening
+    await world.tick()
+
+
+async def test_the_parts_of_a_daemon_that_died_are_free_after_the_lease(world: World, server: RedisServer) -> None:
+    await world.beat()
+    other = ValkeyStore(server.address, RULES, "another", SHARDS)
+    began = time.monotonic()
+    await other.open(world.instant)
+    assert 2 < time.monotonic() - began < 4
+    view = await other.agent(ANNA)
+    assert view is not None
+    assert view.state is AgentState.LIVE
+    await other.close()
+
+
+async def test_the_parts_of_a_daemon_that_ended_in_order_are_free_at_once(world: World, server: RedisServer) -> None:
+    await world.store.close()
+    other = ValkeyStore(server.address, RULES, "another", SHARDS)
+    began = time.monotonic()
+    await other.open(world.instant)
+    assert time.monotonic() - began < 1
+    await other.close()
+
+
+async def test_whoever_was_replaced_acts_on_nobody_and_answers_nobody(
+    world: World, server: RedisServer, opened: list[ValkeyStore]
+) -> None:
+    await world.beat()
+    await world.beat(BERT, 2)
+    await world.bye(BERT, 2)
+    await world.wait(TIMER + 1)
+    old, claim = world.store, await world.claimed(BERT)
+    assert await old.still_gone(claim) is Standing.GONE
+    await world.restart()
+    with pytest.raises(StoreUnavailable, match="taken over"):
+        await old.still_gone(claim)
+    for asked in (
+        old.intend(claim, intent()),
+        old.settle(claim, action_of(claim)),
+        old.record([action_of(claim)]),
+        old.actions(),
+    ):
+        with pytest.raises(StoreUnavailable, match="taken over"):
+            await asked
+    with pytest.raises(StoreLocked, match="restart it"):
+        await old.tick("me", world.instant)
+    assert (await world.store.actions()).actions == ()
+    assert await world.state(BERT) is AgentState.DUE
+    assert (await world.claimed(BERT)).intent is None
+
+
+async def test_a_daemon_that_was_stopped_asks_before_it_answers(world: World) -> None:
+    """Plain renewals are not written: without it they would be answered by a process that has been replaced."""
+    await world.beat(seq=1)
+    old = world.store
+    await world.restart()
+    beat = replace_seq(world, 2)
+    assert old.plainly_live(beat) is not None, "it does not know yet"
+    old._parts._all.written_at -= 10
+    assert old.plainly_live(beat) is None
+    with pytest.raises(StoreUnavailable, match="taken over"):
+        await old.apply([beat], world.instant)
+    assert (await world.store.apply([beat], world.instant))[0].verdict is Verdict.RENEWED
+
+
+def replace_seq(world: World, seq: int):
+    from watchdog.core.model import Beat, BeatType
+
+    return Beat(ANNA, session(1), BeatType.BEAT, 0, seq, TTL)
+
+
+# What is kept.
+
+
+async def test_the_number_of_parts_is_fixed(world: World, server: RedisServer) -> None:
+    await world.store.close()
+    other = ValkeyStore(server.address, RULES, "another", SHARDS + 1)
+    with pytest.raises(StoreCorrupt, match=f"WATCHDOG_SHARDS={SHARDS},"):
+        await other.open(world.instant)
+    with server.client as client:
+        client.hset("{wd:all}:meta", "format", "2")
+        before = client.hgetall("{wd:all}:meta")
+        with pytest.raises(StoreCorrupt, match="newer version"):
+            await ValkeyStore(server.address, RULES, "another", SHARDS).open(world.instant)
+        assert client.hgetall("{wd:all}:meta") == before
+
+
+async def test_an_action_that_was_decided_is_in_the_history_though_the_process_died_in_between(
+    world: World, server: RedisServer
+) -> None:
+    """It is in its part's outbox from the moment in which it is decided, and in the history once and for all."""
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 1)
+    claim = await world.claimed()
+    call, calls = world.store._parts._server.call, []
+
+    async def dies(wanted):
+        calls.append([name for name, _, _ in wanted])
+        if len(calls) == 3:
+            raise StoreUnavailable("it is dead")
+        return await call(wanted)
+
+    world.store._parts._server.call = dies
+    with pytest.raises(StoreUnavailable):
+        await world.store.settle(claim, action_of(claim, at=world.instant.epoch), Written(0.0, None))
+    assert calls == [["note"], ["write"], ["note"]]
+    world.store._parts._server.call = call
+    await world.restart()
+    assert [action.outcome for action in (await world.store.actions()).actions] == [Outcome.CONFIRMED]
+    assert await world.state() is AgentState.AWAY
+    await world.wait(2)
+    with server.client as client:
+        assert client.keys("*outbox") == []
+    await world.restart()
+    assert len((await world.store.recorded(0)).actions) == 1
+
+
+async def test_rows_that_make_no_sense_are_set_aside_and_the_others_are_there(
+    world: World, server: RedisServer
+) -> None:
+    await world.beat()
+    await world.beat(BERT, 2)
+    await world.restart()
+    with server.client as client:
+        number = part_of(BERT, SHARDS)
+        for table, value in (("agents", b"[1"), ("sessions", b'["x"]'), ("claims", b"7 {}"), ("changes", b"null")):
+            prefix = session(9) if table == "sessions" else b""
+            client.hset(f"{{wd:{number}}}:{table}", prefix + str(BERT).encode(), value)
+        client.hset("{wd:all}:meta", "brakes", "what?")
+    await world.restart()
+    tables = {bad.table for bad in world.store.unreadable}
+    assert tables == {"agents", "claims", "changes", "meta"}
+    assert await world.state() is AgentState.LIVE
+    assert await world.state(BERT) is None
+    await world.restart()
+    assert world.store.unreadable == []
+
+
+async def test_pruning_leaves_nothing_behind(world: World, server: RedisServer) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 1)
+    claim = await world.claimed()
+    await world.store.intend(claim, intent())
+    assert await world.store.settle(claim, action_of(claim), Written(0.0, None))
+    await world.wait(700)
+    assert await world.store.prune(Epoch(START + 10_000)) == 2
+    await world.wait(2)
+    with server.client as client:
+        kept = {key.decode() for key in client.scan_iter() if not key.endswith(b":part")}
+    assert kept == {"{wd:all}:meta"}
+
+
+# The address.
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("valkey://host", Address("host")),
+        ("redis://host:6380/2", Address("host", 6380, 2)),
+        ("rediss://:p%40ss@host", Address("host", password="p@ss", tls=True)),
+        ("valkeys://u:p@[::1]:1/0?ca=/etc/ca.pem", Address("::1", 1, 0, "u", "p", tls=True, authorities="/etc/ca.pem")),
+    ],
+)
+def test_addresses(url: str, found: Address) -> None:
+    assert address(url) == found
+    assert "p" not in str(found).removeprefix("valkeys").replace("://", "") or found.password is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host", "valkey://", "valkey://host:x", "valkey://host/x", "valkey://host?db=1", "valkey://:a#b@host", ""],
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\w") as error:
+        address(url)
+    assert "a#b" not in str(error.value)
