@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from watchdog.stores.valkey_server import Address
+from watchdog.stores.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +46,7 @@ class RedisServer:
     def start(self) -> None:
         assert PROGRAM is not None
         if not self.port:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
+            self.port = free_port()
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *self.options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([PROGRAM, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -83,6 +81,13 @@ class RedisServer:
         with self.client as client:
             for key in client.scan_iter("{wd:*}:part"):
                 client.hset(key, "until", 0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def need() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.contract import redis_server
 from tests.contract.world import ANNA, BERT, RULES, START, TIMER, TTL, World, action_of, intent, session
@@ -18,17 +26,18 @@ from watchdog.core.model import AgentId, AgentState, Epoch, Outcome, Standing, V
 from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores import valkey_server
+from watchdog.stores.address import Address, address
 from watchdog.stores.part_rows import part_of
 from watchdog.stores.valkey import ValkeyStore
-from watchdog.stores.valkey_server import Address, ValkeyServer, address
+from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from tests.contract.redis_server import RedisServer
 
 SHARDS = 3
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -467,3 +476,82 @@ def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as error:
         address(url)
     assert "a#b" not in str(error.value)
+
+
+# What it needs to be allowed, and the way there.
+
+
+async def everything(store: ValkeyStore, world: World) -> None:
+    """Each command that is ever sent."""
+    world.store = store
+    await store.open(world.instant)
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 1)
+    claim = await world.claimed()
+    assert await store.intend(claim, intent())
+    assert await store.settle(claim, action_of(claim), Written(0.0, None))
+    assert len((await store.actions(since=Epoch(0.0))).actions) == len((await store.actions(agent=ANNA)).actions) == 1
+    assert len((await store.recorded(0)).actions) == 1
+    await store.mark_delivered("one", 1)
+    assert await store.delivered("one") == 1
+    assert await store.delivered("two") is None
+    await store.restore(Epoch(0.0), None, silent=True, instant=world.instant)
+    await world.wait(700)
+    assert await store.prune(Epoch(START + 10_000)) > 0
+    await store.close()
+
+
+async def test_the_user_of_the_documentation_may_do_what_is_needed_and_no_more(server: RedisServer) -> None:
+    text = (ROOT / "docs" / "valkey.md").read_text()
+    (line,) = re.findall(r"^ACL SETUSER watchdog .*$", text, re.MULTILINE)
+    with server.client as client:
+        client.execute_command(*line.replace("PASSWORD", "sesame").split())
+    store = ValkeyStore(replace(server.address, user="watchdog", password="sesame"), RULES, "me", SHARDS)
+    await everything(store, World(store, None))  # type: ignore[arg-type]
+    with server.client as client:
+        client.execute_command("AUTH", "watchdog", "sesame")
+        for command in ("FLUSHALL", "KEYS *", "GET other", "CONFIG GET save"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """A key, and a certificate for this machine that has signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of the tests")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "key.pem", folder / "certificate.pem"
+    files[0].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    files[1].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return files
+
+
+async def test_over_tls_with_a_certificate_that_is_checked(tmp_path: Path) -> None:
+    key, certificate = certificates(tmp_path)
+    port = redis_server.free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    with redis_server.running(tmp_path, *options, "--tls-auth-clients", "no"):
+        store = ValkeyStore(address(f"valkeys://127.0.0.1:{port}?ca={certificate}"), RULES, "me", SHARDS)
+        await everything(store, World(store, None))  # type: ignore[arg-type]
+        untrusted = ValkeyStore(address(f"valkeys://127.0.0.1:{port}"), RULES, "me", SHARDS)
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await untrusted.open(World(store, None).instant)  # type: ignore[arg-type]
+        plain = ValkeyStore(address(f"valkey://127.0.0.1:{port}"), RULES, "me", SHARDS)
+        with pytest.raises(StoreUnavailable):
+            await plain.open(World(store, None).instant)  # type: ignore[arg-type]

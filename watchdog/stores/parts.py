@@ -150,6 +150,7 @@ class Parts(Journal):
 
     async def open(self) -> None:
         """Takes all parts. Waits for those that another process has let go only by dying."""
+        self._loop = asyncio.get_running_loop()
         try:
             await self._server.open()
             await self._take_all()
@@ -159,12 +160,11 @@ class Parts(Journal):
         self._opened = True
 
     async def _take_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LEASE_S + 2 * WAIT_S
+        until = self._loop.time() + LEASE_S + 2 * WAIT_S
         missing = [self._all, *self._parts]
         while missing:
             missing, holder = await self._take(missing)
-            if missing and loop.time() >= until:
+            if missing and self._loop.time() >= until:
                 await self._leave()
                 raise StoreLocked(
                     f"{self._server} is used by another daemon ({holder}). One process at a time may use it: stop the "
@@ -197,7 +197,7 @@ class Parts(Journal):
         for part, answer in zip(wanted, answers, strict=True):
             if answer[0] == b"TAKEN":
                 part.fence = int(answer[1])
-                part.written(int(answer[2]), asyncio.get_running_loop().time())
+                part.written(int(answer[2]), self._loop.time())
             else:
                 held.append(part)
                 holder = answer[1].decode(errors="replace")
@@ -262,7 +262,7 @@ class Parts(Journal):
     @property
     def fresh(self) -> bool:
         """Whether the parts were ours a moment ago; a process that was stopped has to ask first."""
-        return asyncio.get_running_loop().time() - self._all.written_at < FRESH_S
+        return self._opened and self._loop.time() - self._all.written_at < FRESH_S
 
     def check(self) -> None:
         """See `Journal.check`."""
@@ -328,7 +328,7 @@ class Parts(Journal):
 
     def _due(self, writes: dict[int, PartWrite]) -> Iterable[tuple[int, PartWrite]]:
         """What is to be written to the parts, and nothing to those whose lease is to be renewed."""
-        since = asyncio.get_running_loop().time() - RENEW_S
+        since = self._loop.time() - RENEW_S
         for part in self._parts:
             if part.number in writes:
                 yield part.number, writes[part.number]
@@ -346,7 +346,7 @@ class Parts(Journal):
             refused: list[tuple[Part, list[bytes]]] = []
             for (part, _), answer in zip(writes, answers, strict=True):
                 if answer[0] == b"OK":
-                    part.written(int(answer[1]), asyncio.get_running_loop().time())
+                    part.written(int(answer[1]), self._loop.time())
                     if part is self._all:
                         self._number = int(answer[2])
                 else:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from watchdog.core.model import Standing
 from watchdog.core.undo import Back
 from watchdog.errors import StoreLocked, StoreUnavailable
+from watchdog.stores.address import Address
 from watchdog.stores.parts import Parts
 from watchdog.stores.table_store import TableStore
-from watchdog.stores.valkey_server import Address, ValkeyServer
+from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -29,6 +27,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
 from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.stores.address import Address
 
 Result = TypeVar("Result")
 Call = tuple[str, Sequence[str], Sequence[Any]]
@@ -47,74 +46,9 @@ KEEPING = frozenset({"noeviction"})
 """Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server is, and how to get in.
-
-    Attributes:
-        host: Its name or address.
-        port: Its port.
-        database: The number of the database.
-        user: ACL user; None for the default one.
-        password: The secret; never told.
-        tls: Whether the way there is encrypted, and the server's certificate checked.
-        authorities: A file with the certificates of those who may sign it; None for the system's.
-    """
-
-    host: str
-    port: int = 6379
-    database: int = 0
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    authorities: str | None = None
-
-    def __str__(self) -> str:
-        """For people: without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'valkeys' if self.tls else 'valkey'}://{host}:{self.port}/{self.database}"
-
-
-def address(url: str) -> Address:
-    """Reads `valkey://[[user]:password@]host[:port][/database]`; `valkeys` is TLS, `redis` and `rediss` are the same.
-
-    Raises:
-        ValueError: It is none; the text never holds a part of it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("valkey", "valkeys", "redis", "rediss"):
-        raise ValueError("this is no URL of a Valkey or Redis server")
-    try:
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        raise ValueError("its port is no number from 1 to 65535") from None
-    if not host:
-        raise ValueError("it names no host")
-    if parts.fragment:
-        raise ValueError("a '#' in the password has to be written as %23")
-    authorities = None
-    if parts.query:
-        name, _, authorities = parts.query.partition("=")
-        if name != "ca" or not authorities:
-            raise ValueError("the only option is ?ca=, a file of certificates")
-        authorities = unquote(authorities)
-    database = parts.path.removeprefix("/") or "0"
-    if not database.isdecimal() or not database.isascii():
-        raise ValueError("behind its last slash is the number of a database")
-    return Address(
-        host=host,
-        port=port or 6379,
-        database=int(database),
-        user=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
-        tls=parts.scheme in ("valkeys", "rediss"),
-        authorities=authorities,
-    )
-
-
 def library() -> tuple[str, str]:
     """The library of functions: its version, which is told by its text, and the text."""
-    text = resources.files("watchdog.stores").joinpath("parts.lua").read_text()
+    text = Path(__file__).with_name("parts").with_suffix(".lua").read_text()
     version = sha256(text.encode()).hexdigest()[:8]
     return version, text.replace("@VERSION@", version)
 
@@ -161,12 +95,21 @@ class ValkeyServer:
             StoreUnavailable: It cannot be reached or written.
             StoreCorrupt: It is too old, or may drop keys to make room.
         """
+        await self.examine()
+        await self._load()
+
+    async def examine(self) -> str:
+        """Finds out whether a daemon could use it, without a change to it. Returns its version.
+
+        Raises:
+            StoreUnavailable: It cannot be reached, or is a replica, which cannot be written.
+            StoreCorrupt: It is too old, or may drop keys to make room.
+        """
         info = await self._told(self._client.info())
-        found = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3])
-        if found < LEAST_VERSION:
+        version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+        if tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3]) < LEAST_VERSION:
             raise StoreCorrupt(
-                f"{self} is version {'.'.join(map(str, found))}. Functions are needed: Valkey 7.2, or Redis 7.0, or "
-                "newer."
+                f"{self} is version {version}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
             )
         policy = str(info.get("maxmemory_policy", "noeviction"))
         if policy not in KEEPING:
@@ -174,7 +117,11 @@ class ValkeyServer:
                 f"{self} drops keys when its memory is full (maxmemory-policy {policy}): agents would be forgotten. "
                 "Set maxmemory-policy noeviction, or use another server."
             )
-        await self._load()
+        if str(info.get("cluster_enabled", 0)) == "1":
+            raise StoreUnavailable(f"{self}: {_CODES['MOVED']}")
+        if info.get("role") != "master":
+            raise StoreUnavailable(f"{self}: {_CODES['READONLY']}")
+        return version
 
     async def close(self) -> None:
         """Lets the connections go."""
