@@ -254,8 +254,8 @@ class Settings(BaseSettings):
         BeforeValidator(values.store),
         Field(repr=False),
         Takes(
-            "sqlite:///relative/path.db, sqlite:////absolute/path.db, valkey://[[user]:password@]host[:port][/database] "
-            "(or redis://), or valkeys:// for TLS (or rediss://)",
+            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or valkey://[[user]:password@]host[:port][/database]; "
+            "valkeys:// is TLS; redis:// and rediss:// are the same",
             file=True,
         ),
     ] = "sqlite:///watchdog.db"
