@@ -279,7 +279,7 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
             {"STORE": "valkeys://:secret@h/x"},
             'got "valkeys://***@h/x"; behind its last slash is the number of a database',
         ),
-        ({"STORE": "redis+cluster://h"}, "this version takes a single server, no cluster"),
+        ({"STORE": "redis+cluster://h/1"}, "a cluster has database 0 only"),
         ({"STORE": "sqlite://w.db"}, "three slashes before a relative path"),
         ({"STORE": "w.db"}, "this is no URL of a SQLite file"),
         ({"STORE": "sqlite:///"}, "this names no file"),

@@ -150,9 +150,9 @@ async def _of_store(settings: Settings, *, running: bool) -> Finding:
 
 
 async def _of_server(address: Address) -> Finding:
-    from watchdog.stores.valkey_server import ValkeyServer  # noqa: PLC0415 - who has a file needs none of it
+    from watchdog.stores.valkey import server_at  # noqa: PLC0415 - who has a file needs none of it
 
-    server = ValkeyServer(address)
+    server = server_at(address)
     try:
         version = await server.examine()
     except StoreError as error:

@@ -254,15 +254,15 @@ class Settings(BaseSettings):
         BeforeValidator(values.store),
         Field(repr=False),
         Takes(
-            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or valkey://[[user]:password@]host[:port][/database]; "
-            "valkeys:// is TLS; redis:// and rediss:// are the same",
+            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or valkey://[[user]:password@]host[:port][/database]"
+            "; valkeys:// is TLS, valkey+cluster:// a cluster; redis in place of valkey is the same",
             file=True,
         ),
     ] = "sqlite:///watchdog.db"
     """Where the facts are kept: a file of SQLite, relative to the working directory or absolute; or a Valkey server.
 
-    One daemon at a time may use it, whichever it is. A server is Valkey 7.2, Redis 7.0 or newer; `?ca=` names a file
-    with the certificates of those who may sign its own, in place of the system's.
+    One daemon at a time may use it, whichever it is. A server is Valkey 7.2, Redis 7.0 or newer; of a cluster any node
+    is named. `?ca=` names a file with the certificates of those who may sign a server's, in place of the system's.
     """
 
     shards: Annotated[int, Ge(1), Le(1024), Takes("a number of parts")] = 16

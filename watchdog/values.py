@@ -186,8 +186,6 @@ def store(value: object) -> object:
     """Reads the URL of the store: SQLite, a file; or a server."""
     if not isinstance(value, str):
         return value
-    if re.match(r"(valkeys?|rediss?)\+\w+://", value):
-        raise ValueError("this version takes a single server, no cluster")
     if value.partition("://")[0] in SCHEMES:
         address(value)
         return value

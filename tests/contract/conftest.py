@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.contract.redis_server import RedisServer
+    from tests.contract.redis_server import RedisCluster, RedisServer
     from watchdog.stores.base import Store, StoreRules
 
-STORES = ["oracle", "sqlite", "valkey", "sqlite-threaded"]
+CLUSTER = pytest.param("valkey-cluster", marks=pytest.mark.long)
+STORES = ["oracle", "sqlite", "valkey", CLUSTER, "sqlite-threaded"]
 SHARDS = 3
 
 
@@ -41,9 +42,22 @@ def server(_server: RedisServer) -> RedisServer:
     return _server
 
 
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with redis_server.cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: RedisCluster) -> RedisCluster:
+    """A real Redis Cluster of three nodes, with nothing in it."""
+    _cluster.flushall()
+    return _cluster
+
+
 @asynccontextmanager
 async def story(
-    kind: str, tmp_path: Path, rules: StoreRules, server: RedisServer | None = None
+    kind: str, tmp_path: Path, rules: StoreRules, server: RedisServer | RedisCluster | None = None
 ) -> AsyncIterator[World]:
     """A story over a store. A restart leaves the old process' store unclosed, as a kill -9 does."""
     opened: list[Store] = []
@@ -84,9 +98,10 @@ async def story(
         await store.close()
 
 
-def server_for(request: pytest.FixtureRequest) -> RedisServer | None:
+def server_for(request: pytest.FixtureRequest) -> RedisServer | RedisCluster | None:
     """The server that a story needs; asked for by those alone that do."""
-    return request.getfixturevalue("server") if request.param == "valkey" else None
+    needed = {"valkey": "server", "valkey-cluster": "cluster"}.get(request.param)
+    return None if needed is None else request.getfixturevalue(needed)
 
 
 @pytest.fixture(params=STORES)
@@ -96,14 +111,14 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield made
 
 
-@pytest.fixture(params=STORES[:3])
+@pytest.fixture(params=STORES[:4])
 async def braked(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store, with the brake, which holds for five minutes."""
     async with story(request.param, tmp_path, BRAKED, server_for(request)) as made:
         yield made
 
 
-@pytest.fixture(params=STORES[:3])
+@pytest.fixture(params=STORES[:4])
 async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store that serves one instance."""
     rules = replace(RULES, instances=frozenset({INSTANCE}))

@@ -107,3 +107,77 @@ def running(folder: Path, *options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@dataclass
+class RedisCluster:
+    """Three servers that are a cluster."""
+
+    nodes: list[RedisServer]
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.nodes[0].port, cluster=True)
+
+    def end_leases(self) -> None:
+        for node in self.nodes:
+            node.end_leases()
+
+    def flushall(self) -> None:
+        for node in self.nodes:
+            with node.client as client:
+                client.flushall()
+
+
+SLOTS = 16_384
+
+
+@contextmanager
+def cluster(folder: Path, *, replicas: int = 0) -> Iterator[RedisCluster]:
+    """A cluster of three primaries, each with a third of the slots; the first ones may have replicas."""
+    need()
+    nodes: list[RedisServer] = []
+    buses: list[int] = []
+    try:
+        for number in range(3 + replicas):
+            place = folder / str(number)
+            place.mkdir()
+            buses.append(free_port())
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", str(buses[-1])]
+            nodes.append(RedisServer(place, ["--save", "", *options]))
+            nodes[-1].start()
+        for number, node in enumerate(nodes[:3]):
+            with node.client as client:
+                last = SLOTS * (number + 1) // 3 - 1
+                client.execute_command("CLUSTER ADDSLOTSRANGE", SLOTS * number // 3, last)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        with nodes[0].client as client:
+            for node, bus in zip(nodes[1:], buses[1:], strict=True):
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+        until_whole(nodes)
+        for primary, replica in zip(nodes, nodes[3:], strict=False):
+            with primary.client as client, replica.client as follower:
+                name = client.execute_command("CLUSTER MYID").decode()
+                follower.execute_command("CLUSTER REPLICATE", name)
+                end = time.monotonic() + 20
+                while follower.info("replication").get("master_link_status") != "up":
+                    assert time.monotonic() < end, "the replica does not follow"
+                    time.sleep(0.05)
+        yield RedisCluster(nodes)
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def until_whole(nodes: list[RedisServer]) -> None:
+    """Waits until all nodes know one another and all slots are served."""
+    end = time.monotonic() + 20
+    while not all(_is_whole(node, len(nodes)) for node in nodes):
+        assert time.monotonic() < end, "the cluster does not come together"
+        time.sleep(0.05)
+
+
+def _is_whole(node: RedisServer, size: int) -> bool:
+    with node.client as client:
+        info = client.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(size)

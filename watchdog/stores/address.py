@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-SCHEMES = ("valkey", "valkeys", "redis", "rediss")
-"""Of a single server; with an s the way there is TLS."""
+SINGLE, CLUSTER = ("valkey", "valkeys", "redis", "rediss"), "+cluster"
+SCHEMES = (*SINGLE, *(name + CLUSTER for name in SINGLE))
+"""Of a single server, and of a cluster; with an s the way there is TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +15,14 @@ class Address:
     """Where a server is, and how to get in.
 
     Attributes:
-        host: Its name or address.
+        host: Its name or address; of a cluster any node's.
         port: Its port.
         database: The number of the database.
         user: ACL user; None for the default one.
         password: The secret; never told.
         tls: Whether the way there is encrypted, and the server's certificate checked.
         authorities: A file with the certificates of those who may sign it; None for the system's.
+        cluster: It is a node of a cluster.
     """
 
     host: str
@@ -30,15 +32,19 @@ class Address:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     authorities: str | None = None
+    cluster: bool = False
 
     def __str__(self) -> str:
         """For people: without user and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'valkeys' if self.tls else 'valkey'}://{host}:{self.port}/{self.database}"
+        scheme = ("valkeys" if self.tls else "valkey") + (CLUSTER if self.cluster else "")
+        return f"{scheme}://{host}:{self.port}/{self.database}"
 
 
 def address(url: str) -> Address:
-    """Reads `valkey://[[user]:password@]host[:port][/database]`; `valkeys` is TLS, `redis` and `rediss` are the same.
+    """Reads `valkey://[[user]:password@]host[:port][/database]`.
+
+    `valkeys` is TLS, `valkey+cluster` a cluster; `redis` in place of `valkey` is the same.
 
     Raises:
         ValueError: It is none; the text never holds a part of it.
@@ -63,12 +69,16 @@ def address(url: str) -> Address:
     database = parts.path.removeprefix("/") or "0"
     if not database.isdecimal() or not database.isascii():
         raise ValueError("behind its last slash is the number of a database")
+    cluster = parts.scheme.endswith(CLUSTER)
+    if cluster and int(database) != 0:
+        raise ValueError("a cluster has database 0 only")
     return Address(
         host=host,
         port=port or 6379,
         database=int(database),
         user=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
-        tls=parts.scheme in ("valkeys", "rediss"),
+        tls=parts.scheme.removesuffix(CLUSTER) in ("valkeys", "rediss"),
         authorities=authorities,
+        cluster=cluster,
     )

@@ -14,6 +14,7 @@ from watchdog.errors import StoreLocked, StoreUnavailable
 from watchdog.stores.address import Address
 from watchdog.stores.parts import Parts
 from watchdog.stores.table_store import TableStore
+from watchdog.stores.valkey_cluster import ValkeyCluster
 from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from watchdog.stores.part_reads import Server
 
 
+def server_at(address: Address) -> ValkeyServer:
+    """The server, or the cluster."""
+    return ValkeyCluster(address) if address.cluster else ValkeyServer(address)
+
+
 class ValkeyStore(TableStore):
     """See `watchdog.stores.base.Store`.
 
@@ -39,7 +45,7 @@ class ValkeyStore(TableStore):
     """
 
     def __init__(self, server: Server | Address, rules: StoreRules, owner: str, shards: int = 16) -> None:
-        kept_by = ValkeyServer(server) if isinstance(server, Address) else server
+        kept_by = server_at(server) if isinstance(server, Address) else server
 
         def parts(table: LeaseTable, brakes: Callable[[], bytes], rest: Callable[[], Batch]) -> Parts:
             self._parts = Parts(kept_by, shards, owner, table, brakes, rest)

@@ -6,12 +6,12 @@ What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -20,6 +20,7 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -39,6 +40,9 @@ ANSWER_S = 2.0
 CONNECT_S = 1.0
 """Longest wait for a connection."""
 
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""What the client raises. Whatever it is, what was asked may have been done or not."""
+
 LEAST_VERSION = (7, 0, 0)
 """The first with functions. Source: https://valkey.io/topics/functions-intro/ ."""
 
@@ -53,6 +57,28 @@ def library() -> tuple[str, str]:
     return version, text.replace("@VERSION@", version)
 
 
+def options(address: Address, answer_s: float) -> dict[str, Any]:
+    """What a client of redis-py is told."""
+    tls: dict[str, Any] = {}
+    if address.tls:
+        tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        if address.authorities is not None:
+            tls["ssl_ca_certs"] = address.authorities
+    return {
+        "host": address.host,
+        "port": address.port,
+        "username": address.user,
+        "password": address.password,
+        "socket_timeout": answer_s,
+        "socket_connect_timeout": CONNECT_S,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "client_name": "watchdog",
+        **tls,
+    }
+
+
 class ValkeyServer:
     """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
 
@@ -64,25 +90,10 @@ class ValkeyServer:
         self._address = address
         self._answer_s = answer_s
         self._version, self._library = library()
-        tls: dict[str, Any] = {}
-        if address.tls:
-            tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-            if address.authorities is not None:
-                tls["ssl_ca_certs"] = address.authorities
-        self._client = Redis(
-            host=address.host,
-            port=address.port,
-            db=address.database,
-            username=address.user,
-            password=address.password,
-            socket_timeout=answer_s,
-            socket_connect_timeout=CONNECT_S,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            client_name="watchdog",
-            **tls,
-        )
+        self._client = self._made(options(address, answer_s))
+
+    def _made(self, options: dict[str, Any]) -> Redis | RedisCluster:
+        return Redis(db=self._address.database, **options)
 
     def __str__(self) -> str:
         """Its address, for people."""
@@ -105,11 +116,15 @@ class ValkeyServer:
             StoreUnavailable: It cannot be reached, or is a replica, which cannot be written.
             StoreCorrupt: It is too old, or may drop keys to make room.
         """
-        info = await self._told(self._client.info())
-        version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+        infos = await self._told(self._infos())
+        for info in infos:
+            self._check(info)
+        return ", ".join(sorted({_version(info) for info in infos}))
+
+    def _check(self, info: Mapping[str, Any]) -> None:
         if tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3]) < LEAST_VERSION:
             raise StoreCorrupt(
-                f"{self} is version {version}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
+                f"{self} is version {_version(info)}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
             )
         policy = str(info.get("maxmemory_policy", "noeviction"))
         if policy not in KEEPING:
@@ -117,15 +132,18 @@ class ValkeyServer:
                 f"{self} drops keys when its memory is full (maxmemory-policy {policy}): agents would be forgotten. "
                 "Set maxmemory-policy noeviction, or use another server."
             )
-        if str(info.get("cluster_enabled", 0)) == "1":
-            raise StoreUnavailable(f"{self}: {_CODES['MOVED']}")
+        if bool(info.get("cluster_enabled")) is not self._address.cluster:
+            raise StoreUnavailable(f"{self}: {_CODES['MOVED'] if info.get('cluster_enabled') else NO_CLUSTER}")
         if info.get("role") != "master":
             raise StoreUnavailable(f"{self}: {_CODES['READONLY']}")
-        return version
+
+    async def _infos(self) -> list[Mapping[str, Any]]:
+        """What each server that is written to tells of itself."""
+        return [await self._run("INFO")]
 
     async def close(self) -> None:
         """Lets the connections go."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*FAULTS):
             await self._client.aclose()
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
@@ -136,7 +154,7 @@ class ValkeyServer:
         """
         try:
             return await self._called(calls)
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             if not isinstance(error, ResponseError) or "function not found" not in str(error).lower():
                 raise self._unavailable(error) from None
         # A server that was emptied, or another one in its place.
@@ -161,7 +179,7 @@ class ValkeyServer:
         return list(await pipeline.execute())
 
     async def _run(self, *command: Any) -> Any:  # noqa: ANN401 - of each command another type
-        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await self._client.execute_command(*command)
 
     async def _load(self) -> None:
         try:
@@ -169,13 +187,13 @@ class ValkeyServer:
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise self._unavailable(error) from None
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise self._unavailable(error) from None
 
     async def _told(self, asked: Awaitable[Result]) -> Result:
         try:
             return await asked
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise self._unavailable(error) from None
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
@@ -188,10 +206,14 @@ _ADVICE: Sequence[tuple[type[Exception], str]] = (
     (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
     (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
     (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
+    (RedisClusterException, "its cluster cannot be used now. Look whether all its slots are served."),
+    (TimeoutError, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
     (NoAnswer, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
     (NoConnection, "it cannot be reached. Look at the address, the network, and whether it runs."),
     (OSError, "it cannot be reached. Look at the address, the network, and whether it runs."),
 )
+
+NO_CLUSTER = "it is no node of a cluster. Write valkey:// in WATCHDOG_STORE."
 
 _CODES = {
     "OOM": _ADVICE[3][1],
@@ -203,7 +225,7 @@ _CODES = {
     "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
     "MASTERDOWN": "it is a replica that has lost its primary.",
     "BUSY": "a script keeps it busy.",
-    "MOVED": "it is a node of a cluster. This version takes a single server.",
+    "MOVED": "it is a node of a cluster. Write valkey+cluster:// in WATCHDOG_STORE.",
     "CLUSTERDOWN": "its cluster is down.",
     "UNBLOCKED": "it is being demoted to a replica.",
 }
@@ -222,3 +244,7 @@ def _why(error: Exception) -> str:
         if isinstance(error, ResponseError) and f"{code} " in str(error):
             return text
     return f"{type(error).__name__}. Look at its log."
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    return str(info.get("valkey_version") or info.get("redis_version", "0"))
