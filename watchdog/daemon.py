@@ -92,6 +92,9 @@ a locked file: to be over in 10 s together. Source: Docker's default stop time-o
 NAMES_S = 5.0
 """Longest wait for Connect's listings at the start, before heartbeats are taken."""
 
+STANDBY_S = 0.5
+"""Between two attempts of a daemon that stands by. Each of them waits for the store for some seconds itself."""
+
 TOLD_ROWS = 20
 """So many of the rows that cannot be read are told one by one."""
 
@@ -165,7 +168,13 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         certificate = _certificate(settings)
         store = _store(settings, self._boot)
-        await _opened(store)
+        try:
+            await _opened(store)
+        except StoreLocked as error:
+            if settings.store_address is None:
+                raise
+            if not await self._stood_by(store, str(error), stop):
+                return 0, True
         for row in store.unreadable[:TOLD_ROWS]:
             log.error("store.row_unreadable", row=str(row))
         try:

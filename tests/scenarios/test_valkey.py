@@ -8,9 +8,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
+
 from tests.contract import redis_server
 from tests.scenarios.harness import Daemon, new_session, settings, until
-from tests.scenarios.stories import Stage, story
+from tests.scenarios.stories import TIMES, Stage, story
 from tests.scenarios.test_stops import _ghost_is_caught, _without_store
 
 if TYPE_CHECKING:
@@ -121,3 +123,66 @@ def test_a_daemon_that_was_stopped_and_replaced_ends_and_acts_on_nobody(stage: S
         finally:
             second.close()
             first.close()
+
+
+@contextmanager
+def _standby(stage: Stage) -> Iterator[Daemon]:
+    """A second daemon at the same store."""
+    folder = stage.folder / "second"
+    folder.mkdir()
+    second = Daemon(folder, settings(stage.connect.server.url), client=httpx.Client(timeout=30.0))
+    second.env["WATCHDOG_STORE"] = stage.daemon.env["WATCHDOG_STORE"]
+    second.start(**TIMES)
+    try:
+        until(lambda: second.events("store.standing_by"), "it stands by", 60)
+        until(lambda: second.get("/livez") == 200, "it is alive")
+        yield second
+    finally:
+        second.close()
+
+
+def _is_followed(stage: Stage, end: Callable[[Daemon], object], limit_s: float) -> None:
+    """The first daemon ends, and the second one goes on with everything by itself."""
+    *present, ghost = stage.users
+    with _server(stage):
+        stage.start()
+        first = stage.daemon
+        with _standby(stage) as second:
+            assert second.get("/readyz") == 503
+            refused = second.beat(present[0], new_session())
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            with stage.crowd(present):
+                first.beat(ghost, new_session())
+                stage.all_live()
+                assert not second.events("daemon.started")
+                ended = time.monotonic()
+                end(first)
+                until(lambda: second.get("/readyz") == 200, "it has the store", 30)
+                taken_s = time.monotonic() - ended
+            stage.daemon = second
+            with stage.crowd(present):
+                _ghost_is_caught(stage, ghost)
+                stage.all_live(len(present))
+            print(f"taken over after {taken_s:.1f} s")
+            assert taken_s < limit_s
+            first.close()
+
+
+@story(agents=40, seconds=40)
+def test_a_daemon_that_stands_by_goes_on_for_one_that_was_killed(stage: Stage) -> None:
+    _is_followed(stage, Daemon.kill, 12)
+
+
+@story(agents=40, seconds=40)
+def test_a_daemon_that_stands_by_goes_on_for_one_that_was_stopped(stage: Stage) -> None:
+    """As in a rolling restart: the parts are let go at once."""
+    _is_followed(stage, Daemon.stop, 12)
+
+
+@story(agents=2, seconds=15)
+def test_a_daemon_that_stands_by_ends_when_it_is_told_to(stage: Stage) -> None:
+    with _server(stage):
+        stage.start()
+        with _standby(stage) as second:
+            assert second.stop() == 0
+        assert stage.daemon.get("/readyz") == 200

@@ -27,7 +27,7 @@ from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores import valkey_server
 from watchdog.stores.address import Address, address
-from watchdog.stores.part_rows import part_of
+from watchdog.stores.part_rows import PartWrite, part_of
 from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_server import ValkeyServer
 
@@ -302,6 +302,7 @@ async def test_a_second_daemon_is_refused_while_the_first_one_lives(world: World
 
 async def test_the_parts_of_a_daemon_that_died_are_free_after_the_lease(world: World, server: RedisServer) -> None:
     await world.beat()
+    world.store._parts._keeper.cancel()
     other = ValkeyStore(server.address, RULES, "another", SHARDS)
     began = time.monotonic()
     await other.open(world.instant)
@@ -319,6 +320,40 @@ async def test_the_parts_of_a_daemon_that_ended_in_order_are_free_at_once(world:
     await other.open(world.instant)
     assert time.monotonic() - began < 1
     await other.close()
+
+
+async def test_a_daemon_that_takes_long_to_start_keeps_its_parts(world: World, server: RedisServer) -> None:
+    """It asks Connect for names first, for some seconds: nothing ticks and nothing is written meanwhile."""
+    other = ValkeyStore(server.address, RULES, "another", SHARDS)
+    with pytest.raises(StoreLocked):
+        await other.open(world.instant)
+
+
+async def test_a_part_that_was_taken_is_not_written_though_nothing_was_written_to_it_since(world: World) -> None:
+    old = world.store
+    await world.restart()
+    with pytest.raises(StoreUnavailable, match="taken over"):
+        await old._parts._put([(old._parts._parts[0], PartWrite().arguments())])
+
+
+async def test_who_has_not_the_part_of_all_takes_no_other(world: World, server: RedisServer) -> None:
+    """On a cluster two who try at once could each get some, and neither all."""
+    await world.store.close()
+    with server.client as client:
+        client.hset("{wd:all}:part", mapping={"owner": "another", "until": 9e15})
+        before = client.hgetall("{wd:0}:part")
+        with pytest.raises(StoreLocked, match="another"):
+            await ValkeyStore(server.address, RULES, "me", SHARDS).open(world.instant)
+        assert client.hgetall("{wd:0}:part") == before
+
+
+async def test_of_several_who_wait_for_the_parts_one_gets_them(world: World, server: RedisServer) -> None:
+    others = [ValkeyStore(server.address, RULES, f"another {number}", SHARDS) for number in range(4)]
+    await world.store.close()
+    opened = await asyncio.gather(*(each.open(world.instant) for each in others), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in opened) == ["NoneType", "StoreLocked", "StoreLocked", "StoreLocked"]
+    for each in others:
+        await each.close()
 
 
 async def test_whoever_was_replaced_acts_on_nobody_and_answers_nobody(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import RedisError
 
 from tests.contract import redis_server
 from tests.contract.world import RULES, TTL, World
@@ -168,3 +169,21 @@ async def test_the_wrong_kind_of_url_is_told(tmp_path: Path) -> None:
         store = ValkeyStore(Address("127.0.0.1", server.port, cluster=True), RULES, "me", SHARDS)
         with pytest.raises(StoreUnavailable, match="cluster"):
             await store.open(World(store, None).instant)  # type: ignore[arg-type]
+
+
+async def test_no_call_is_under_way_any_more_when_one_of_them_has_failed() -> None:
+    """Else it could be applied after the next write to its part."""
+
+    class Client:
+        async def execute_command(self, name: str, target_nodes: object) -> None:
+            if name == "fails":
+                raise RedisError
+            await asyncio.sleep(0.01)
+            ended.append(name)
+
+    ended: list[str] = []
+    cluster = ValkeyCluster(Address("host", cluster=True))
+    cluster._client = Client()  # type: ignore[assignment]
+    with pytest.raises(RedisError):
+        await cluster._all_of([(["fails"], None), (["slow"], None)])
+    assert ended == ["slow"]

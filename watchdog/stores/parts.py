@@ -142,6 +142,7 @@ class Parts(Journal):
         self.taken_over: str | None = None
         self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         # Actions that are in the history for sure and perhaps still in their part's outbox; and those not in it yet.
         self._moved: dict[bytes, int] = {}
         self._moving: dict[bytes, Row] = {}
@@ -158,20 +159,34 @@ class Parts(Journal):
             await self._server.close()
             raise
         self._opened = True
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Renews the parts while nothing is written, as at the start before the first tick."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._loop.time() - self._all.written_at >= RENEW_S:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.confirm()
 
     async def _take_all(self) -> None:
+        """Takes the part of all first: of several who try, one goes on."""
         until = self._loop.time() + LEASE_S + 2 * WAIT_S
-        missing = [self._all, *self._parts]
-        while missing:
-            missing, holder = await self._take(missing)
-            if missing and self._loop.time() >= until:
-                await self._leave()
-                raise StoreLocked(
-                    f"{self._server} is used by another daemon ({holder}). One process at a time may use it: stop the "
-                    "other one, or give this one a store of its own in WATCHDOG_STORE."
-                )
-            if missing:
+        held, holder = [self._all], ""
+        for wanted in ([self._all], [self._all, *self._parts]):
+            # Those that are ours already are renewed by it.
+            held, holder = await self._take(wanted)
+            while held and self._loop.time() < until:
                 await asyncio.sleep(WAIT_S)
+                held, holder = await self._take(wanted)
+            if held:
+                break
+        if held:
+            await self._leave()
+            raise StoreLocked(
+                f"{self._server} is used by another daemon ({holder}). One process at a time may use it: stop the "
+                "other one, or give this one a store of its own in WATCHDOG_STORE."
+            )
 
     async def close(self, clock: Clock) -> None:
         """Writes what is dirty and lets the parts go."""
@@ -180,6 +195,9 @@ class Parts(Journal):
                 with contextlib.suppress(StoreUnavailable):
                     await self.write(Batch(), clock)
             self._opened = False
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
             if self._writer is not None:
                 await asyncio.gather(self._writer, return_exceptions=True)
             with contextlib.suppress(StoreUnavailable):
