@@ -46,7 +46,7 @@ from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.environment import quoted, variable
-from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
+from watchdog.errors import CertificateRefused, SettingsError, StoreLocked, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -65,6 +65,7 @@ from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
+from watchdog.ingest.standby import standing_by
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
@@ -72,6 +73,7 @@ from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.outgoing import Caller
 from watchdog.settings import Settings
+from watchdog.standby import stood_by
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.table_store import TableStore
@@ -91,9 +93,6 @@ a locked file: to be over in 10 s together. Source: Docker's default stop time-o
 
 NAMES_S = 5.0
 """Longest wait for Connect's listings at the start, before heartbeats are taken."""
-
-STANDBY_S = 0.5
-"""Between two attempts of a daemon that stands by. Each of them waits for the store for some seconds itself."""
 
 TOLD_ROWS = 20
 """So many of the rows that cannot be read are told one by one."""
@@ -173,7 +172,10 @@ class Daemon:
         except StoreLocked as error:
             if settings.store_address is None:
                 raise
-            if not await self._stood_by(store, str(error), stop):
+            log.info("store.standing_by", reason=str(error))
+            if not await self._stood_by(store, certificate, stop):
+                await store.close()
+                log.info("daemon.stopped")
                 return 0, True
         for row in store.unreadable[:TOLD_ROWS]:
             log.error("store.row_unreadable", row=str(row))
@@ -186,6 +188,18 @@ class Daemon:
         finally:
             await store.close()
             log.info("daemon.stopped")
+
+    async def _stood_by(self, store: TableStore, certificate: Certificate | None, stop: asyncio.Event) -> bool:
+        """See `watchdog.standby.stood_by`."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        http = server(
+            Cors(standing_by(), settings.allowed_origins),
+            Connections(_most_connections(), loop.time, lambda: machine.now().epoch),
+            drain_s=1,
+            tls=None if certificate is None else certificate.context,
+        )
+        with _bound(settings.host, settings.port) as listener:
+            return await stood_by(partial(_opened, store), http, listener, stop)
 
     async def _serve(
         self, store: TableStore, listener: socket.socket, certificate: Certificate | None, stop: asyncio.Event
@@ -462,7 +476,7 @@ class Daemon:
                 raise SettingsError([f"{variable('jwks')}: got {quoted(settings.jwks)}; {keys.fault}"])
         return keys
 
-    async def _gate(self, store: SqliteStore, keys: KeySource | None) -> Gate:
+    async def _gate(self, store: TableStore, keys: KeySource | None) -> Gate:
         settings = self._settings
         secrets = [secret.get_secret_value().encode() for secret in settings.ticket_secrets]
         return Gate(
