@@ -114,8 +114,9 @@ class TableFile(Journal):
     async def close(self, clock: Clock) -> None:
         """Writes what is dirty, closes the file and lets the lock go."""
         if self._disk is not None:
-            with contextlib.suppress(StoreUnavailable):
-                await self.write(Batch(), clock)
+            if self._loaded:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.write(Batch(), clock)
             await self._disk.close()
             self._disk = None
         self._lock.give_back()
@@ -134,7 +135,7 @@ class TableFile(Journal):
     async def load(self, build: Callable[[Kept], Result]) -> Result:
         """See `Journal.load`."""
         try:
-            return await self._opened().read(lambda connection: build(FileRows(connection)))
+            built = await self._opened().read(lambda connection: build(FileRows(connection)))
         except sqlite3.Error as error:
             raise told(error, self._path) from None
         except UNREADABLE as error:
@@ -142,6 +143,8 @@ class TableFile(Journal):
                 f"{self._path} holds a row that this version cannot read ({type(error).__name__}). Nothing was changed "
                 "in it. Move it away to start afresh, or restore a copy."
             ) from None
+        self._loaded = True
+        return built
 
     async def commit(self, batch: Batch) -> None:
         """See `Journal.commit`. In one transaction."""

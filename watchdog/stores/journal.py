@@ -106,6 +106,8 @@ class Journal(ABC):
         self._table = table
         self._brakes = brakes
         self._rest = rest
+        # Before it is, the table and the clock are those of nobody, and must not be written over what is kept.
+        self._loaded = False
 
     # What each engine does in its own way.
 
@@ -115,11 +117,11 @@ class Journal(ABC):
 
     @abstractmethod
     async def close(self, clock: Clock) -> None:
-        """Writes what is dirty and lets go. Safe to call twice."""
+        """Writes what is dirty, if it was loaded, and lets go. Safe to call twice."""
 
     @abstractmethod
     async def load(self, build: Callable[[Kept], Result]) -> Result:
-        """Hands what is kept to `build`, perhaps in another thread.
+        """Hands what is kept to `build`, perhaps in another thread. It is loaded when `build` has returned.
 
         Raises:
             StoreUnavailable: It cannot be read now.

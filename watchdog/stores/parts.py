@@ -135,7 +135,7 @@ class Parts(Journal):
         self._parts = [Part(number) for number in range(shards)]
         self._number = 0
         self._nonces = count(1)
-        self._opened = self._loaded = False
+        self._opened = False
         # The server knows what this is and in how many parts.
         self._signed = False
         # What to tell when another process has taken the parts over; nothing is done any more then.
