@@ -227,6 +227,39 @@ async def test_a_server_that_becomes_a_replica_takes_no_writes_until_it_is_one_n
     assert await goes_on(world) == 0
 
 
+async def test_connections_that_are_cut_are_made_anew_at_once(world: World, server: RedisServer) -> None:
+    await world.beat()
+    for _ in range(3):
+        with server.client as client:
+            client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+        await world.wait(1)
+        assert (await world.beat(BERT, 2)).live
+    assert world.last.clock.standing is None
+
+
+async def test_a_write_whose_connection_was_cut_after_it_came_through_counts_once(
+    world: World, server: RedisServer
+) -> None:
+    await world.beat()
+    await world.bye()
+    await world.wait(TIMER + 1)
+    claim = await world.claimed()
+    piped, cut = world.store._parts._server._piped, []
+
+    async def answers_once_cut(commands):
+        answers = await piped(commands)
+        if not cut:
+            cut.append(commands)
+            raise ConnectionResetError(104, "reset")
+        return answers
+
+    world.store._parts._server._piped = answers_once_cut
+    assert await world.store.settle(claim, action_of(claim), Written(0.0, None))
+    assert cut
+    assert len((await world.store.recorded(0)).actions) == 1
+    assert await world.state() is AgentState.AWAY
+
+
 async def test_a_server_that_has_lost_the_functions_is_given_them_again(world: World, server: RedisServer) -> None:
     with server.client as client:
         client.function_flush()

@@ -6,7 +6,7 @@ What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,7 +82,7 @@ def options(address: Address, answer_s: float) -> dict[str, Any]:
 class ValkeyServer:
     """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
 
-    What could not be sent or was not answered is never tried again here: only who asked knows whether that does harm.
+    Asked again at once is only where a connection was cut: whoever writes can tell a write that came twice.
     """
 
     def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
@@ -147,13 +147,13 @@ class ValkeyServer:
             await self._client.aclose()
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
-        """Calls functions, in order and in one go. Each is atomic, all together are not.
+        """Calls functions, in order and in one go. Each is atomic, all together are not, and each may run twice.
 
         Raises:
             StoreUnavailable: Nobody knows which of them ran.
         """
         try:
-            return await self._called(calls)
+            return await self._again(lambda: self._called(calls))
         except FAULTS as error:
             if not isinstance(error, ResponseError) or "function not found" not in str(error).lower():
                 raise self._unavailable(error) from None
@@ -163,7 +163,17 @@ class ValkeyServer:
 
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
         """Runs commands that change nothing, in one go."""
-        return await self._told(self._piped(commands))
+        return await self._told(self._again(lambda: self._piped(commands)))
+
+    @staticmethod
+    async def _again(ask: Callable[[], Awaitable[Result]]) -> Result:
+        """Asks once more if the connection was cut: by a proxy, an operator, or a server that was restarted."""
+        try:
+            return await ask()
+        except (NoConnection, ConnectionError) as error:
+            if isinstance(error, BusyLoadingError | AuthenticationError):
+                raise
+        return await ask()
 
     async def _called(self, calls: Sequence[Call]) -> list[list[bytes]]:
         return await self._piped(
