@@ -369,6 +369,19 @@ async def test_a_part_that_was_taken_is_not_written_though_nothing_was_written_t
         await old._parts._put([(old._parts._parts[0], PartWrite().arguments())])
 
 
+async def test_a_number_that_was_given_twice_is_no_license(world: World, server: RedisServer) -> None:
+    """The server has lost that the first one had it, given it to another one, and had as many writes since."""
+    part = world.store._parts._parts[0]
+    await world.wait(1)
+    with server.client as client:
+        for version in (part.version, part.version + 1):
+            fence = part.fence.replace(b"process 0", b"another")
+            client.hset("{wd:0}:part", mapping={"owner": "another", "fence": fence, "version": version})
+            with pytest.raises(StoreUnavailable, match=r"another.*taken over"):
+                await world.store._parts._put([(part, PartWrite().arguments())])
+            world.store._parts.taken_over = None
+
+
 async def test_who_has_not_the_part_of_all_takes_no_other(world: World, server: RedisServer) -> None:
     """On a cluster two who try at once could each get some, and neither all."""
     await world.store.close()

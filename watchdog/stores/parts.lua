@@ -3,30 +3,34 @@
 -- write, and that nothing is lost or written twice. The number of the version is in every name, so that two versions
 -- can be used side by side while a deployment is rolled.
 --
--- A part is a hash: `owner` and `fence` of who has it, `until` (server time, ms) when that ends, `version` counting its
--- writes, and `nonce` of the last one.
+-- A part is a hash: `owner` and `fence` of who has it, `until` (server time, ms) when that ends, and `version`, the number
+-- of its writes. A fence is a number that rises, and the owner: a server that has lost writes may give a number twice.
 
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Fence, version and nonce: OK to go on, or the answer to give.
+local function number_of(fence)
+  return tonumber(string.match(fence or '0', '^%d+'))
+end
+
+-- Nothing if the caller has the part and knows of all its writes; else the answer to give.
 local function admit(part, fence, version)
-  local found = redis.call('HMGET', part, 'fence', 'version', 'nonce', 'owner')
-  if not found[1] or tonumber(found[1]) < tonumber(fence) then
+  local found = redis.call('HMGET', part, 'fence', 'version', 'owner')
+  if not found[1] or number_of(found[1]) < number_of(fence) then
     return {'GONE'}
   elseif found[1] ~= fence then
-    return {'FENCED', found[4]}
+    return {'FENCED', found[3]}
   elseif found[2] ~= version then
-    return {'OTHER', found[2], found[3]}
+    return {'OTHER', found[2]}
   end
   return nil
 end
 
-local function written(part, version, nonce, lease_ms)
+local function written(part, version, lease_ms)
   local number = string.format('%.0f', version + 1)
-  redis.call('HSET', part, 'version', number, 'nonce', nonce, 'until', string.format('%.0f', now_ms() + lease_ms))
+  redis.call('HSET', part, 'version', number, 'until', string.format('%.0f', now_ms() + lease_ms))
   return {'OK', number}
 end
 
@@ -56,10 +60,11 @@ local function take(keys, args)
   if found[1] and found[1] ~= args[1] and tonumber(found[2]) > now then
     return {'HELD', found[1], string.format('%.0f', tonumber(found[2]) - now)}
   end
-  local fence = string.format('%.0f', math.max(tonumber(found[3] or 0), tonumber(args[3])) + 1)
+  local number = math.max(number_of(found[3]), number_of(args[3])) + 1
+  local fence = string.format('%.0f', number) .. ' ' .. args[1]
   local version = found[4] or '0'
-  redis.call('HSET', keys[1], 'owner', args[1], 'fence', fence, 'version', version, 'nonce', '',
-    'until', string.format('%.0f', now + args[2]))
+  redis.call('HSET', keys[1], 'owner', args[1], 'fence', fence, 'version', version, 'until',
+    string.format('%.0f', now + args[2]))
   return {'TAKEN', fence, version}
 end
 
@@ -72,7 +77,7 @@ local function leave(keys, args)
 end
 
 -- KEYS: part, then a hash for each table: agents, sessions, changes, outbox, claims.
--- ARGV: fence, version, nonce, milliseconds of the lease; 1 to drop all but the outbox first; for each of the first four tables a section of fields to
+-- ARGV: fence, version, milliseconds of the lease; 1 to drop all but the outbox first; for each of the first four tables a section of fields to
 -- drop and one of pairs to put; then claims to put (pairs), claims to drop (with the highest token that may be dropped),
 -- and changes to drop if they are still what they were (pairs).
 local function write(keys, args)
@@ -80,10 +85,10 @@ local function write(keys, args)
   if refused then
     return refused
   end
-  if args[5] == '1' then
+  if args[4] == '1' then
     redis.call('DEL', keys[2], keys[3], keys[4], keys[6])
   end
-  local section = sections(args, 6)
+  local section = sections(args, 5)
   for number = 2, 5 do
     local first, last = section()
     call('HDEL', keys[number], args, first, last)
@@ -105,11 +110,11 @@ local function write(keys, args)
       redis.call('HDEL', keys[4], args[at])
     end
   end
-  return written(keys[1], args[2], args[3], args[4])
+  return written(keys[1], args[2], args[3])
 end
 
 -- KEYS: part, meta, actions (hash by id), ids, numbers, times, by agent, by outcome (sorted sets).
--- ARGV: fence, version, nonce, milliseconds of the lease, least number that was ever given; a section of meta to put
+-- ARGV: fence, version, milliseconds of the lease, least number that was ever given; a section of meta to put
 -- (pairs), one of meta to drop, one of actions to add (id, time, agent, outcome, row), and one of ids of actions to drop.
 -- Returns as `write` does, with the highest number that was ever given.
 local function note(keys, args)
@@ -117,12 +122,12 @@ local function note(keys, args)
   if refused then
     return refused
   end
-  local section = sections(args, 6)
+  local section = sections(args, 5)
   local first, last = section()
   call('HSET', keys[2], args, first, last)
   first, last = section()
   call('HDEL', keys[2], args, first, last)
-  local given = math.max(tonumber(redis.call('HGET', keys[2], 'number') or 0), tonumber(args[5]))
+  local given = math.max(tonumber(redis.call('HGET', keys[2], 'number') or 0), tonumber(args[4]))
   local before = given
   first, last = section()
   for at = first, last, 5 do
@@ -137,7 +142,7 @@ local function note(keys, args)
     end
   end
   local number = string.format('%.0f', given)
-  if given > before or tonumber(args[5]) > 0 then
+  if given > before or tonumber(args[4]) > 0 then
     redis.call('HSET', keys[2], 'number', number)
   end
   first, last = section()
@@ -156,7 +161,7 @@ local function note(keys, args)
     redis.call('ZREM', keys[5], id)
     redis.call('ZREM', keys[6], id)
   end
-  local answer = written(keys[1], args[2], args[3], args[4])
+  local answer = written(keys[1], args[2], args[3])
   answer[3] = number
   return answer
 end

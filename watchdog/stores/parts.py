@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -54,7 +53,7 @@ RENEW_S = 1.0
 """A part that nothing was written to for so long is renewed."""
 
 FRESH_S = 2.0
-"""For so long after a write nobody else has the parts: `LEASE_S` by the server's clock, less the answer's way."""
+"""For so long after a write was sent nobody else has the parts: they are ours for `LEASE_S` after it came through."""
 
 WAIT_S = 0.25
 """Between two attempts to get a part that another process still has."""
@@ -74,15 +73,13 @@ class Part:
         number: Which.
         fence: That of our lease.
         version: How many writes it has had.
-        nonces: Of writes about which nothing is known, each with the version it would have made.
-        written_at: When it was written last, by the loop's clock.
+        written_at: When the last write was sent that came through, by the loop's clock.
         whole: What is there has all that is in the table.
     """
 
     number: int
-    fence: int = 0
+    fence: bytes = b"0"
     version: int = 0
-    nonces: dict[bytes, int] = field(default_factory=dict)
     written_at: float = float("-inf")
     whole: bool = True
 
@@ -91,9 +88,8 @@ class Part:
         return f"{{wd:{'all' if self.number == ALL else self.number}}}:{name}"
 
     def written(self, version: int, at: float) -> None:
-        """It has so many writes now, all of them known."""
+        """It has so many writes now, the last of them sent then."""
         self.version, self.written_at = version, at
-        self.nonces.clear()
 
     def keys(self) -> list[str]:
         """Those that its function of writing takes."""
@@ -134,7 +130,6 @@ class Parts(Journal):
         self._all = Part(ALL)
         self._parts = [Part(number) for number in range(shards)]
         self._number = 0
-        self._nonces = count(1)
         self._opened = False
         # The server knows what this is and in how many parts.
         self._signed = False
@@ -206,7 +201,7 @@ class Parts(Journal):
 
     async def _take(self, wanted: Sequence[Part]) -> tuple[list[Part], str]:
         """Takes parts. Returns those that another process has, and its name."""
-        lease_ms = int(LEASE_S * 1000)
+        lease_ms, at = int(LEASE_S * 1000), self._loop.time()
         answers = await self._server.call(
             [("take", [part.key("part")], [self._owner, lease_ms, part.fence]) for part in wanted]
         )
@@ -214,15 +209,15 @@ class Parts(Journal):
         holder = ""
         for part, answer in zip(wanted, answers, strict=True):
             if answer[0] == b"TAKEN":
-                part.fence = int(answer[1])
-                part.written(int(answer[2]), self._loop.time())
+                part.fence = answer[1]
+                part.written(int(answer[2]), at)
             else:
                 held.append(part)
                 holder = answer[1].decode(errors="replace")
         return held, holder
 
     async def _leave(self) -> None:
-        taken = [part for part in (self._all, *self._parts) if part.fence]
+        taken = [part for part in (self._all, *self._parts) if part.fence != b"0"]
         await self._server.call([("leave", [part.key("part")], [part.fence]) for part in taken])
 
     async def load(self, build: Callable[[Kept], Result]) -> Result:
@@ -360,11 +355,12 @@ class Parts(Journal):
             StoreUnavailable: Some are not known to be written. All may be written again.
         """
         while writes:
+            at = self._loop.time()
             answers = await self._server.call([self._call(part, arguments) for part, arguments in writes])
             refused: list[tuple[Part, list[bytes]]] = []
             for (part, _), answer in zip(writes, answers, strict=True):
                 if answer[0] == b"OK":
-                    part.written(int(answer[1]), self._loop.time())
+                    part.written(int(answer[1]), at)
                     if part is self._all:
                         self._number = int(answer[2])
                 else:
@@ -373,9 +369,7 @@ class Parts(Journal):
             writes = [(part, arguments) for part, arguments in writes if part in again]
 
     def _call(self, part: Part, arguments: Sequence[Any]) -> Call:
-        nonce = b"%d" % next(self._nonces)
-        part.nonces[nonce] = part.version + 1
-        head = [part.fence, part.version, nonce, int(LEASE_S * 1000)]
+        head = [part.fence, part.version, int(LEASE_S * 1000)]
         if part is self._all:
             return "note", part.keys(), [*head, self._number, *arguments]
         return "write", part.keys(), [*head, *arguments]
@@ -394,10 +388,9 @@ class Parts(Journal):
         for part, answer in refused:
             if answer[0] == b"FENCED":
                 self.taken_over = self._taken_over(answer[1])
-            elif answer[0] == b"OTHER" and part.nonces.get(answer[2]) == int(answer[1]):
-                # A write that was not answered has come through.
-                part.version = int(answer[1])
-                part.nonces.clear()
+            elif answer[0] == b"OTHER" and int(answer[1]) == part.version + 1:
+                # A write that was not answered has come through: with this fence there are no others but ours.
+                part.version += 1
                 known.append(part)
             else:
                 gone.append(part)
