@@ -449,6 +449,21 @@ def replace_seq(world: World, seq: int):
     return Beat(ANNA, session(1), BeatType.BEAT, 0, seq, TTL)
 
 
+async def test_a_lease_counts_from_when_the_write_was_sent(world: World) -> None:
+    """Not from its answer, which may have been long on its way."""
+    call = world.store._parts._server.call
+
+    async def slowly(calls):
+        answers = await call(calls)
+        await asyncio.sleep(0.2)
+        return answers
+
+    world.store._parts._server.call = slowly
+    sent = asyncio.get_running_loop().time()
+    await world.tick()
+    assert sent <= world.store._parts._all.written_at < sent + 0.1
+
+
 # What is kept.
 
 
