@@ -429,13 +429,13 @@ class Stores(RuleBasedStateMachine):
         action = action_of(Claim(agent, 0, 0, "me", Observed(0.0), 0.0), Outcome.CANCELLED, START + self.actions)
         Weak.fails = full
         try:
-            ours = done(self.sqlite.cancel(agent, action))
+            ours = self.run(self.store.cancel(agent, action))
         except StoreUnavailable:
             self.failed = True
             return
         finally:
             Weak.fails = False
-        assert ours is done(self.plain.cancel(agent, action))
+        assert ours is self.run(self.plain.cancel(agent, action))
 
     @rule(since=st.sampled_from([0.0, START + 5]), silent=st.booleans())
     def orders(self, since: float, *, silent: bool) -> None:

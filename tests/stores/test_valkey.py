@@ -115,7 +115,7 @@ async def test_a_server_that_hangs_stops_the_clock_and_nobody_is_due(
     assert await world.state() is AgentState.LIVE
     assert (await world.beat()).live
     # What was sent and not answered is no riddle: nothing is written anew.
-    assert all(part.whole for part in world.store._parts._parts)
+    assert all(part.whole for part in world.store._parts._fenced.parts)
 
 
 async def test_a_server_that_dies_and_comes_back_empty_is_given_everything_again(
@@ -195,6 +195,23 @@ async def test_a_server_that_loses_the_last_writes_is_noticed(world: World, serv
     assert await world.state(BERT) is AgentState.AWAY
     assert world.store._left == {}
     assert await world.due() == []
+
+
+async def test_a_server_that_loses_writes_while_it_is_read_keeps_the_others(
+    world: World, server: RedisServer, opened: list[ValkeyStore]
+) -> None:
+    await world.beat()
+    await world.store.close()
+    store = ValkeyStore(server.address, RULES, "another", SHARDS)
+    opened.append(store)
+    await store._parts.open()
+    key = f"{{wd:{part_of(ANNA, SHARDS)}}}"
+    with server.client as client:
+        client.hset(f"{key}:part", "fence", "0 nobody")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="lost"):
+                await store._parts.confirm(ANNA)
+        assert client.hlen(f"{key}:agents") == 1
 
 
 async def test_a_full_memory_stops_the_clock_until_there_is_more(world: World, server: RedisServer) -> None:
@@ -366,20 +383,20 @@ async def test_a_part_that_was_taken_is_not_written_though_nothing_was_written_t
     old = world.store
     await world.restart()
     with pytest.raises(StoreUnavailable, match="taken over"):
-        await old._parts._put([(old._parts._parts[0], PartWrite().arguments())])
+        await old._parts._fenced.put([(old._parts._fenced.parts[0], PartWrite().arguments())])
 
 
 async def test_a_number_that_was_given_twice_is_no_license(world: World, server: RedisServer) -> None:
     """The server has lost that the first one had it, given it to another one, and had as many writes since."""
-    part = world.store._parts._parts[0]
+    part = world.store._parts._fenced.parts[0]
     await world.wait(1)
     with server.client as client:
         for version in (part.version, part.version + 1):
             fence = part.fence.replace(b"process 0", b"another")
             client.hset("{wd:0}:part", mapping={"owner": "another", "fence": fence, "version": version})
             with pytest.raises(StoreUnavailable, match=r"another.*taken over"):
-                await world.store._parts._put([(part, PartWrite().arguments())])
-            world.store._parts.taken_over = None
+                await world.store._parts._fenced.put([(part, PartWrite().arguments())])
+            world.store._parts._fenced.taken_over = None
 
 
 async def test_who_has_not_the_part_of_all_takes_no_other(world: World, server: RedisServer) -> None:
@@ -436,7 +453,7 @@ async def test_a_daemon_that_was_stopped_asks_before_it_answers(world: World) ->
     await world.restart()
     beat = replace_seq(world, 2)
     assert old.plainly_live(beat) is not None, "it does not know yet"
-    old._parts._all.written_at -= 10
+    old._parts._fenced.all.written_at -= 10
     assert old.plainly_live(beat) is None
     with pytest.raises(StoreUnavailable, match="taken over"):
         await old.apply([beat], world.instant)
@@ -461,7 +478,7 @@ async def test_a_lease_counts_from_when_the_write_was_sent(world: World) -> None
     world.store._parts._server.call = slowly
     sent = asyncio.get_running_loop().time()
     await world.tick()
-    assert sent <= world.store._parts._all.written_at < sent + 0.1
+    assert sent <= world.store._parts._fenced.all.written_at < sent + 0.1
 
 
 # What is kept.

@@ -2,25 +2,24 @@
 
 The agents are spread over a fixed number of parts; whatever belongs to an agent is in its part, whose keys share a hash
 tag. One more part has what belongs to all: the clock, the brakes, the history. A write is one function call for each
-part that it touches, and one for that of all. Each part is leased to one process at a time, with a fencing number;
-each write tells that number and how many writes the part has had: so nobody writes who has lost the part, and a server
-that has lost writes, or everything, is noticed. What it has lost is written anew from the table.
+part that it touches, and one for that of all. Whose the parts are is known in `fenced.py`; what the server has lost is
+written anew from the table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
-from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from watchdog.errors import StoreCorrupt, StoreUnavailable
 from watchdog.stores import rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Dirty
+from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
 from watchdog.stores.journal import Journal, Kept, Row
 from watchdog.stores.part_reads import PartReads, Server
 from watchdog.stores.part_rows import (
@@ -42,62 +41,11 @@ if TYPE_CHECKING:
     from watchdog.stores.base import Recorded
     from watchdog.stores.columns import Unreadable
     from watchdog.stores.leases import LeaseTable
-    from watchdog.stores.valkey_server import Call
 
 Result = TypeVar("Result")
 
-LEASE_S = 3.0
-"""For so long a part is a process's after its last write. By the server's clock alone."""
-
-RENEW_S = 1.0
-"""A part that nothing was written to for so long is renewed."""
-
-FRESH_S = 2.0
-"""For so long after a write was sent nobody else has the parts: they are ours for `LEASE_S` after it came through."""
-
-WAIT_S = 0.25
-"""Between two attempts to get a part that another process still has."""
-
 FORMAT = b"1"
 """Of what is kept; another one is another version's."""
-
-ALL = -1
-"""The part of all, among the numbers of the others."""
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """What is known of a part.
-
-    Attributes:
-        number: Which.
-        fence: That of our lease.
-        version: How many writes it has had.
-        written_at: When the last write was sent that came through, by the loop's clock.
-        whole: What is there has all that is in the table.
-    """
-
-    number: int
-    fence: bytes = b"0"
-    version: int = 0
-    written_at: float = float("-inf")
-    whole: bool = True
-
-    def key(self, name: str) -> str:
-        """One of its keys."""
-        return f"{{wd:{'all' if self.number == ALL else self.number}}}:{name}"
-
-    def written(self, version: int, at: float) -> None:
-        """It has so many writes now, the last of them sent then."""
-        self.version, self.written_at = version, at
-
-    def keys(self) -> list[str]:
-        """Those that its function of writing takes."""
-        if self.number == ALL:
-            names = ["part", "meta", "actions", "ids", "numbers", "times", "by_agent", "by_outcome"]
-        else:
-            names = ["part", "agents", "sessions", "changes", "outbox", "claims"]
-        return [self.key(name) for name in names]
 
 
 class Parts(Journal):
@@ -125,16 +73,11 @@ class Parts(Journal):
         super().__init__(table, brakes, rest)
         self._server = server
         self._shards = shards
-        self._owner = owner
         self._reads = PartReads(server, shards)
-        self._all = Part(ALL)
-        self._parts = [Part(number) for number in range(shards)]
-        self._number = 0
+        self._fenced = FencedParts(server, shards, owner)
         self._opened = False
         # The server knows what this is and in how many parts.
         self._signed = False
-        # What to tell when another process has taken the parts over; nothing is done any more then.
-        self.taken_over: str | None = None
         self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -146,10 +89,9 @@ class Parts(Journal):
 
     async def open(self) -> None:
         """Takes all parts. Waits for those that another process has let go only by dying."""
-        self._loop = asyncio.get_running_loop()
         try:
             await self._server.open()
-            await self._take_all()
+            await self._fenced.take_all()
         except BaseException:
             await self._server.close()
             raise
@@ -160,28 +102,9 @@ class Parts(Journal):
         """Renews the parts while nothing is written, as at the start before the first tick."""
         while True:
             await asyncio.sleep(RENEW_S)
-            if self._loop.time() - self._all.written_at >= RENEW_S:
+            if self._fenced.idle:
                 with contextlib.suppress(StoreUnavailable):
                     await self.confirm()
-
-    async def _take_all(self) -> None:
-        """Takes the part of all first: of several who try, one goes on."""
-        until = self._loop.time() + LEASE_S + 2 * WAIT_S
-        held, holder = [self._all], ""
-        for wanted in ([self._all], [self._all, *self._parts]):
-            # Those that are ours already are renewed by it.
-            held, holder = await self._take(wanted)
-            while held and self._loop.time() < until:
-                await asyncio.sleep(WAIT_S)
-                held, holder = await self._take(wanted)
-            if held:
-                break
-        if held:
-            await self._leave()
-            raise StoreLocked(
-                f"{self._server} is used by another daemon ({holder}). One process at a time may use it: stop the "
-                "other one, or give this one a store of its own in WATCHDOG_STORE."
-            )
 
     async def close(self, clock: Clock) -> None:
         """Writes what is dirty and lets the parts go."""
@@ -196,37 +119,16 @@ class Parts(Journal):
             if self._writer is not None:
                 await asyncio.gather(self._writer, return_exceptions=True)
             with contextlib.suppress(StoreUnavailable):
-                await self._leave()
+                await self._fenced.leave()
         await self._server.close()
-
-    async def _take(self, wanted: Sequence[Part]) -> tuple[list[Part], str]:
-        """Takes parts. Returns those that another process has, and its name."""
-        lease_ms, at = int(LEASE_S * 1000), self._loop.time()
-        answers = await self._server.call(
-            [("take", [part.key("part")], [self._owner, lease_ms, part.fence]) for part in wanted]
-        )
-        held: list[Part] = []
-        holder = ""
-        for part, answer in zip(wanted, answers, strict=True):
-            if answer[0] == b"TAKEN":
-                part.fence = answer[1]
-                part.written(int(answer[2]), at)
-            else:
-                held.append(part)
-                holder = answer[1].decode(errors="replace")
-        return held, holder
-
-    async def _leave(self) -> None:
-        taken = [part for part in (self._all, *self._parts) if part.fence != b"0"]
-        await self._server.call([("leave", [part.key("part")], [part.fence]) for part in taken])
 
     async def load(self, build: Callable[[Kept], Result]) -> Result:
         """See `Journal.load`."""
         meta = await self._reads.hash("{wd:all}:meta")
         self._check_format(meta)
-        self._number = int(meta.get(b"number", b"0"))
+        self._fenced.number = int(meta.get(b"number", b"0"))
         tables: dict[str, list[dict[bytes, bytes]]] = {name: [] for name in ("agents", "sessions", "claims", "changes")}
-        for part in self._parts:
+        for part in self._fenced.parts:
             for name, of_table in tables.items():
                 of_table.append(await self._reads.hash(part.key(name)))
             for key, value in (await self._reads.hash(part.key("outbox"))).items():
@@ -273,9 +175,14 @@ class Parts(Journal):
         await self.commit(batch)
 
     @property
+    def taken_over(self) -> str | None:
+        """What to tell when another process has taken the parts over; nothing is done any more then."""
+        return self._fenced.taken_over
+
+    @property
     def fresh(self) -> bool:
         """Whether the parts were ours a moment ago; a process that was stopped has to ask first."""
-        return self._opened and self._loop.time() - self._all.written_at < FRESH_S
+        return self._opened and self._fenced.fresh
 
     def check(self) -> None:
         """See `Journal.check`."""
@@ -308,8 +215,11 @@ class Parts(Journal):
 
     async def _write(self, batches: Sequence[Batch]) -> None:
         """Writes to the part of all, then to the others, then to the history what was decided with rows of these."""
-        made = Sorted(self._shards)
-        lost = [part for part in (self._all, *self._parts) if not part.whole]
+        fenced, made = self._fenced, Sorted(self._shards)
+        lost = fenced.lost()
+        if lost and not self._loaded:
+            # The table is not filled yet: what it has must not take the place of what is there.
+            raise StoreUnavailable(f"{self._server}: it has lost what was written, while it was read.")
         if lost:
             self._add_lost(made, lost)
         for batch in batches:
@@ -322,11 +232,13 @@ class Parts(Journal):
         for key, number in moved.items():
             made.parts.setdefault(number, PartWrite()).outbox.setdefault(key, None)
         try:
-            await self._put([(self._all, made.all.arguments())])
+            await fenced.put([(fenced.all, made.all.arguments())])
             self._signed = True
             for key in at_once:
                 self._moving.pop(key, None)
-            await self._put([(self._parts[number], write.arguments()) for number, write in self._due(made.parts)])
+            for part in fenced.to_renew():
+                made.parts.setdefault(part.number, PartWrite())
+            await fenced.put([(fenced.parts[number], write.arguments()) for number, write in made.parts.items()])
         except BaseException:
             self._moved = moved
             raise
@@ -334,86 +246,10 @@ class Parts(Journal):
             # Should this fail, it is tried again with the next write; should the process die, by the next one.
             self._moving.update((key, row) for key, (_, row) in later.items())
             self._moved.update((key, number) for key, (number, _) in later.items())
-            await self._put([(self._all, AllWrite(actions=self._moving).arguments())])
+            await fenced.put([(fenced.all, AllWrite(actions=self._moving).arguments())])
             self._moving.clear()
         for part in lost:
             part.whole = True
-
-    def _due(self, writes: dict[int, PartWrite]) -> Iterable[tuple[int, PartWrite]]:
-        """What is to be written to the parts, and nothing to those whose lease is to be renewed."""
-        since = self._loop.time() - RENEW_S
-        for part in self._parts:
-            if part.number in writes:
-                yield part.number, writes[part.number]
-            elif part.written_at <= since:
-                yield part.number, PartWrite()
-
-    async def _put(self, writes: Sequence[tuple[Part, list[Any]]]) -> None:
-        """Writes to parts, to each in one step.
-
-        Raises:
-            StoreUnavailable: Some are not known to be written. All may be written again.
-        """
-        while writes:
-            at = self._loop.time()
-            answers = await self._server.call([self._call(part, arguments) for part, arguments in writes])
-            refused: list[tuple[Part, list[bytes]]] = []
-            for (part, _), answer in zip(writes, answers, strict=True):
-                if answer[0] == b"OK":
-                    part.written(int(answer[1]), at)
-                    if part is self._all:
-                        self._number = int(answer[2])
-                else:
-                    refused.append((part, answer))
-            again = await self._refused(refused)
-            writes = [(part, arguments) for part, arguments in writes if part in again]
-
-    def _call(self, part: Part, arguments: Sequence[Any]) -> Call:
-        head = [part.fence, part.version, int(LEASE_S * 1000)]
-        if part is self._all:
-            return "note", part.keys(), [*head, self._number, *arguments]
-        return "write", part.keys(), [*head, *arguments]
-
-    async def _refused(self, refused: Sequence[tuple[Part, list[bytes]]]) -> list[Part]:
-        """Some parts are not as we left them. Finds out why.
-
-        Returns:
-            Those that are known now: what was refused may be written.
-
-        Raises:
-            StoreUnavailable: Others have been taken over, or have lost what was written; the next write goes on.
-        """
-        known: list[Part] = []
-        gone: list[Part] = []
-        for part, answer in refused:
-            if answer[0] == b"FENCED":
-                self.taken_over = self._taken_over(answer[1])
-            elif answer[0] == b"OTHER" and int(answer[1]) == part.version + 1:
-                # A write that was not answered has come through: with this fence there are no others but ours.
-                part.version += 1
-                known.append(part)
-            else:
-                gone.append(part)
-        if gone and self.taken_over is None:
-            held, holder = await self._take(gone)
-            for part in gone:
-                part.whole = False
-            for part in self._parts:
-                # Whatever took that took perhaps more: the next write finds out.
-                part.written_at = float("-inf")
-            if held:
-                self.taken_over = self._taken_over(holder.encode())
-        if self.taken_over is not None:
-            raise StoreUnavailable(self.taken_over)
-        if gone:
-            raise StoreUnavailable(f"{self._server}: it has lost what was written. It is written anew.")
-        return known
-
-    def _taken_over(self, owner: bytes) -> str:
-        return (
-            f"{self._server}: another daemon ({owner.decode(errors='replace')}) has taken over, since this one was not "
-            "heard of. Nobody is set by this one any more: restart it."
-        )
 
     def _add_lost(self, made: Sorted, lost: Sequence[Part]) -> None:
         """Adds all that is in force of parts that the server has lost, in whole or in part. The history stays lost."""
