@@ -17,7 +17,7 @@ from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.valkey import ValkeyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from tests.contract.redis_server import RedisCluster, RedisServer
@@ -55,6 +55,14 @@ def cluster(_cluster: RedisCluster) -> RedisCluster:
     return _cluster
 
 
+def died(stores: Sequence[Store]) -> None:
+    """Nothing of a process that was killed runs any more."""
+    for store in stores:
+        assert isinstance(store, ValkeyStore)
+        if store._parts._keeper is not None:
+            store._parts._keeper.cancel()
+
+
 @asynccontextmanager
 async def story(
     kind: str, tmp_path: Path, rules: StoreRules, server: RedisServer | RedisCluster | None = None
@@ -71,6 +79,7 @@ async def story(
 
         async def reopened() -> Store:
             # Whoever died has its parts for some seconds more, of which the story's time knows nothing.
+            died(opened)
             server.end_leases()
             store = ValkeyStore(server.address, rules, f"process {len(opened)}", SHARDS)
             opened.append(store)

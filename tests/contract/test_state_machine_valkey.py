@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import rule
 
+from tests.contract.conftest import died
 from tests.contract.test_state_machine import Stores
 from tests.contract.world import RULES
 from watchdog.core import clock as clocks
@@ -67,6 +68,7 @@ class OverRedis(Stores):
 
     def made_again(self, *, killed: bool) -> ValkeyStore:
         if killed:
+            died([self.store])
             self.dead.append(self.store)
             self.server.end_leases()
         else:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.contract import redis_server
+from tests.contract.conftest import died
 from tests.contract.world import ANNA, BERT, RULES, START, TIMER, TTL, World, action_of, intent, session
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentId, AgentState, Epoch, Outcome, Standing, Verdict
@@ -55,6 +56,7 @@ def opened() -> list[ValkeyStore]:
 @pytest.fixture
 async def world(server: RedisServer, opened: list[ValkeyStore]) -> AsyncIterator[World]:
     async def reopened() -> ValkeyStore:
+        died(opened)
         server.end_leases()
         store = ValkeyStore(server.address, RULES, f"process {len(opened)}", SHARDS)
         opened.append(store)
@@ -352,7 +354,7 @@ async def test_a_second_daemon_is_refused_while_the_first_one_lives(world: World
 
 async def test_the_parts_of_a_daemon_that_died_are_free_after_the_lease(world: World, server: RedisServer) -> None:
     await world.beat()
-    world.store._parts._keeper.cancel()
+    died([world.store])
     other = ValkeyStore(server.address, RULES, "another", SHARDS)
     began = time.monotonic()
     await other.open(world.instant)
