@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract import redis_server
 from tests.ingest.certificates import put as put_file
 from tests.ingest.certificates import write
 from watchdog.connect.probe import NOBODY
@@ -222,6 +223,25 @@ def test_a_store_that_cannot_be_used_is_told_and_the_rest_is_looked_at(check, tm
     done = check("--json", WATCHDOG_STORE=f"sqlite:///{tmp_path}/nowhere/watchdog.db")
     assert bad(done) == {("store", "fault")}
     assert "cannot be written" in found(done)["store"][0][1]
+
+
+def test_a_store_on_a_server_is_looked_at_and_left_alone(check, tmp_path):
+    with redis_server.running(tmp_path) as server, server.client as client:
+        store = f"redis://:secret@127.0.0.1:{server.port}"
+        client.config_set("requirepass", "secret")
+        client.execute_command("AUTH", "secret")
+        done = check("--json", WATCHDOG_STORE=store)
+        assert found(done)["store"][0][0] == "ok"
+        assert "drops no keys" in found(done)["store"][0][1]
+        assert "secret" not in done.stdout
+        assert client.keys() == client.function_list() == []
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        done = check("--json", WATCHDOG_STORE=store)
+        assert bad(done) == {("store", "fault")}
+        assert "noeviction" in found(done)["store"][0][1]
+    done = check("--json", WATCHDOG_STORE=store)
+    assert bad(done) == {("store", "fault")}
+    assert "cannot be reached" in found(done)["store"][0][1]
 
 
 def test_beside_a_running_daemon(check, tmp_path):

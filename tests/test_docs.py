@@ -73,6 +73,8 @@ def settings_reference():
         takes += "Required." if field.is_required() else f"Default: {'none' if default is None else shown}."
         if secret:
             takes += f" Secret: `{variable(name)}_FILE` takes the path of a file."
+        if settings._takes(field).file:
+            takes += f" May hold a secret: `{variable(name)}_FILE` takes the path of a file."
         details += [f"## {variable(name)}", "", takes, "", *"\n\n".join(paragraphs).split("\n"), ""]
     return "\n".join([*rows, "", *details]).rstrip()
 
@@ -90,7 +92,9 @@ def test_the_reference_of_settings_is_current():
 def test_every_variable_named_anywhere_is_one_of_this_version():
     known = {variable(name) for name in Settings.model_fields}
     known |= {
-        f"{variable(name)}_FILE" for name, field in Settings.model_fields.items() if settings._takes(field).secret
+        f"{variable(name)}_FILE"
+        for name, field in Settings.model_fields.items()
+        if settings._takes(field).secret or settings._takes(field).file
     }
     # set by systemd and by Kubernetes, and named to say that they are ignored
     known |= {"WATCHDOG_USEC", "WATCHDOG_PID", "WATCHDOG_SERVICE_HOST", "WATCHDOG_PORT_8080_TCP"}

@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 import watchdog
 from watchdog.errors import SettingsError
 from watchdog.settings import Instance, Settings, admin_token, daemon_url
+from watchdog.stores.address import Address
 
 TOKEN = "kept-out-of-every-output"
 NOTIFY_SECRET = f"whsec_{'A' * 32}"
@@ -66,6 +67,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "connect_burst": 5,
         "connect_share": 0.8,
         "store": "sqlite:///watchdog.db",
+        "shards": 16,
         "return_window": 900,
         "host": "127.0.0.1",
         "port": 8080,
@@ -134,6 +136,7 @@ def test_every_variable_is_taken():
         CONNECT_BURST="20",
         CONNECT_SHARE="1",
         STORE="sqlite:////data/watchdog.db",
+        SHARDS="4",
         HOST="0.0.0.0",
         PORT="0",
         AUTH="JWT",
@@ -176,7 +179,7 @@ def test_every_variable_is_taken():
     assert (settings.witness, settings.dry_run, settings.resume_grace) == (False, True, 0)
     assert (settings.brake_fraction, settings.brake_min_agents, settings.brake_max_hold) == (1, 2, 60)
     assert (settings.connect_rate, settings.connect_burst, settings.connect_share) == (10, 20, 1)
-    assert settings.store_path == Path("/data/watchdog.db")
+    assert (settings.store_path, settings.store_address, settings.shards) == (Path("/data/watchdog.db"), None, 4)
     assert (settings.host, settings.port, settings.auth) == ("0.0.0.0", 0, "jwt")
     assert reveal(settings.admin_tokens) == ["one", "two"]
     assert reveal(settings.ticket_secrets) == ["0123456789abcdef", "ABCDEFGHIJKLMNOPQ"]
@@ -195,6 +198,17 @@ def test_every_variable_is_taken():
 
 def test_a_relative_store_is_relative_to_the_working_directory():
     assert load(STORE="sqlite:///var/w.db").store_path == Path("var/w.db")
+
+
+def test_a_store_on_a_server_is_shown_without_its_password(tmp_path):
+    settings = load(STORE="valkeys://me:secret@host:7000/1")
+    assert settings.store_address == Address("host", 7000, 1, "me", "secret", tls=True)
+    assert ":secret" not in repr(settings)
+    assert "'secret'" not in repr(settings.store_address)
+    assert {row.variable: row.value for row in settings.describe()}["WATCHDOG_STORE"] == "valkeys://***@host:7000/1"
+    file = tmp_path / "store"
+    file.write_text("redis://host")
+    assert load(STORE_FILE=str(file)).store_address == Address("host")
 
 
 def test_nothing_set_tells_of_both_variables_that_are_needed():
@@ -261,8 +275,11 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
     [
         ({"STATUS": " "}, 'WATCHDOG_STATUS: got ""; it is empty; unset it for the status of type OFFLINE'),
         ({"STATUS": "x" * 128}, "it has more than 127 characters"),
-        ({"STORE": "valkeys://:secret@h/0"}, 'got "valkeys://***@h/0"; this version has SQLite only'),
-        ({"STORE": "redis+cluster://h"}, "this version has SQLite only"),
+        (
+            {"STORE": "valkeys://:secret@h/x"},
+            'got "valkeys://***@h/x"; behind its last slash is the number of a database',
+        ),
+        ({"STORE": "redis+cluster://h/1"}, "a cluster has database 0 only"),
         ({"STORE": "sqlite://w.db"}, "three slashes before a relative path"),
         ({"STORE": "w.db"}, "this is no URL of a SQLite file"),
         ({"STORE": "sqlite:///"}, "this names no file"),

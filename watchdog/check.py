@@ -31,6 +31,7 @@ from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.needs import named, uses
 from watchdog.settings import Settings
 from watchdog.stores import trial
+from watchdog.stores.address import Address
 
 CLOSE_S = 1.0
 """For so long calls that hang are waited for at the end."""
@@ -99,7 +100,7 @@ async def examine(settings: Settings, *, running: bool, trials: bool = True) -> 
         found = {each.instance_id: await probe.find(each.instance_id) for each in instances}
         findings: list[Finding] = []
         if trials:
-            findings += [_of_settings(settings), _of_store(settings, running=running), *_of_tls(settings)]
+            findings += [_of_settings(settings), await _of_store(settings, running=running), *_of_tls(settings)]
             for instance_id, what in found.items():
                 tried = await _tried(probe, instance_id, what, settings, wanted) if can_be_tried(what) else []
                 findings += of_instance(instance_id, what, tried, needed)
@@ -143,7 +144,25 @@ def _of_settings(settings: Settings) -> Finding:
     return Finding("settings", None, State.OK, f"{given} variables are set, the others have their defaults.")
 
 
-def _of_store(settings: Settings, *, running: bool) -> Finding:
+async def _of_store(settings: Settings, *, running: bool) -> Finding:
+    address = settings.store_address
+    return _of_file(settings, running=running) if address is None else await _of_server(address)
+
+
+async def _of_server(address: Address) -> Finding:
+    from watchdog.stores.valkey import server_at  # noqa: PLC0415 - who has a file needs none of it
+
+    server = server_at(address)
+    try:
+        version = await server.examine()
+    except StoreError as error:
+        return Finding("store", None, State.FAULT, str(error))
+    finally:
+        await server.close()
+    return Finding("store", None, State.OK, f"{address}: It can be reached, is version {version}, and drops no keys.")
+
+
+def _of_file(settings: Settings, *, running: bool) -> Finding:
     path = settings.store_path
     try:
         trial.examine(path, in_use=running)

@@ -46,7 +46,7 @@ from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.environment import quoted, variable
-from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
+from watchdog.errors import CertificateRefused, SettingsError, StoreLocked, StoreUnavailable, WatchdogError
 from watchdog.health import Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -65,6 +65,7 @@ from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
+from watchdog.ingest.standby import standing_by
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
@@ -72,8 +73,10 @@ from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.outgoing import Caller
 from watchdog.settings import Settings
+from watchdog.standby import stood_by
 from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.stores.table_store import TableStore
 from watchdog.telemetry.actions import Recorder, log_action
 from watchdog.telemetry.logs import LogFormat, configure
 from watchdog.telemetry.metrics import Metrics
@@ -163,8 +166,17 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         certificate = _certificate(settings)
-        store = SqliteStore(settings.store_path, _store_rules(settings))
-        await _opened(store)
+        store = _store(settings, self._boot)
+        try:
+            await _opened(store)
+        except StoreLocked as error:
+            if settings.store_address is None:
+                raise
+            log.info("store.standing_by", reason=str(error))
+            if not await self._stood_by(store, certificate, stop):
+                await store.close()
+                log.info("daemon.stopped")
+                return 0, True
         for row in store.unreadable[:TOLD_ROWS]:
             log.error("store.row_unreadable", row=str(row))
         try:
@@ -177,8 +189,20 @@ class Daemon:
             await store.close()
             log.info("daemon.stopped")
 
+    async def _stood_by(self, store: TableStore, certificate: Certificate | None, stop: asyncio.Event) -> bool:
+        """See `watchdog.standby.stood_by`."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        http = server(
+            Cors(standing_by(), settings.allowed_origins),
+            Connections(_most_connections(), loop.time, lambda: machine.now().epoch),
+            drain_s=1,
+            tls=None if certificate is None else certificate.context,
+        )
+        with _bound(settings.host, settings.port) as listener:
+            return await stood_by(partial(_opened, store), http, listener, stop)
+
     async def _serve(
-        self, store: SqliteStore, listener: socket.socket, certificate: Certificate | None, stop: asyncio.Event
+        self, store: TableStore, listener: socket.socket, certificate: Certificate | None, stop: asyncio.Event
     ) -> tuple[int, bool]:
         settings, loop = self._settings, asyncio.get_running_loop()
         metrics = Metrics(
@@ -416,7 +440,7 @@ class Daemon:
                 await parts.buffer.flush()
         return clean
 
-    def _notifier(self, store: SqliteStore, health: Health, metrics: Metrics) -> Notifier | None:
+    def _notifier(self, store: TableStore, health: Health, metrics: Metrics) -> Notifier | None:
         settings = self._settings
         if not settings.notify_urls:
             return None
@@ -452,7 +476,7 @@ class Daemon:
                 raise SettingsError([f"{variable('jwks')}: got {quoted(settings.jwks)}; {keys.fault}"])
         return keys
 
-    async def _gate(self, store: SqliteStore, keys: KeySource | None) -> Gate:
+    async def _gate(self, store: TableStore, keys: KeySource | None) -> Gate:
         settings = self._settings
         secrets = [secret.get_secret_value().encode() for secret in settings.ticket_secrets]
         return Gate(
@@ -519,7 +543,16 @@ class _Observer:
         self._metrics.detection_lag.observe(seconds)
 
 
-async def _opened(store: SqliteStore) -> None:
+def _store(settings: Settings, boot: str) -> TableStore:
+    address = settings.store_address
+    if address is None:
+        return SqliteStore(settings.store_path, _store_rules(settings))
+    from watchdog.stores.valkey import ValkeyStore  # noqa: PLC0415 - takes 0.4 s, and who has a file needs none of it
+
+    return ValkeyStore(address, _store_rules(settings), boot, settings.shards)
+
+
+async def _opened(store: TableStore) -> None:
     """Opens the store and takes what lives as long as the process out of the garbage collector's way.
 
     A full collection looks at every object, 0.1 s for those of the imports and of 10,000 agents, in which no heartbeat

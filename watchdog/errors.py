@@ -79,7 +79,8 @@ class StoreCorrupt(StoreError):
 class StoreLocked(StoreError):
     """Another daemon has this store.
 
-    Raised when the store is opened. Stop the other daemon, or give this one another `WATCHDOG_STORE`.
+    Raised when the store is opened, and by a tick when another daemon has taken it over. Stop the other daemon, or give
+    this one another `WATCHDOG_STORE`.
     """
 
 

@@ -240,7 +240,7 @@ class Health:
                 "share": settings.connect_share,
                 "operations": {name: rules.own_rate for name, rules in quotas(settings.connect_share).items()},
             },
-            "store": {"up": self.store_fault is None, "kind": "sqlite"},
+            "store": {"up": self.store_fault is None, "kind": "sqlite" if settings.store_address is None else "valkey"},
             "flush": {
                 "ok": self._buffer.last_ok,
                 "last_s": round(self._buffer.last_flush_s, 6),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ValidationInfo
@@ -25,6 +25,7 @@ from watchdog import ruleset, values
 from watchdog.core.policy import OnContact, Rule
 from watchdog.environment import FILE_SUFFIX, PREFIX, Source, quoted, read, variable
 from watchdog.errors import SettingsError
+from watchdog.stores.address import Address, address
 from watchdog.values import Instance, is_loopback, shown
 
 __all__ = ["Instance", "Row", "Settings", "admin_token", "daemon_url"]
@@ -40,10 +41,12 @@ class Takes:
     Attributes:
         text: Completes "takes …". The range is added from the field's bounds.
         secret: Its value is never shown, and it may come from a file.
+        file: It may come from a file, since a part of it may be secret.
     """
 
     text: str
     secret: bool = False
+    file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +250,23 @@ class Settings(BaseSettings):
     """Share of that quota which the daemon takes; the rest is for everything else in the account."""
 
     store: Annotated[
-        str, BeforeValidator(values.store), Takes("sqlite:///relative/path.db or sqlite:////absolute/path.db")
+        str,
+        BeforeValidator(values.store),
+        Field(repr=False),
+        Takes(
+            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or valkey://[[user]:password@]host[:port][/database]"
+            "; valkeys:// is TLS, valkey+cluster:// a cluster; redis in place of valkey is the same",
+            file=True,
+        ),
     ] = "sqlite:///watchdog.db"
-    """Where the facts are kept: a file of SQLite, relative to the working directory or absolute."""
+    """Where the facts are kept: a file of SQLite, relative to the working directory or absolute; or a Valkey server.
+
+    One daemon at a time may use it, whichever it is. A server is Valkey 7.2, Redis 7.0 or newer; of a cluster any node
+    is named. `?ca=` names a file with the certificates of those who may sign a server's, in place of the system's.
+    """
+
+    shards: Annotated[int, Ge(1), Le(1024), Takes("a number of parts")] = 16
+    """Valkey: in how many parts the agents are kept; fixed for a deployment."""
 
     host: Annotated[str, BeforeValidator(values.host), Takes("an IP address or a host name")] = "127.0.0.1"
     """Address to listen on."""
@@ -486,7 +503,7 @@ class Settings(BaseSettings):
         """
         fields = cls.model_fields
         variables = os.environ if environ is None else environ
-        reading = read(variables, {n: _takes(f).secret for n, f in fields.items()})
+        reading = read(variables, {n: _takes(f).secret or _takes(f).file for n, f in fields.items()})
         faults = list(reading.faults)
         try:
             settings = cls(**reading.values)  # type: ignore[arg-type]  # texts; the validators make values of them
@@ -506,6 +523,11 @@ class Settings(BaseSettings):
 
     def _source(self, name: str) -> Source:
         return self._sources.get(name, "environment" if name in self.model_fields_set else "default")
+
+    @property
+    def store_address(self) -> Address | None:
+        """The server of the store; None when it is a file."""
+        return None if self.store.startswith("sqlite:") else address(self.store)
 
     @property
     def store_path(self) -> Path:

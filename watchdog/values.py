@@ -20,6 +20,7 @@ from watchdog import ruleset
 from watchdog.core import addresses
 from watchdog.core.addresses import is_address, is_barred
 from watchdog.core.policy import Rule
+from watchdog.stores.address import SCHEMES, address
 
 MAX_RECEIVERS = 10
 """URLs that are notified at most: each has a task and a connection of its own."""
@@ -182,11 +183,12 @@ def _unquoted(text: str) -> str:
 
 
 def store(value: object) -> object:
-    """Reads the URL of the store: SQLite, a file."""
+    """Reads the URL of the store: SQLite, a file; or a server."""
     if not isinstance(value, str):
         return value
-    if re.match(r"(valkeys?|rediss?)(\+\w+)?://", value):
-        raise ValueError("this version has SQLite only")
+    if value.partition("://")[0] in SCHEMES:
+        address(value)
+        return value
     path = value.removeprefix("sqlite:///")
     if path == value:
         raise ValueError("this is no URL of a SQLite file (three slashes before a relative path, four before absolute)")
@@ -448,5 +450,8 @@ def shown(value: object) -> str | None:
             return str(value).lower()
         case float():
             return f"{value:g}"
+        case str():
+            # A URL may have a password in it.
+            return re.sub(r"://[^/]*@", "://***@", value)
         case _:
             return str(value)

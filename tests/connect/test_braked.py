@@ -12,8 +12,8 @@ from watchdog.connect.braked import PORTION, Braked
 from watchdog.core.holds import Stopped
 from watchdog.core.model import AgentId, Boot, Epoch, Instant, Outcome
 from watchdog.errors import StoreUnavailable
+from watchdog.stores.batch import Statement
 from watchdog.stores.disk import Batch, InlineDisk
-from watchdog.stores.history import PUT_ACTION
 from watchdog.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Portions(InlineDisk):
     fails_at = 0
 
     async def write(self, batch: Batch) -> None:
-        actions = sum(len(found) for sql, found in batch.statements if sql == PUT_ACTION)
+        actions = sum(len(found) for sql, found in batch.statements if sql == Statement.PUT_ACTION)
         if actions:
             Portions.sizes.append(actions)
             if len(Portions.sizes) == Portions.fails_at:

@@ -9,22 +9,64 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract import redis_server
 from tests.contract.oracle import DictStore, Facts
 from tests.contract.world import BRAKED, INSTANCE, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.stores.valkey import ValkeyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
+    from tests.contract.redis_server import RedisCluster, RedisServer
     from watchdog.stores.base import Store, StoreRules
 
-STORES = ["oracle", "sqlite", "sqlite-threaded"]
+CLUSTER = pytest.param("valkey-cluster", marks=pytest.mark.long)
+STORES = ["oracle", "sqlite", "valkey", CLUSTER, "sqlite-threaded"]
+SHARDS = 3
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: RedisServer) -> RedisServer:
+    """A real Redis, with nothing in it."""
+    with _server.client as client:
+        client.flushall()
+    return _server
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with redis_server.cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: RedisCluster) -> RedisCluster:
+    """A real Redis Cluster of three nodes, with nothing in it."""
+    _cluster.flushall()
+    return _cluster
+
+
+def died(stores: Sequence[Store]) -> None:
+    """Nothing of a process that was killed runs any more."""
+    for store in stores:
+        assert isinstance(store, ValkeyStore)
+        if store._parts._keeper is not None:
+            store._parts._keeper.cancel()
 
 
 @asynccontextmanager
-async def story(kind: str, tmp_path: Path, rules: StoreRules) -> AsyncIterator[World]:
+async def story(
+    kind: str, tmp_path: Path, rules: StoreRules, server: RedisServer | RedisCluster | None = None
+) -> AsyncIterator[World]:
     """A story over a store. A restart leaves the old process' store unclosed, as a kill -9 does."""
     opened: list[Store] = []
 
@@ -33,6 +75,15 @@ async def story(kind: str, tmp_path: Path, rules: StoreRules) -> AsyncIterator[W
 
         async def reopened() -> Store:
             return DictStore(rules, facts)
+    elif server is not None:
+
+        async def reopened() -> Store:
+            # Whoever died has its parts for some seconds more, of which the story's time knows nothing.
+            died(opened)
+            server.end_leases()
+            store = ValkeyStore(server.address, rules, f"process {len(opened)}", SHARDS)
+            opened.append(store)
+            return store
     else:
         disk = InlineDisk if kind == "sqlite" else ThreadedDisk
         folder = tmp_path / "0"
@@ -56,22 +107,29 @@ async def story(kind: str, tmp_path: Path, rules: StoreRules) -> AsyncIterator[W
         await store.close()
 
 
+def server_for(request: pytest.FixtureRequest) -> RedisServer | RedisCluster | None:
+    """The server that a story needs; asked for by those alone that do."""
+    needed = {"valkey": "server", "valkey-cluster": "cluster"}.get(request.param)
+    return None if needed is None else request.getfixturevalue(needed)
+
+
 @pytest.fixture(params=STORES)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store, where only an operator holds."""
-    async with story(request.param, tmp_path, RULES) as made:
+    async with story(request.param, tmp_path, RULES, server_for(request)) as made:
         yield made
 
 
-@pytest.fixture(params=STORES[:2])
+@pytest.fixture(params=STORES[:4])
 async def braked(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store, with the brake, which holds for five minutes."""
-    async with story(request.param, tmp_path, BRAKED) as made:
+    async with story(request.param, tmp_path, BRAKED, server_for(request)) as made:
         yield made
 
 
-@pytest.fixture(params=STORES[:2])
+@pytest.fixture(params=STORES[:4])
 async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A story over each store that serves one instance."""
-    async with story(request.param, tmp_path, replace(RULES, instances=frozenset({INSTANCE}))) as made:
+    rules = replace(RULES, instances=frozenset({INSTANCE}))
+    async with story(request.param, tmp_path, rules, server_for(request)) as made:
         yield made

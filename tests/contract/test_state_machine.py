@@ -47,6 +47,8 @@ from watchdog.stores.sqlite import SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from watchdog.stores.table_store import TableStore
+
 Result = TypeVar("Result")
 AGENTS = [AgentId("instance", name) for name in ("a", "b", "c")]
 NEVER_HEARD = AgentId("instance", "nobody")
@@ -81,8 +83,6 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.copies = 0
         self.boot = 0
         self.now = 1000.0
         self.wall = START
@@ -91,24 +91,52 @@ class Stores(RuleBasedStateMachine):
         self.heard: dict[AgentId, float] = {}
         self.latest: dict[bytes, float] = {}
         self.failed = False
-        Weak.fails = False
         self.undos: tuple[Change, ...] = ()
         self.written: set[AgentId] = set()
         self.stopped: set[bytes] = set()
         self.carrier: dict[bytes, int | None] = {}
 
+    # What is another one's for another engine.
+
+    def run(self, coroutine: Coroutine[object, object, Result]) -> Result:
+        return done(coroutine)
+
+    def fail(self, *, fails: bool) -> None:
+        """The next write fails, or not."""
+        Weak.fails = fails
+
+    def made(self) -> TableStore:
+        """The first store, of a process that has just begun."""
+        self.fail(fails=False)
+        self.folder = Path(tempfile.mkdtemp())
+        self.copies = 0
+        (self.folder / "0").mkdir()
+        return SqliteStore(self.folder / "0" / "watchdog.db", RULES, Weak)
+
+    def made_again(self, *, killed: bool) -> TableStore:
+        """The store of the next process, on what the one before has left."""
+        folder = self.folder / str(self.copies)
+        if killed:
+            # The disk as it is, without what an orderly end would write.
+            self.copies += 1
+            folder = self.folder / str(self.copies)
+            shutil.copytree(self.folder / str(self.copies - 1), folder)
+        self.run(self.store.close())
+        return SqliteStore(folder / "watchdog.db", RULES, Weak)
+
     @initialize()
     def opened(self) -> None:
-        (self.folder / "0").mkdir()
         self.plain = DictStore(RULES, Facts())
-        self.sqlite = SqliteStore(self.folder / "0" / "watchdog.db", RULES, Weak)
-        done(self.plain.open(self.instant))
-        done(self.sqlite.open(self.instant))
+        self.store = self.made()
+        self.run(self.plain.open(self.instant))
+        self.run(self.store.open(self.instant))
 
     def teardown(self) -> None:
-        if hasattr(self, "sqlite"):
-            done(self.sqlite.close())
-        shutil.rmtree(self.folder)
+        self.fail(fails=False)
+        if hasattr(self, "store"):
+            self.run(self.store.close())
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
 
     @property
     def instant(self) -> Instant:
@@ -143,8 +171,8 @@ class Stores(RuleBasedStateMachine):
         beat = Beat(
             agent, session(number), kind, incarnation, seq, ttl, gap_ms=gap_ms, arrived=number > 3, tether=tether
         )
-        vouched = self.sqlite.plainly_live(beat)
-        (plain,) = done(self.plain.apply([beat], self.instant))
+        vouched = self.store.plainly_live(beat)
+        (plain,) = self.run(self.plain.apply([beat], self.instant))
         if plain.verdict in (Verdict.OPENED, Verdict.RENEWED):
             assert kind is BeatType.HELLO or beat.session_id not in self.stopped, "stopped, and open without a hello"
             self.stopped.discard(beat.session_id)
@@ -152,7 +180,7 @@ class Stores(RuleBasedStateMachine):
             self.carrier[beat.session_id] = tether
             self.latest[beat.session_id] = self.plain.facts.sessions[beat.session_id]["expires_at"] + HORIZON_S
         try:
-            (reply,) = done(self.sqlite.apply([beat], self.instant))
+            (reply,) = self.run(self.store.apply([beat], self.instant))
         except StoreUnavailable:
             # It is applied, but not written; the client is told to come again.
             self.failed = True
@@ -172,9 +200,9 @@ class Stores(RuleBasedStateMachine):
         ttl=st.sampled_from(TTLS),
     )
     def beats_on_a_full_disk(self, agent: AgentId, number: int, kind: BeatType, incarnation: int, ttl: float) -> None:
-        Weak.fails = True
+        self.fail(fails=True)
         self.beats(agent, number, kind, incarnation, None, ttl, None)
-        Weak.fails = False
+        self.fail(fails=False)
 
     @rule(number=st.integers(1, 6), tether=st.integers(1, 2), ttl=st.sampled_from(TETHERS), full=st.booleans())
     def a_socket_is_torn(self, number: int, tether: int, ttl: float, *, full: bool) -> None:
@@ -182,26 +210,27 @@ class Stores(RuleBasedStateMachine):
         row = self.plain.facts.sessions.get(tear.session_id)
         before = None if row is None else row["expires_at"]
         ahead = clocks.advance(self.plain.clock, self.instant, RULES.clock).observed
-        (shorter,) = done(self.plain.tear([tear], self.instant))
+        (shorter,) = self.run(self.plain.tear([tear], self.instant))
         if shorter:
             assert row is not None
             assert before is not None
             assert self.carrier.get(tear.session_id) == tether, "a lease is shorter that another way has renewed"
             assert ahead + ttl == row["expires_at"] < before
-        Weak.fails = full and shorter
+        self.fail(fails=full and shorter)
         try:
-            assert done(self.sqlite.tear([tear], self.instant)) == [shorter]
+            assert self.run(self.store.tear([tear], self.instant)) == [shorter]
         except StoreUnavailable:
             # It is in force all the same.
             self.failed = True
-        Weak.fails = False
+        self.fail(fails=False)
 
     @rule(seconds=st.floats(0.0, 10.0))
     def ticks_on_a_full_disk(self, seconds: float) -> None:
         before, self.now, self.wall = self.clock, self.now + seconds, self.wall + seconds
-        Weak.fails = self.failed = True
+        self.failed = True
+        self.fail(fails=True)
         with pytest.raises(StoreUnavailable):
-            done(self.sqlite.tick("me", self.instant))
+            self.run(self.store.tick("me", self.instant))
         assert self.plain.facts.clock is not None
         self.plain.facts.clock = clocks.advance(self.plain.facts.clock, self.instant, RULES.clock, Cause.STORE)
         assert self.clock == before
@@ -211,45 +240,39 @@ class Stores(RuleBasedStateMachine):
     def decides_on_a_full_disk(self, which: int, what: str) -> None:
         ours, _ = self.claims[which % len(self.claims)]
         action = action_of(ours, Outcome.CONFIRMED, START)
-        Weak.fails = True
-        before = done(self.sqlite.actions(limit=1)).actions
+        self.fail(fails=True)
+        before = self.run(self.store.actions(limit=1)).actions
         try:
             if what == "intend":
-                assert not done(self.sqlite.intend(ours, intent()))
+                assert not self.run(self.store.intend(ours, intent()))
             elif what == "settle":
-                assert not done(self.sqlite.settle(ours, action))
+                assert not self.run(self.store.settle(ours, action))
             else:
-                assert not done(self.sqlite.witness(ours, 0.0, 7.0, action))
+                assert not self.run(self.store.witness(ours, 0.0, 7.0, action))
         except StoreUnavailable:
             self.failed = True
-        Weak.fails = False
-        assert done(self.sqlite.actions(limit=1)).actions == before
+        self.fail(fails=False)
+        assert self.run(self.store.actions(limit=1)).actions == before
 
     @rule(gap=st.floats(0.0, 100.0), killed=st.booleans(), elsewhere=st.booleans())
     def restarts(self, gap: float, killed: bool, elsewhere: bool) -> None:  # noqa: FBT001 - drawn
         """The horizon rule: a lease is what it was at least, and its TTL from now, or a minute more, at most."""
-        folder = self.folder / str(self.copies)
-        if killed and not self.failed and not self.sqlite._table.dirty:
-            # The disk as it is, without what an orderly end would write.
-            self.copies += 1
-            folder = self.folder / str(self.copies)
-            shutil.copytree(self.folder / str(self.copies - 1), folder)
-        done(self.sqlite.close())
+        killed = killed and not self.failed and not self.store._table.dirty
+        self.store = self.made_again(killed=killed)
         self.now, self.wall, self.failed = self.now + gap, self.wall + gap, False
         if elsewhere:
             self.boot += 1
         before = self.clock
-        self.sqlite = SqliteStore(folder / "watchdog.db", RULES, Weak)
-        done(self.sqlite.open(self.instant))
-        done(self.plain.open(self.instant))
-        assert self.sqlite._clock == self.plain.facts.clock
+        self.run(self.store.open(self.instant))
+        self.run(self.plain.open(self.instant))
+        assert self.store._clock == self.plain.facts.clock
         assert self.clock == before
         self.claims.clear()
         self.carrier.clear()
         for agent in self.plain.facts.agents.values():
             agent["not_before"] = 0.0
         for key, row in self.plain.facts.sessions.items():
-            known = self.sqlite._table.sessions[key]
+            known = self.store._table.sessions[key]
             assert row["expires_at"] <= known.expires_at <= max(row["expires_at"], self.clock + known.ttl)
             assert known.expires_at <= self.latest[key], "a ghost lives longer for each restart"
             assert known.ttl >= row["ttl"] or row["closed"]
@@ -277,10 +300,10 @@ class Stores(RuleBasedStateMachine):
         before = self.clock
         self.now += seconds
         self.wall += seconds
-        tick = done(self.sqlite.tick("me", self.instant, blind))
+        tick = self.run(self.store.tick("me", self.instant, blind))
         if self.failed:
             blind, self.failed = Cause.STORE, False
-        plain = done(self.plain.tick("me", self.instant, blind))
+        plain = self.run(self.plain.tick("me", self.instant, blind))
         assert tick.clock == plain.clock
         assert tick.stopped_s == plain.stopped_s
         assert 0.0 <= self.clock - before <= min(seconds, 2.0) + 1e-9, "the clock passed time that nobody observed"
@@ -312,7 +335,7 @@ class Stores(RuleBasedStateMachine):
         if not due:
             return
         chosen = due[which % len(due)]
-        ours, theirs = done(self.sqlite.claim(chosen, "me")), done(self.plain.claim(chosen, "me"))
+        ours, theirs = self.run(self.store.claim(chosen, "me")), self.run(self.plain.claim(chosen, "me"))
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert (ours.agent, ours.epoch, ours.intent) == (theirs.agent, theirs.epoch, theirs.intent)
@@ -334,14 +357,14 @@ class Stores(RuleBasedStateMachine):
         self.actions += 1
         at = START + self.actions
         passed_s = self.plain.clock.passed(age_s)
-        spared = done(self.sqlite.witness(ours, age_s, ttl, action_of(ours, Outcome.WITNESSED, at)))
-        assert spared == done(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
+        spared = self.run(self.store.witness(ours, age_s, ttl, action_of(ours, Outcome.WITNESSED, at)))
+        assert spared == self.run(self.plain.witness(theirs, age_s, ttl, action_of(theirs, Outcome.WITNESSED, at)))
         if spared:
             self.claims.remove((ours, theirs))
             assert self.clock - passed_s > self.heard.get(ours.agent, float("-inf")), (
                 "activity before the last heartbeat spared"
             )
-            view = done(self.sqlite.agent(ours.agent))
+            view = self.run(self.store.agent(ours.agent))
             assert view is not None
             assert view.due_in_s is not None
             assert view.due_in_s <= ttl + TIMER - passed_s + 1e-6, "spared for longer than a heartbeat would have"
@@ -355,11 +378,11 @@ class Stores(RuleBasedStateMachine):
     )
     def goes_on_with_a_claim(self, which: int, what: str, later: float | None, next_: Next) -> None:
         ours, theirs = self.claims[which % len(self.claims)]
-        standing = done(self.sqlite.still_gone(ours))
-        assert standing is done(self.plain.still_gone(theirs))
+        standing = self.run(self.store.still_gone(ours))
+        assert standing is self.run(self.plain.still_gone(theirs))
         gone = standing is Standing.GONE
         if what == "intend":
-            assert done(self.sqlite.intend(ours, intent())) == done(self.plain.intend(theirs, intent())) == gone
+            assert self.run(self.store.intend(ours, intent())) == self.run(self.plain.intend(theirs, intent())) == gone
         elif what == "settle":
             self.claims.remove((ours, theirs))
             follow = None if later is None else FollowUp(next_, Observed(self.clock + later), "rule", 1, "offline")
@@ -367,37 +390,37 @@ class Stores(RuleBasedStateMachine):
         elif what == "file again" and ours.agent not in self.plain.facts.intents:
             self.claims.remove((ours, theirs))
             timer_s = TIMER + (later or 0.0)
-            assert done(self.sqlite.file_again(ours, timer_s)) == done(self.plain.file_again(theirs, timer_s))
+            assert self.run(self.store.file_again(ours, timer_s)) == self.run(self.plain.file_again(theirs, timer_s))
         elif what == "release":
             self.claims.remove((ours, theirs))
-            assert done(self.sqlite.release(ours, 3.0)) == done(self.plain.release(theirs, 3.0))
+            assert self.run(self.store.release(ours, 3.0)) == self.run(self.plain.release(theirs, 3.0))
 
     def settle(self, ours: Claim, theirs: Claim, outcome: Outcome, follow: FollowUp | None = None) -> None:
         self.actions += 1
         self.written.add(ours.agent)
         written = Written(0.0, None if self.actions % 3 else 0.0)
         at = START + self.actions
-        settled = done(self.sqlite.settle(ours, action_of(ours, outcome, at), written, follow))
-        assert settled == done(self.plain.settle(theirs, action_of(theirs, outcome, at), written, follow))
+        settled = self.run(self.store.settle(ours, action_of(ours, outcome, at), written, follow))
+        assert settled == self.run(self.plain.settle(theirs, action_of(theirs, outcome, at), written, follow))
 
     @rule(agent=st.sampled_from([*AGENTS, NEVER_HEARD]), full=st.booleans())
     def somebody_logs_out(self, agent: AgentId, *, full: bool) -> None:
         order = FollowUp(Next.LOG_OUT, Observed(0.0), target="offline", by="boss")
         known = [row for row in self.plain.facts.of.get(agent, ()) if not row["closed"]]
-        expected = done(self.plain.log_out(agent, order, self.instant))
+        expected = self.run(self.plain.log_out(agent, order, self.instant))
         if expected:
             self.stopped |= {
                 key for key, row in self.plain.facts.sessions.items() if any(row is each for each in known)
             }
-        Weak.fails = full and expected
+        self.fail(fails=full and expected)
         try:
-            assert done(self.sqlite.log_out(agent, order, self.instant)) == expected
+            assert self.run(self.store.log_out(agent, order, self.instant)) == expected
         except StoreUnavailable:
             # It is in force all the same.
             self.failed = True
-        Weak.fails = False
+        self.fail(fails=False)
         if expected:
-            assert not any(row.expires_at > self.clock for row in self.sqlite._table.agents[agent].sessions)
+            assert not any(row.expires_at > self.clock for row in self.store._table.agents[agent].sessions)
             assert agent not in {each.agent for each in self.plain.facts.changes.values() if each.undo is not None}
 
     @rule(agent=st.sampled_from([*AGENTS, NEVER_HEARD]), full=st.booleans())
@@ -406,28 +429,28 @@ class Stores(RuleBasedStateMachine):
         action = action_of(Claim(agent, 0, 0, "me", Observed(0.0), 0.0), Outcome.CANCELLED, START + self.actions)
         Weak.fails = full
         try:
-            ours = done(self.sqlite.cancel(agent, action))
+            ours = self.run(self.store.cancel(agent, action))
         except StoreUnavailable:
             self.failed = True
             return
         finally:
             Weak.fails = False
-        assert ours is done(self.plain.cancel(agent, action))
+        assert ours is self.run(self.plain.cancel(agent, action))
 
     @rule(since=st.sampled_from([0.0, START + 5]), silent=st.booleans())
     def orders(self, since: float, *, silent: bool) -> None:
-        ours = done(self.sqlite.restore(Epoch(since), None, silent=silent, instant=self.instant))
-        assert ours == done(self.plain.restore(Epoch(since), None, silent=silent, instant=self.instant))
+        ours = self.run(self.store.restore(Epoch(since), None, silent=silent, instant=self.instant))
+        assert ours == self.run(self.plain.restore(Epoch(since), None, silent=silent, instant=self.instant))
 
     @precondition(lambda self: self.undos)
     @rule(which=st.integers(0, 2), what=st.sampled_from(["restoring", "restored", "given up"]))
     def goes_on_with_an_undo(self, which: int, what: str) -> None:
         change = self.undos[which % len(self.undos)]
-        standing = done(self.sqlite.still_back(change))
-        assert standing is done(self.plain.still_back(change))
+        standing = self.run(self.store.still_back(change))
+        assert standing is self.run(self.plain.still_back(change))
         if what == "restoring":
-            found = done(self.sqlite.restoring(change, Epoch(self.wall), 7.0))
-            assert found is standing is done(self.plain.restoring(change, Epoch(self.wall), 7.0))
+            found = self.run(self.store.restoring(change, Epoch(self.wall), 7.0))
+            assert found is standing is self.run(self.plain.restoring(change, Epoch(self.wall), 7.0))
             if found is Back.HERE:
                 due = self.advance(0.0, None)
                 assert change.agent not in {each.agent for each in due}, "due while a restore may be under way"
@@ -446,15 +469,17 @@ class Stores(RuleBasedStateMachine):
                 0,
                 0,
             )
-            recorded = done(self.sqlite.restored(change, action, forget=forget))
-            assert recorded == done(self.plain.restored(change, action, forget=forget)) == (standing is not Back.VOID)
+            recorded = self.run(self.store.restored(change, action, forget=forget))
+            assert (
+                recorded == self.run(self.plain.restored(change, action, forget=forget)) == (standing is not Back.VOID)
+            )
 
     @invariant()
     def they_agree_on_every_agent(self) -> None:
-        if not hasattr(self, "sqlite"):
+        if not hasattr(self, "store"):
             return
         for agent in (*AGENTS, NEVER_HEARD):
-            ours, theirs = done(self.sqlite.agent(agent)), done(self.plain.agent(agent))
+            ours, theirs = self.run(self.store.agent(agent)), self.run(self.plain.agent(agent))
             assert (ours is None) == (theirs is None)
             if ours is not None and theirs is not None:
                 assert (ours.state, ours.last_outcome) == (theirs.state, theirs.last_outcome)

@@ -525,7 +525,7 @@ async def test_a_return_in_the_very_moment_of_the_outcome_is_found_by_the_next_p
         await world.wait(TIMER + 1)
         claim = await world.claimed()
         await world.store.intend(claim, intent())
-        file = world.store._file
+        file = world.store._journal
         write = file.write
 
         async def crossed(batch, clock):

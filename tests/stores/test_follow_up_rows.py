@@ -278,7 +278,7 @@ def test_a_stopped_session_is_known_for_a_day_and_no_longer() -> None:
     assert table.apply(beat, Observed(STOPPED_S), Epoch(0.0)).verdict is Verdict.STOPPED
     table.expire(Observed(STOPPED_S + 1 + LINGER_S + BUCKET_S))
     assert table.sessions == {}
-    assert table.dirty.dropped == {session(1)}
+    assert table.dirty.dropped == {(session(1), ANNA)}
     assert table.apply(beat, Observed(STOPPED_S + 500), Epoch(0.0)).verdict is Verdict.OPENED
 
 

@@ -57,7 +57,7 @@ class Full:
     """Makes the file as full as a full disk: SQLite may take no further page."""
 
     def __init__(self, store: object) -> None:
-        disk = store._file._disk  # type: ignore[attr-defined]
+        disk = store._journal._disk  # type: ignore[attr-defined]
         self._connection: sqlite3.Connection = disk._connection
 
     def __enter__(self) -> None:
@@ -71,7 +71,7 @@ class Full:
 @contextlib.contextmanager
 def locked(world: World, path: Path) -> Iterator[None]:
     """Another program writes to the file."""
-    world.store._file._disk._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
+    world.store._journal._disk._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchdog.errors import StoreUnavailable
-from watchdog.stores.disk import Batch, InlineDisk
+from watchdog.stores.batch import Batch
+from watchdog.stores.disk import InlineDisk
 
 
 @dataclass(slots=True)

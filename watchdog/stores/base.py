@@ -223,6 +223,10 @@ class Store(Protocol):
             instant: Now.
             blind: Why no heartbeat could be heard since the last tick, or None.
             limit: Most agents to return as due. The instances share it: what one does not use goes to the others.
+
+        Raises:
+            StoreUnavailable: See the class.
+            StoreLocked: Another daemon has taken the store over. This one has to end: nothing of it counts any more.
         """
 
     async def claim(self, due: Due, owner: str) -> Claim | None:

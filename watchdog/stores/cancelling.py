@@ -8,7 +8,7 @@ from copy import copy
 from watchdog.core.clock import Clock
 from watchdog.core.model import Action, AgentId, AgentState, Cancel, Next
 from watchdog.stores import history, rows
-from watchdog.stores.disk import Batch
+from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
 
@@ -56,8 +56,8 @@ class Cancelling:
         epoch, row = agent.epoch, copy(agent)
         row.settle(epoch, outcome, None)
         batch = Batch(sync=True)
-        batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
-        batch.add(history.PUT_ACTION, [history.action_row(action)])
+        batch.add(Statement.PUT_AGENT, [rows.agent_row(row)])
+        batch.add(Statement.PUT_ACTION, [history.action_row(action)])
         self.going_on.add(agent_id)
         try:
             await self._write(batch)

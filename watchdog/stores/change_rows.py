@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +10,6 @@ import orjson
 from watchdog.core.model import AgentId, Epoch, Observed, Outcome, Running
 from watchdog.core.undo import Change, Left, Undo, Why
 from watchdog.stores.columns import UNREADABLE, Unreadable, real, text
-
-PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"
-DROP_CHANGES = "DELETE FROM changes WHERE written_at < ? AND undo IS NULL"
 
 
 def change_row(change: Change) -> tuple[Any, ...]:
@@ -44,28 +39,11 @@ def change_row(change: Change) -> tuple[Any, ...]:
     )
 
 
-def changes(
-    connection: sqlite3.Connection, since: Epoch, instance_id: str | None
-) -> tuple[list[Change], list[Unreadable]]:
-    """Changes that were written since then, by the wall clock; and bad rows."""
-    sql = "SELECT * FROM changes WHERE written_at >= ? AND (? IS NULL OR instance_id = ?)"
-    return _changes(connection.execute(sql, (since, instance_id, instance_id)))
-
-
-def recent_changes(connection: sqlite3.Connection, since: Running) -> tuple[list[Change], list[Unreadable]]:
-    """Changes that were written since then, and others that matter still; and bad rows.
-
-    Those that are to be undone, or may be ordered to, and those of agents with whom something is still to be done.
-    """
-    follows = "(instance_id, user_id) IN (SELECT instance_id, user_id FROM agents WHERE follow_up IS NOT NULL)"
-    sql = f"SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL OR {follows}"  # noqa: S608 - text of ours only
-    return _changes(connection.execute(sql, (since,)))
-
-
-def _changes(cursor: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unreadable]]:
+def changes(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unreadable]]:
+    """Changes, and rows that cannot be read."""
     found: list[Change] = []
     unreadable: list[Unreadable] = []
-    for row in cursor:
+    for row in rows:
         try:
             found.append(_change(row))
         except UNREADABLE as error:

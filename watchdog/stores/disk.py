@@ -1,6 +1,6 @@
 """The SQLite file: its schema, its one writer, and its errors told in the store's words.
 
-What the rows mean is in `sqlite.py`. Here a `Batch` of rows is written in one transaction, and all batches that wait
+What the rows mean is in `rows.py`. Here a `Batch` of rows is written in one transaction, and all batches that wait
 when the writer gets to them share it (group commit). Batches are written in the order in which they came.
 """
 
@@ -11,13 +11,13 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from watchdog.errors import StoreCorrupt, StoreUnavailable
 from watchdog.stores import place
+from watchdog.stores.batch import Batch
 from watchdog.stores.place import APPLICATION_ID, BUSY_S, Inodes
 
 Result = TypeVar("Result")
@@ -96,27 +96,6 @@ SHRINK = f"PRAGMA incremental_vacuum({SHRINK_PAGES})"
 
 STOP_S = 3.0
 """For so long a closing disk waits for the writer: two attempts at a locked file, and some."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Statements for one transaction.
-
-    Attributes:
-        statements: SQL with the rows it is run for.
-        sync: The transaction must survive a power cut, not only the death of the process.
-        shrink: Give pages that are free back to the file system afterwards, at most `SHRINK_PAGES`.
-    """
-
-    statements: list[tuple[str, Sequence[Sequence[Any]]]] = field(default_factory=list)
-    sync: bool = False
-    shrink: bool = False
-
-    def add(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Adds a statement, unless there are no rows for it."""
-        listed = list(rows)
-        if listed:
-            self.statements.append((sql, listed))
 
 
 class Disk(Protocol):

@@ -212,7 +212,7 @@ class Dirty:
 
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     sessions: dict[bytes, Session] = field(default_factory=dict)
-    dropped: set[bytes] = field(default_factory=set)
+    dropped: set[tuple[bytes, AgentId]] = field(default_factory=set)
     changes: dict[AgentId, Change | None] = field(default_factory=dict)
     # One row has all brakes and orders: no mark of an agent who is held may reach the disk without it.
     brakes: bool = False

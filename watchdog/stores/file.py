@@ -1,77 +1,86 @@
-"""A lease table and its SQLite file: what is dirty in the one goes to the other.
+"""The journal of a lease table in a SQLite file.
 
-A row that changed in memory is dirty until a commit has it; a failed commit makes it dirty again, so that nothing is
-lost by a full disk. Every write takes along all dirty rows and the clock. Once the file has proven damaged, it is
-unavailable until the next start.
+Once the file has proven damaged, it is unavailable until the next start.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from watchdog.errors import StoreCorrupt, StoreUnavailable
-from watchdog.stores import change_rows, history, rows
+from watchdog.stores import change_rows, history
+from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.columns import UNREADABLE
-from watchdog.stores.disk import Batch, Disk, told
-from watchdog.stores.facts import Dirty
+from watchdog.stores.disk import Disk, told
+from watchdog.stores.journal import Journal, Kept, Row
 from watchdog.stores.place import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from watchdog.core.clock import Clock
-    from watchdog.core.model import AgentId, Beat, Epoch
+    from watchdog.core.model import Action, AgentId, Epoch, Outcome, Running
+    from watchdog.core.undo import Change
+    from watchdog.stores.base import Recorded
+    from watchdog.stores.columns import Unreadable
     from watchdog.stores.leases import LeaseTable
 
 Result = TypeVar("Result")
 
-PRUNE_CHUNK = 5_000
-"""Rows that one transaction of pruning deletes, so that it never holds up a flush for long."""
+KEYS = {
+    "agents": ("instance_id", "user_id"),
+    "sessions": ("session_id",),
+    "claims": ("instance_id", "user_id"),
+    "changes": ("instance_id", "user_id"),
+}
+MAX_ASIDE = 1000
+"""Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
 
 
-class Flight:
-    """A write that is under way, with the rows that it takes along."""
+class FileRows:
+    """What a file has. See `watchdog.stores.journal.Kept`."""
 
-    __slots__ = ("_dirty", "_waiters", "failed", "over")
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-    def __init__(self, dirty: Dirty) -> None:
-        self._dirty = dirty
-        self.over = False
-        self.failed = False
-        self._waiters: list[asyncio.Future[None]] = []
+    def meta(self, key: str) -> bytes | None:
+        """See `Kept.meta`."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
 
-    def carries(self, beats: Sequence[Beat]) -> bool:
-        """Whether it has a row of one of these sessions or agents."""
-        sessions, agents = self._dirty.sessions, self._dirty.agents
-        return bool(self._dirty) and any(beat.session_id in sessions or beat.agent in agents for beat in beats)
+    def agents(self) -> Iterable[Row]:
+        """See `Kept.agents`."""
+        return self._connection.execute("SELECT * FROM agents")
 
-    async def landed(self) -> bool:
-        """Waits for its end. Returns whether it was written; if not, its rows are dirty again."""
-        if not self.over:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
-        return not self.failed
+    def sessions(self) -> Iterable[Row]:
+        """See `Kept.sessions`."""
+        return self._connection.execute("SELECT * FROM sessions")
 
-    def end(self, *, failed: bool) -> None:
-        """It is over: whoever waits goes on."""
-        self.over, self.failed = True, failed
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def claims(self) -> Iterable[Row]:
+        """See `Kept.claims`."""
+        return self._connection.execute("SELECT * FROM claims")
+
+    def recent_changes(self, since: Running) -> Iterable[Row]:
+        """See `Kept.recent_changes`.
+
+        Those too that are to be undone, or may be ordered to, and those of agents with whom something is still to be
+        done.
+        """
+        follows = "(instance_id, user_id) IN (SELECT instance_id, user_id FROM agents WHERE follow_up IS NOT NULL)"
+        sql = f"SELECT * FROM changes WHERE running >= ? OR undo IS NOT NULL OR ordered_until IS NOT NULL OR {follows}"  # noqa: S608 - text of ours only
+        return self._connection.execute(sql, (since,))
+
+    def changes(self, since: Epoch, instance_id: str | None) -> Iterable[Row]:
+        """Changes that were written since then, by the wall clock."""
+        sql = "SELECT * FROM changes WHERE written_at >= ? AND (? IS NULL OR instance_id = ?)"
+        return self._connection.execute(sql, (since, instance_id, instance_id))
 
 
-class TableFile:
-    """The file of a lease table.
-
-    Attributes:
-        failing: A write has failed since this was last set to False.
-        flights: Writes that are under way.
-    """
+class TableFile(Journal):
+    """The file of a lease table."""
 
     def __init__(
         self, path: Path, table: LeaseTable, disk: Callable[[Path], Disk], brakes: Callable[[], bytes] | None = None
@@ -82,22 +91,19 @@ class TableFile:
             path: The file.
             table: What it keeps.
             disk: Opens it.
-            brakes: Tells the brakes and orders as they are now, as JSON; without it they are not kept.
+            brakes: See `Journal`.
         """
-        self.failing = False
-        self.flights: list[Flight] = []
+        super().__init__(table, brakes)
         # A link to the file is the file: two names of it must not have two locks.
         path = path.resolve()
         self._damage: str | None = None
         self._path = path
-        self._table = table
         self._open_disk = disk
-        self._brakes = brakes
         self._lock = FileLock(path)
         self._disk: Disk | None = None
 
     async def open(self) -> None:
-        """Takes the lock and opens the file. See `Store.open` for what it raises."""
+        """Takes the lock and opens the file."""
         self._lock.take()
         try:
             self._disk = self._open_disk(self._path)
@@ -106,10 +112,11 @@ class TableFile:
             raise
 
     async def close(self, clock: Clock) -> None:
-        """Writes what is dirty, closes the file and lets the lock go. Safe to call twice."""
+        """Writes what is dirty, closes the file and lets the lock go."""
         if self._disk is not None:
-            with contextlib.suppress(StoreUnavailable):
-                await self.write(Batch(), clock)
+            if self._loaded:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.write(Batch(), clock)
             await self._disk.close()
             self._disk = None
         self._lock.give_back()
@@ -125,15 +132,10 @@ class TableFile:
         except sqlite3.Error as error:
             raise self._unavailable(told(error, self._path)) from None
 
-    async def load(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Runs a query at the start.
-
-        Raises:
-            StoreUnavailable: The file cannot be read now.
-            StoreCorrupt: It is damaged, or holds what this version cannot read.
-        """
+    async def load(self, build: Callable[[Kept], Result]) -> Result:
+        """See `Journal.load`."""
         try:
-            return await self._opened().read(query)
+            built = await self._opened().read(lambda connection: build(FileRows(connection)))
         except sqlite3.Error as error:
             raise told(error, self._path) from None
         except UNREADABLE as error:
@@ -141,64 +143,68 @@ class TableFile:
                 f"{self._path} holds a row that this version cannot read ({type(error).__name__}). Nothing was changed "
                 "in it. Move it away to start afresh, or restore a copy."
             ) from None
+        self._loaded = True
+        return built
 
-    async def write(self, batch: Batch, clock: Clock) -> None:
-        """Writes a batch, all dirty rows and the clock in one transaction.
-
-        Raises:
-            StoreUnavailable: Nothing of it is written, for now or because the file is damaged; the rows are dirty
-                again.
-        """
-        disk, table, dirty = self._opened(), self._table, self._table.dirty
-        table.dirty = Dirty()
-        # The dirty rows come first: what the caller writes about the same agent is newer.
-        full = Batch(sync=batch.sync, shrink=batch.shrink)
-        rows.add_dirty(full, dirty)
-        if dirty.brakes and self._brakes is not None:
-            full.add(rows.PUT_META, [("brakes", self._brakes())])
-        full.add(rows.PUT_META, [("clock", rows.clock_to_json(clock))])
-        full.statements.extend(batch.statements)
-        flight = Flight(dirty)
-        self.flights.append(flight)
-        failed = True
+    async def commit(self, batch: Batch) -> None:
+        """See `Journal.commit`. In one transaction."""
+        disk = self._opened()
         try:
-            await disk.write(full)
-            failed = False
+            await disk.write(batch)
         except (StoreUnavailable, StoreCorrupt) as error:
             self.failing = True
             raise self._unavailable(error) from None
-        finally:
-            if failed:
-                self._mark_again(dirty)
-            self.flights.remove(flight)
-            flight.end(failed=failed)
 
-    async def drop_agents(self, agents: Sequence[AgentId], clock: Clock) -> None:
-        """Deletes agents' rows, in one transaction."""
-        batch = Batch()
-        batch.add(rows.DROP_AGENT, agents)
-        await self.write(batch, clock)
+    def set_aside(self, batch: Batch, unreadable: Sequence[Unreadable]) -> None:
+        """Moves bad rows into the meta table, as text for a person who wants to look at them."""
+        for bad in unreadable[:MAX_ASIDE]:
+            text = repr(bad.row).encode(errors="replace")
+            batch.add(Statement.PUT_META, [(f"unreadable {bad}", text)])
+            if bad.table in KEYS:
+                key = [_bytes(part) for part in bad.row[: len(KEYS[bad.table])]]
+                where = " AND ".join(f"CAST({column} AS BLOB) = ?" for column in KEYS[bad.table])
+                batch.add(f"DELETE FROM {bad.table} WHERE {where}", [key])  # noqa: S608 - names of ours only
+            else:
+                batch.add("DELETE FROM meta WHERE key = ?", [bad.row[:1]])
+
+    async def meta(self, key: str) -> bytes | None:
+        """See `Journal.meta`."""
+        return await self.read(lambda connection: FileRows(connection).meta(key))
+
+    async def changes(self, since: Epoch, instance_id: str | None) -> list[Change]:
+        """See `Journal.changes`."""
+        found, _ = await self.read(
+            lambda connection: change_rows.changes(FileRows(connection).changes(since, instance_id))
+        )
+        return found
+
+    async def actions(
+        self,
+        agent: AgentId | None,
+        outcome: Outcome | None,
+        since: Epoch | None,
+        cursor: str | None,
+        limit: int,
+    ) -> list[Action]:
+        """See `Journal.actions`."""
+        return await self.read(lambda connection: history.actions(connection, agent, outcome, since, cursor, limit))
+
+    async def recorded(self, after: int, limit: int) -> Recorded:
+        """See `Outbox.recorded`."""
+        return await self.read(lambda connection: history.recorded(connection, after, limit))
+
+    async def old_actions(self, before: Epoch, limit: int) -> list[tuple[str]]:
+        """See `Journal.old_actions`."""
+        return await self.read(lambda connection: history.old_actions(connection, before, limit))
 
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
-        """Deletes changes that are older, but for those that are to be undone."""
+        """See `Journal.drop_changes`."""
         batch = Batch()
-        batch.add(change_rows.DROP_CHANGES, [(before,)])
+        batch.add(Statement.DROP_CHANGES, [(before,)])
         await self.write(batch, clock)
 
-    async def drop_actions(self, before: Epoch, clock: Clock) -> int:
-        """Deletes actions that are older. Returns how many."""
-        dropped = 0
-        while True:
-            keys = await self.read(lambda connection: history.old_actions(connection, before, PRUNE_CHUNK))
-            if not keys:
-                return dropped
-            batch = Batch(shrink=True)
-            batch.add(history.DROP_ACTION, keys)
-            await self.write(batch, clock)
-            dropped += len(keys)
-
     def check(self) -> None:
-        """Raises `StoreUnavailable` for a file that is closed or known to be damaged."""
+        """See `Journal.check`."""
         self._opened()
 
     def _opened(self) -> Disk:
@@ -215,16 +221,7 @@ class TableFile:
             return StoreUnavailable(self._damage)
         return error
 
-    def _mark_again(self, dirty: Dirty) -> None:
-        """Rows that were changed or dropped again meanwhile are dirty in the newer way already."""
-        table = self._table
-        for agent_id, agent in dirty.agents.items():
-            if table.agents.get(agent_id) is agent:
-                table.dirty.agents.setdefault(agent_id, agent)
-        for session_id, session in dirty.sessions.items():
-            if table.sessions.get(session_id) is session:
-                table.dirty.sessions.setdefault(session_id, session)
-        for agent_id, change in dirty.changes.items():
-            table.dirty.changes.setdefault(agent_id, change)
-        table.dirty.brakes |= dirty.brakes
-        table.dirty.dropped.update(key for key in dirty.dropped if key not in table.sessions)
+
+def _bytes(value: object) -> bytes:
+    """A value as SQLite casts it to a blob."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")

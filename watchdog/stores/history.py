@@ -12,9 +12,6 @@ from watchdog.core.model import Action, AgentId, Epoch, IntentKind, Outcome
 from watchdog.stores.base import Recorded
 from watchdog.stores.columns import UNREADABLE, real, text, whole
 
-PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_ACTION = "DELETE FROM actions WHERE id = ?"
-
 
 def action_row(action: Action) -> tuple[Any, ...]:
     """The row of the actions table."""

@@ -14,8 +14,8 @@ from watchdog.core.clock import Clock
 from watchdog.core.holds import Held
 from watchdog.core.model import Action, AgentId, AgentState, Claim, Mark, Running
 from watchdog.stores import history, rows
+from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.braking import Braking
-from watchdog.stores.disk import Batch
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
 
@@ -96,8 +96,8 @@ class Holding:
 
     async def _put(self, row: Agent, action: Action) -> None:
         batch = Batch(sync=True)
-        batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
-        batch.add(history.PUT_ACTION, [history.action_row(action)])
+        batch.add(Statement.PUT_AGENT, [rows.agent_row(row)])
+        batch.add(Statement.PUT_ACTION, [history.action_row(action)])
         await self._write(batch)
 
     def _told(self, agent: Agent, running: Running) -> Held:

@@ -428,7 +428,7 @@ class LeaseTable:
         """Forgets a session's row here and on the disk. The agent's list is the caller's business."""
         self.sessions.pop(session.session_id, None)
         self.dirty.sessions.pop(session.session_id, None)
-        self.dirty.dropped.add(session.session_id)
+        self.dirty.dropped.add((session.session_id, session.agent.id))
 
     def _enter(self, agent: Agent, state: AgentState) -> None:
         if agent.phase is not state:

@@ -1,9 +1,8 @@
-"""Rows of the SQLite file to values and back. One function a table and direction; no decisions."""
+"""Rows to values and back. One function a table and direction; no decisions."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -26,55 +25,14 @@ from watchdog.core.model import (
     Outcome,
     Running,
 )
-from watchdog.stores.change_rows import DROP_CHANGE, PUT_CHANGE, change_row
+from watchdog.stores.batch import Batch, Statement
+from watchdog.stores.change_rows import change_row
 from watchdog.stores.columns import UNREADABLE, Unreadable, real, text, whole
-from watchdog.stores.disk import Batch
 from watchdog.stores.facts import NEVER, Agent, Dirty, Session
 from watchdog.stores.leases import LeaseTable
 
-KEYS = {
-    "agents": ("instance_id", "user_id"),
-    "sessions": ("session_id",),
-    "claims": ("instance_id", "user_id"),
-    "changes": ("instance_id", "user_id"),
-}
-MAX_ASIDE = 1000
-"""Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
-
-PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
-PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_SESSION = "DELETE FROM sessions WHERE session_id = ?"
-DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
-PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 OPEN, BYE, STOPPED = 0, 1, 2
 """What the column `closed` of a session says."""
-
-DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
-
-
-def set_aside(batch: Batch, unreadable: Sequence[Unreadable]) -> None:
-    """Moves bad rows into the meta table, as text for a person who wants to look at them."""
-    for bad in unreadable[:MAX_ASIDE]:
-        text = repr(bad.row).encode(errors="replace")
-        batch.add(PUT_META, [(f"unreadable {bad}", text)])
-        if bad.table in KEYS:
-            key = [_bytes(part) for part in bad.row[: len(KEYS[bad.table])]]
-            where = " AND ".join(f"CAST({column} AS BLOB) = ?" for column in KEYS[bad.table])
-            batch.add(f"DELETE FROM {bad.table} WHERE {where}", [key])  # noqa: S608 - names of ours only
-        else:
-            batch.add("DELETE FROM meta WHERE key = ?", [bad.row[:1]])
-
-
-def _bytes(value: object) -> bytes:
-    """A value as SQLite casts it to a blob."""
-    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
-
-
-def meta(connection: sqlite3.Connection, key: str) -> bytes | None:
-    """A value of the meta table."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else bytes(row[0])
 
 
 def clock_to_json(clock: Clock) -> bytes:
@@ -123,11 +81,11 @@ def brakes_from_json(text: bytes) -> tuple[dict[str, Brake], dict[str, Order]]:
 
 def add_dirty(batch: Batch, dirty: Dirty) -> None:
     """Adds what differs from the disk to a batch."""
-    batch.add(DROP_SESSION, ((session_id,) for session_id in dirty.dropped))
-    batch.add(PUT_AGENT, (agent_row(agent) for agent in dirty.agents.values()))
-    batch.add(PUT_SESSION, (_session_row(session) for session in dirty.sessions.values()))
-    batch.add(PUT_CHANGE, (change_row(change) for change in dirty.changes.values() if change is not None))
-    batch.add(DROP_CHANGE, (agent_id for agent_id, change in dirty.changes.items() if change is None))
+    batch.add(Statement.DROP_SESSION, ((session_id, *agent_id) for session_id, agent_id in dirty.dropped))
+    batch.add(Statement.PUT_AGENT, (agent_row(agent) for agent in dirty.agents.values()))
+    batch.add(Statement.PUT_SESSION, (_session_row(session) for session in dirty.sessions.values()))
+    batch.add(Statement.PUT_CHANGE, (change_row(change) for change in dirty.changes.values() if change is not None))
+    batch.add(Statement.DROP_CHANGE, (agent_id for agent_id, change in dirty.changes.items() if change is None))
 
 
 def agent_row(agent: Agent) -> tuple[Any, ...]:
@@ -169,8 +127,10 @@ def _session_row(session: Session) -> tuple[Any, ...]:
     )
 
 
-def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> list[Unreadable]:
-    """Fills a lease table from the file. Returns the rows that could not be read.
+def load(
+    agents: Iterable[tuple[Any, ...]], sessions: Iterable[tuple[Any, ...]], table: LeaseTable, clock: Observed
+) -> list[Unreadable]:
+    """Fills a lease table from its rows. Returns those that could not be read.
 
     A lease is `min(horizon, clock + TTL)`: a present agent gets a full TTL at most, and the lease of a ghost ends where
     it would have ended at the latest, however often the process is restarted.
@@ -180,14 +140,14 @@ def load(connection: sqlite3.Connection, table: LeaseTable, clock: Observed) -> 
     """
     unreadable: list[Unreadable] = []
     unknown: set[AgentId] = set()
-    for row in connection.execute("SELECT * FROM agents"):
+    for row in agents:
         try:
             agent = _agent(row)
         except UNREADABLE as error:
             unreadable.append(Unreadable("agents", row, error))
         else:
             table.agents[agent.id] = agent
-    for row in connection.execute("SELECT * FROM sessions"):
+    for row in sessions:
         owner = table.agents.get(AgentId(row[1], row[2]))
         if owner is None:
             continue
@@ -285,16 +245,16 @@ def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
     )
 
 
-def claims(connection: sqlite3.Connection) -> tuple[list[tuple[Claim, Intent | None]], list[Unreadable]]:
+def claims(found: Iterable[tuple[Any, ...]]) -> tuple[list[tuple[Claim, Intent | None]], list[Unreadable]]:
     """The claims that earlier processes left behind, and those that cannot be read: their agents are claimed anew."""
-    found: list[tuple[Claim, Intent | None]] = []
+    read: list[tuple[Claim, Intent | None]] = []
     unreadable: list[Unreadable] = []
-    for row in connection.execute("SELECT * FROM claims"):
+    for row in found:
         try:
-            found.append(_claim(row))
+            read.append(_claim(row))
         except UNREADABLE as error:
             unreadable.append(Unreadable("claims", row, error))
-    return found, unreadable
+    return read, unreadable
 
 
 def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:

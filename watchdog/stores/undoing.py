@@ -16,8 +16,8 @@ from watchdog.core.model import Action, AgentId, Claim, Epoch, Observed, Outcome
 from watchdog.core.undo import Back, Change, Now, Ordered
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
+from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.changes import Changes, here, sent
-from watchdog.stores.disk import Batch
 from watchdog.stores.facts import Agent
 from watchdog.stores.leases import LeaseTable
 
@@ -73,8 +73,8 @@ class Undoing:
         if supposed:
             later = agent.lengthened(Observed(clock + lease_s))
             row = replace(told, epoch=later.epoch)
-            batch.add(rows.PUT_AGENT, [rows.agent_row(later)])
-        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(row)])
+            batch.add(Statement.PUT_AGENT, [rows.agent_row(later)])
+        batch.add(Statement.PUT_CHANGE, [change_rows.change_row(row)])
         try:
             await self._write(batch)
         except BaseException:
@@ -98,17 +98,17 @@ class Undoing:
         if agent is None or agent.change is None or self.still_back(change) is Back.VOID:
             return False
         batch = Batch(sync=True)
-        batch.add(history.PUT_ACTION, [history.action_row(action)])
+        batch.add(Statement.PUT_ACTION, [history.action_row(action)])
         if forget:
-            batch.add(change_rows.DROP_CHANGE, [change.agent])
+            batch.add(Statement.DROP_CHANGE, [change.agent])
         else:
             kept = self._changes.kept(agent.change, agent, self._clock().observed)
-            batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(kept)])
+            batch.add(Statement.PUT_CHANGE, [change_rows.change_row(kept)])
         told = action.outcome is Outcome.CONFIRMED and agent.notice is not None
         if told:
             row = copy(agent)
             self._tell(row, action.target)
-            batch.add(rows.PUT_AGENT, [rows.agent_row(row)])
+            batch.add(Statement.PUT_AGENT, [rows.agent_row(row)])
         await self._write(batch)
         if told:
             self._tell(agent, action.target)
@@ -138,7 +138,7 @@ class Undoing:
         """
         ordered, planned = self._changes.order(found, self._now(epoch), silent=silent, busy=self._left, by=by)
         batch = Batch(sync=True)
-        batch.add(change_rows.PUT_CHANGE, [change_rows.change_row(plan.after) for plan in planned])
+        batch.add(Statement.PUT_CHANGE, [change_rows.change_row(plan.after) for plan in planned])
         await self._write(batch)
         late = self._changes.carry_out(planned)
         if late:

@@ -1,0 +1,201 @@
+#!lua name=watchdog_@VERSION@
+-- What a daemon does to a part of the agents, each in one step. Rows are opaque here: nothing is decided but who may
+-- write, and that nothing is lost or written twice. The number of the version is in every name, so that two versions
+-- can be used side by side while a deployment is rolled.
+--
+-- A part is a hash: `owner` and `fence` of who has it, `until` (server time, ms) when that ends, and `version`, the number
+-- of its writes. A fence is a number that rises, and the owner: a server that has lost writes may give a number twice.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function number_of(fence)
+  return tonumber(string.match(fence or '0', '^%d+'))
+end
+
+-- Nothing if the caller has the part and knows of all its writes; else the answer to give.
+local function admit(part, fence, version)
+  local found = redis.call('HMGET', part, 'fence', 'version', 'owner')
+  if not found[1] or number_of(found[1]) < number_of(fence) then
+    return {'GONE'}
+  elseif found[1] ~= fence then
+    return {'FENCED', found[3]}
+  elseif found[2] ~= version then
+    return {'OTHER', found[2]}
+  end
+  return nil
+end
+
+local function written(part, version, lease_ms)
+  local number = string.format('%.0f', version + 1)
+  redis.call('HSET', part, 'version', number, 'until', string.format('%.0f', now_ms() + lease_ms))
+  return {'OK', number}
+end
+
+-- Sections of arguments: a count, then so many.
+local function sections(args, at)
+  return function()
+    local first, count = at + 1, tonumber(args[at])
+    at = first + count
+    return first, at - 1
+  end
+end
+
+-- Calls a command with arguments in chunks, as Lua's stack is limited. 1,000 is even: no pair is torn.
+local function call(command, key, args, first, last)
+  while first <= last do
+    local to = math.min(first + 999, last)
+    redis.call(command, key, unpack(args, first, to))
+    first = to + 1
+  end
+end
+
+-- KEYS: part. ARGV: owner, milliseconds of the lease, and the fence that the owner had, or 0.
+-- Returns TAKEN with fence and version, or HELD with its owner and the milliseconds that are left.
+local function take(keys, args)
+  local found = redis.call('HMGET', keys[1], 'owner', 'until', 'fence', 'version')
+  local now = now_ms()
+  if found[1] and found[1] ~= args[1] and tonumber(found[2]) > now then
+    return {'HELD', found[1], string.format('%.0f', tonumber(found[2]) - now)}
+  end
+  local number = math.max(number_of(found[3]), number_of(args[3])) + 1
+  local fence = string.format('%.0f', number) .. ' ' .. args[1]
+  local version = found[4] or '0'
+  redis.call('HSET', keys[1], 'owner', args[1], 'fence', fence, 'version', version, 'until',
+    string.format('%.0f', now + args[2]))
+  return {'TAKEN', fence, version}
+end
+
+-- KEYS: part. ARGV: fence. Lets the part go at once.
+local function leave(keys, args)
+  if redis.call('HGET', keys[1], 'fence') == args[1] then
+    redis.call('HSET', keys[1], 'until', '0')
+  end
+  return {'OK'}
+end
+
+-- KEYS: part, then a hash for each table: agents, sessions, changes, outbox, claims.
+-- ARGV: fence, version, milliseconds of the lease; 1 to drop all but the outbox first; for each of the first four tables a section of fields to
+-- drop and one of pairs to put; then claims to put (pairs), claims to drop (with the highest token that may be dropped),
+-- and changes to drop if they are still what they were (pairs).
+local function write(keys, args)
+  local refused = admit(keys[1], args[1], args[2])
+  if refused then
+    return refused
+  end
+  if args[4] == '1' then
+    redis.call('DEL', keys[2], keys[3], keys[4], keys[6])
+  end
+  local section = sections(args, 5)
+  for number = 2, 5 do
+    local first, last = section()
+    call('HDEL', keys[number], args, first, last)
+    first, last = section()
+    call('HSET', keys[number], args, first, last)
+  end
+  local first, last = section()
+  call('HSET', keys[6], args, first, last)
+  first, last = section()
+  for at = first, last, 2 do
+    local token = string.match(redis.call('HGET', keys[6], args[at]) or '', '^%d+')
+    if token and tonumber(token) <= tonumber(args[at + 1]) then
+      redis.call('HDEL', keys[6], args[at])
+    end
+  end
+  first, last = section()
+  for at = first, last, 2 do
+    if redis.call('HGET', keys[4], args[at]) == args[at + 1] then
+      redis.call('HDEL', keys[4], args[at])
+    end
+  end
+  return written(keys[1], args[2], args[3])
+end
+
+-- KEYS: part, meta, actions (hash by id), ids, numbers, times, by agent, by outcome (sorted sets).
+-- ARGV: fence, version, milliseconds of the lease, least number that was ever given; a section of meta to put
+-- (pairs), one of meta to drop, one of actions to add (id, time, agent, outcome, row), and one of ids of actions to drop.
+-- Returns as `write` does, with the highest number that was ever given.
+local function note(keys, args)
+  local refused = admit(keys[1], args[1], args[2])
+  if refused then
+    return refused
+  end
+  local section = sections(args, 5)
+  local first, last = section()
+  call('HSET', keys[2], args, first, last)
+  first, last = section()
+  call('HDEL', keys[2], args, first, last)
+  local given = math.max(tonumber(redis.call('HGET', keys[2], 'number') or 0), tonumber(args[4]))
+  local before = given
+  first, last = section()
+  for at = first, last, 5 do
+    local id = args[at]
+    if redis.call('HSETNX', keys[3], id, args[at + 4]) == 1 then
+      given = given + 1
+      redis.call('ZADD', keys[4], 0, id)
+      redis.call('ZADD', keys[5], given, id)
+      redis.call('ZADD', keys[6], args[at + 1], id)
+      redis.call('ZADD', keys[7], 0, args[at + 2] .. '\0' .. id)
+      redis.call('ZADD', keys[8], 0, args[at + 3] .. '\0' .. id)
+    end
+  end
+  local number = string.format('%.0f', given)
+  if given > before or tonumber(args[4]) > 0 then
+    redis.call('HSET', keys[2], 'number', number)
+  end
+  first, last = section()
+  for at = first, last do
+    local id = args[at]
+    local row = redis.call('HGET', keys[3], id)
+    if row then
+      local known, columns = pcall(cjson.decode, row)
+      if known and type(columns) == 'table' then
+        redis.call('ZREM', keys[7], tostring(columns[3]) .. '/' .. tostring(columns[4]) .. '\0' .. id)
+        redis.call('ZREM', keys[8], tostring(columns[7]) .. '\0' .. id)
+      end
+      redis.call('HDEL', keys[3], id)
+    end
+    redis.call('ZREM', keys[4], id)
+    redis.call('ZREM', keys[5], id)
+    redis.call('ZREM', keys[6], id)
+  end
+  local answer = written(keys[1], args[2], args[3])
+  answer[3] = number
+  return answer
+end
+
+-- KEYS: actions, and the sorted set to read them from. ARGV: what its members begin with, the id that the page comes
+-- after or '', and how many. Returns ids and rows in turn, newest first.
+local function actions(keys, args)
+  local prefix = args[1]
+  local upper = args[2] ~= '' and '(' .. prefix .. args[2] or prefix == '' and '+' or '(' .. string.sub(prefix, 1, -2) .. '\1'
+  local lower = prefix == '' and '-' or '[' .. prefix
+  local found = {}
+  for _, member in ipairs(redis.call('ZREVRANGEBYLEX', keys[2], upper, lower, 'LIMIT', 0, args[3])) do
+    local id = string.sub(member, #prefix + 1)
+    found[#found + 1] = id
+    found[#found + 1] = redis.call('HGET', keys[1], id) or ''
+  end
+  return found
+end
+
+-- KEYS: actions, numbers, meta. ARGV: the number after which the page begins, and how many.
+-- Returns the highest number that was ever given, then numbers and rows in turn, lowest first.
+local function recorded(keys, args)
+  local found = {redis.call('HGET', keys[3], 'number') or '0'}
+  local page = redis.call('ZRANGEBYSCORE', keys[2], '(' .. args[1], '+inf', 'WITHSCORES', 'LIMIT', 0, args[2])
+  for at = 1, #page, 2 do
+    found[#found + 1] = page[at + 1]
+    found[#found + 1] = redis.call('HGET', keys[1], page[at]) or ''
+  end
+  return found
+end
+
+redis.register_function('wd_take_@VERSION@', take)
+redis.register_function('wd_leave_@VERSION@', leave)
+redis.register_function('wd_write_@VERSION@', write)
+redis.register_function('wd_note_@VERSION@', note)
+redis.register_function{function_name = 'wd_actions_@VERSION@', callback = actions, flags = {'no-writes'}}
+redis.register_function{function_name = 'wd_recorded_@VERSION@', callback = recorded, flags = {'no-writes'}}

@@ -1,0 +1,336 @@
+"""The journal of a lease table on a Valkey or Redis server, in parts.
+
+The agents are spread over a fixed number of parts; whatever belongs to an agent is in its part, whose keys share a hash
+tag. One more part has what belongs to all: the clock, the brakes, the history. A write is one function call for each
+part that it touches, and one for that of all. Whose the parts are is known in `fenced.py`; what the server has lost is
+written anew from the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+
+from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.stores import rows
+from watchdog.stores.batch import Batch, Statement
+from watchdog.stores.facts import Dirty
+from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
+from watchdog.stores.journal import Journal, Kept, Row
+from watchdog.stores.part_reads import PartReads, Server
+from watchdog.stores.part_rows import (
+    ANY_TOKEN,
+    DROP_META,
+    DROP_SAME_CHANGE,
+    TOUCH,
+    AllWrite,
+    PartRows,
+    PartWrite,
+    Sorted,
+    part_of,
+)
+
+if TYPE_CHECKING:
+    from watchdog.core.clock import Clock
+    from watchdog.core.model import Action, AgentId, Epoch, Outcome
+    from watchdog.core.undo import Change
+    from watchdog.stores.base import Recorded
+    from watchdog.stores.columns import Unreadable
+    from watchdog.stores.leases import LeaseTable
+
+Result = TypeVar("Result")
+
+FORMAT = b"1"
+"""Of what is kept; another one is another version's."""
+
+
+class Parts(Journal):
+    """The parts of a deployment, all of them this process's."""
+
+    def __init__(
+        self,
+        server: Server,
+        shards: int,
+        owner: str,
+        table: LeaseTable,
+        brakes: Callable[[], bytes] | None = None,
+        rest: Callable[[], Batch] = Batch,
+    ) -> None:
+        """Nothing is opened.
+
+        Args:
+            server: Where it is kept.
+            shards: In how many parts; the same for all processes, for good.
+            owner: The name of this process; no other has it.
+            table: What it keeps.
+            brakes: See `Journal`.
+            rest: See `Journal`.
+        """
+        super().__init__(table, brakes, rest)
+        self._server = server
+        self._shards = shards
+        self._reads = PartReads(server, shards)
+        self._fenced = FencedParts(server, shards, owner)
+        self._opened = False
+        # The server knows what this is and in how many parts.
+        self._signed = False
+        self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        # Actions that are in the history for sure and perhaps still in their part's outbox; and those not in it yet.
+        self._moved: dict[bytes, int] = {}
+        self._moving: dict[bytes, Row] = {}
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Takes all parts. Waits for those that another process has let go only by dying."""
+        try:
+            await self._server.open()
+            await self._fenced.take_all()
+        except BaseException:
+            await self._server.close()
+            raise
+        self._opened = True
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Renews the parts while nothing is written, as at the start before the first tick."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._fenced.idle:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.confirm()
+
+    async def close(self, clock: Clock) -> None:
+        """Writes what is dirty and lets the parts go."""
+        if self._opened:
+            if self._loaded:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.write(Batch(), clock)
+            self._opened = False
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
+            if self._writer is not None:
+                await asyncio.gather(self._writer, return_exceptions=True)
+            with contextlib.suppress(StoreUnavailable):
+                await self._fenced.leave()
+        await self._server.close()
+
+    async def load(self, build: Callable[[Kept], Result]) -> Result:
+        """See `Journal.load`."""
+        meta = await self._reads.hash("{wd:all}:meta")
+        self._check_format(meta)
+        self._fenced.number = int(meta.get(b"number", b"0"))
+        tables: dict[str, list[dict[bytes, bytes]]] = {name: [] for name in ("agents", "sessions", "claims", "changes")}
+        for part in self._fenced.parts:
+            for name, of_table in tables.items():
+                of_table.append(await self._reads.hash(part.key(name)))
+            for key, value in (await self._reads.hash(part.key("outbox"))).items():
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    self._moving[key] = tuple(orjson.loads(value))
+                    self._moved[key] = part.number
+        built = build(PartRows(meta, tables))
+        self._loaded = True
+        return built
+
+    def _check_format(self, meta: dict[bytes, bytes]) -> None:
+        found = meta.get(b"format", FORMAT), meta.get(b"shards", b"%d" % self._shards)
+        if found[0] != FORMAT:
+            raise StoreCorrupt(
+                f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
+                f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
+            )
+        if found[1] != b"%d" % self._shards:
+            raise StoreCorrupt(
+                f"{self._server} was made with WATCHDOG_SHARDS={found[1].decode(errors='replace')}, which is fixed for "
+                "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
+            )
+
+    # Writing.
+
+    async def commit(self, batch: Batch) -> None:
+        """See `Journal.commit`. Atomic for each part; what all share is written first, and the history last."""
+        self.check()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._jobs.append((batch, done))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all())
+        # A caller that is cancelled must not keep a batch from being written that others wait for.
+        await asyncio.shield(done)
+
+    async def confirm(self, agent: AgentId | None = None) -> None:
+        """Makes sure that the parts are still ours: that of an agent for `LEASE_S` from when this was asked.
+
+        Raises:
+            StoreUnavailable: They are not, or nobody knows.
+        """
+        batch = Batch()
+        batch.add(TOUCH, [] if agent is None else [agent])
+        await self.commit(batch)
+
+    @property
+    def taken_over(self) -> str | None:
+        """What to tell when another process has taken the parts over; nothing is done any more then."""
+        return self._fenced.taken_over
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the parts were ours a moment ago; a process that was stopped has to ask first."""
+        return self._opened and self._fenced.fresh
+
+    def check(self) -> None:
+        """See `Journal.check`."""
+        if self.taken_over is not None:
+            raise StoreUnavailable(self.taken_over)
+        if not self._opened:
+            raise StoreUnavailable("The store is closed.")
+
+    async def _write_all(self) -> None:
+        """Writes all batches that wait, again and again until there is none."""
+        try:
+            while self._jobs:
+                jobs, self._jobs = self._jobs, []
+                failure: BaseException | None = None
+                try:
+                    await self._write([batch for batch, _ in jobs])
+                except BaseException as error:  # noqa: BLE001 - handed to those who wait
+                    failure = error
+                    self.failing = True
+                for _, done in jobs:
+                    if done.done():
+                        continue
+                    if failure is None:
+                        done.set_result(None)
+                    else:
+                        done.set_exception(failure)
+                        done.exception()  # whoever waits may have been cancelled
+        finally:
+            self._writer = None
+
+    async def _write(self, batches: Sequence[Batch]) -> None:
+        """Writes to the part of all, then to the others, then to the history what was decided with rows of these."""
+        fenced, made = self._fenced, Sorted(self._shards)
+        lost = fenced.lost()
+        if lost and not self._loaded:
+            # The table is not filled yet: what it has must not take the place of what is there.
+            raise StoreUnavailable(f"{self._server}: it has lost what was written, while it was read.")
+        if lost:
+            self._add_lost(made, lost)
+        for batch in batches:
+            made.add(batch)
+        if not self._signed:
+            made.all.meta |= {b"format": FORMAT, b"shards": b"%d" % self._shards}
+        later = made.take_decided()
+        at_once = made.all.actions = {**made.all.actions, **self._moving}
+        moved, self._moved = self._moved, {}
+        for key, number in moved.items():
+            made.parts.setdefault(number, PartWrite()).outbox.setdefault(key, None)
+        try:
+            await fenced.put([(fenced.all, made.all.arguments())])
+            self._signed = True
+            for key in at_once:
+                self._moving.pop(key, None)
+            for part in fenced.to_renew():
+                made.parts.setdefault(part.number, PartWrite())
+            await fenced.put([(fenced.parts[number], write.arguments()) for number, write in made.parts.items()])
+        except BaseException:
+            self._moved = moved
+            raise
+        if later:
+            # Should this fail, it is tried again with the next write; should the process die, by the next one.
+            self._moving.update((key, row) for key, (_, row) in later.items())
+            self._moved.update((key, number) for key, (number, _) in later.items())
+            await fenced.put([(fenced.all, AllWrite(actions=self._moving).arguments())])
+            self._moving.clear()
+        for part in lost:
+            part.whole = True
+
+    def _add_lost(self, made: Sorted, lost: Sequence[Part]) -> None:
+        """Adds all that is in force of parts that the server has lost, in whole or in part. The history stays lost."""
+        numbers = {part.number for part in lost}
+        everything = Dirty()
+        for agent_id, agent in self._table.agents.items():
+            if part_of(agent_id, self._shards) in numbers:
+                everything.agents[agent_id] = agent
+                everything.sessions.update((session.session_id, session) for session in agent.sessions)
+                if agent.change is not None:
+                    everything.changes[agent_id] = agent.change
+        batch = Batch()
+        rows.add_dirty(batch, everything)
+        if self._brakes is not None:
+            batch.add(Statement.PUT_META, [("brakes", self._brakes())])
+        batch.statements += self._rest().statements
+        made.add(batch)
+        for number in made.parts.keys() - numbers:
+            del made.parts[number]
+        for number in numbers - {ALL}:
+            made.parts.setdefault(number, PartWrite()).anew = True
+        self._signed = self._signed and ALL not in numbers
+
+    # Reading.
+
+    async def meta(self, key: str) -> bytes | None:
+        """See `Journal.meta`."""
+        self.check()
+        return await self._reads.meta(key)
+
+    async def changes(self, since: Epoch, instance_id: str | None) -> list[Change]:
+        """See `Journal.changes`."""
+        self.check()
+        return [
+            change
+            for change, _ in await self._reads.changes()
+            if change.written_at >= since and instance_id in (None, change.agent.instance_id)
+        ]
+
+    async def actions(
+        self,
+        agent: AgentId | None,
+        outcome: Outcome | None,
+        since: Epoch | None,
+        cursor: str | None,
+        limit: int,
+    ) -> list[Action]:
+        """See `Journal.actions`."""
+        self.check()
+        return await self._reads.actions(agent, outcome, since, cursor, limit)
+
+    async def recorded(self, after: int, limit: int) -> Recorded:
+        """See `Outbox.recorded`."""
+        self.check()
+        return await self._reads.recorded(after, limit)
+
+    async def old_actions(self, before: Epoch, limit: int) -> list[tuple[str]]:
+        """See `Journal.old_actions`."""
+        self.check()
+        return await self._reads.old_actions(before, limit)
+
+    async def drop_changes(self, before: Epoch, clock: Clock) -> None:
+        """See `Journal.drop_changes`."""
+        found = await self._reads.changes()
+        old = [(*change.agent, value) for change, value in found if change.written_at < before and change.undo is None]
+        batch = Batch()
+        batch.add(DROP_SAME_CHANGE, old)
+        await self.write(batch, clock)
+
+    def set_aside(self, batch: Batch, unreadable: Sequence[Unreadable]) -> None:
+        """Moves bad rows into the meta table, as text for a person who wants to look at them."""
+        for bad in unreadable:
+            row = bad.row
+            batch.add(Statement.PUT_META, [(f"unreadable {bad}", repr(row).encode(errors="replace"))])
+            if bad.table == "agents":
+                batch.add(Statement.DROP_AGENT, [row[:2]])
+            elif bad.table == "sessions":
+                batch.add(Statement.DROP_SESSION, [row[:3]])
+            elif bad.table == "claims":
+                batch.add(Statement.DROP_CLAIM, [(*row[:2], ANY_TOKEN)])
+            elif bad.table == "changes":
+                batch.add(Statement.DROP_CHANGE, [row[:2]])
+            else:
+                batch.add(DROP_META, [row[:1]])

@@ -1,0 +1,260 @@
+"""The way to a Valkey or Redis server: its address, the functions that are loaded into it, its errors in our words.
+
+What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import TimeoutError as NoAnswer
+
+from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.stores.address import Address
+
+Result = TypeVar("Result")
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A function's name, its keys and its arguments."""
+
+ANSWER_S = 2.0
+"""Longest wait for an answer. Later than that the clock stands anyway (`core.clock.MAX_STEP_S`)."""
+
+CONNECT_S = 1.0
+"""Longest wait for a connection."""
+
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""What the client raises. Whatever it is, what was asked may have been done or not."""
+
+LEAST_VERSION = (7, 0, 0)
+"""The first with functions. Source: https://valkey.io/topics/functions-intro/ ."""
+
+KEEPING = frozenset({"noeviction"})
+"""Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
+
+
+def library() -> tuple[str, str]:
+    """The library of functions: its version, which is told by its text, and the text."""
+    text = Path(__file__).with_name("parts").with_suffix(".lua").read_text()
+    version = sha256(text.encode()).hexdigest()[:8]
+    return version, text.replace("@VERSION@", version)
+
+
+def options(address: Address, answer_s: float) -> dict[str, Any]:
+    """What a client of redis-py is told."""
+    tls: dict[str, Any] = {}
+    if address.tls:
+        tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        if address.authorities is not None:
+            tls["ssl_ca_certs"] = address.authorities
+    return {
+        "host": address.host,
+        "port": address.port,
+        "username": address.user,
+        "password": address.password,
+        "socket_timeout": answer_s,
+        "socket_connect_timeout": CONNECT_S,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "client_name": "watchdog",
+        **tls,
+    }
+
+
+class ValkeyServer:
+    """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
+
+    Asked again at once is only where a connection was cut: whoever writes can tell a write that came twice.
+    """
+
+    def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
+        """Connects to nothing yet."""
+        self._address = address
+        self._answer_s = answer_s
+        self._version, self._library = library()
+        self._client = self._made(options(address, answer_s))
+
+    def _made(self, options: dict[str, Any]) -> Redis | RedisCluster:
+        return Redis(db=self._address.database, **options)
+
+    def __str__(self) -> str:
+        """Its address, for people."""
+        return str(self._address)
+
+    async def open(self) -> None:
+        """Loads the functions, if they are not there.
+
+        Raises:
+            StoreUnavailable: It cannot be reached or written.
+            StoreCorrupt: It is too old, or may drop keys to make room.
+        """
+        await self.examine()
+        await self._load()
+
+    async def examine(self) -> str:
+        """Finds out whether a daemon could use it, without a change to it. Returns its version.
+
+        Raises:
+            StoreUnavailable: It cannot be reached, or is a replica, which cannot be written.
+            StoreCorrupt: It is too old, or may drop keys to make room.
+        """
+        infos = await self._told(self._infos())
+        for info in infos:
+            self._check(info)
+        return ", ".join(sorted({_version(info) for info in infos}))
+
+    def _check(self, info: Mapping[str, Any]) -> None:
+        if tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3]) < LEAST_VERSION:
+            raise StoreCorrupt(
+                f"{self} is version {_version(info)}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
+            )
+        policy = str(info.get("maxmemory_policy", "noeviction"))
+        if policy not in KEEPING:
+            raise StoreCorrupt(
+                f"{self} drops keys when its memory is full (maxmemory-policy {policy}): agents would be forgotten. "
+                "Set maxmemory-policy noeviction, or use another server."
+            )
+        if bool(info.get("cluster_enabled")) is not self._address.cluster:
+            raise StoreUnavailable(f"{self}: {_CODES['MOVED'] if info.get('cluster_enabled') else NO_CLUSTER}")
+        if info.get("role") != "master":
+            raise StoreUnavailable(f"{self}: {_CODES['READONLY']}")
+
+    async def _infos(self) -> list[Mapping[str, Any]]:
+        """What each server that is written to tells of itself."""
+        return [await self._run("INFO")]
+
+    async def close(self) -> None:
+        """Lets the connections go."""
+        with contextlib.suppress(*FAULTS):
+            await self._client.aclose()
+
+    async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        """Calls functions, in order and in one go. Each is atomic, all together are not, and each may run twice.
+
+        Raises:
+            StoreUnavailable: Nobody knows which of them ran.
+        """
+        try:
+            return await self._again(lambda: self._called(calls))
+        except FAULTS as error:
+            if not isinstance(error, ResponseError) or "function not found" not in str(error).lower():
+                raise self._unavailable(error) from None
+        # A server that was emptied, or another one in its place.
+        await self._load()
+        return await self._told(self._called(calls))
+
+    async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
+        """Runs commands that change nothing, in one go."""
+        return await self._told(self._again(lambda: self._piped(commands)))
+
+    @staticmethod
+    async def _again(ask: Callable[[], Awaitable[Result]]) -> Result:
+        """Asks once more if the connection was cut: by a proxy, an operator, or a server that was restarted."""
+        try:
+            return await ask()
+        except (NoConnection, ConnectionError) as error:
+            if isinstance(error, BusyLoadingError | AuthenticationError):
+                raise
+        return await ask()
+
+    async def _called(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        return await self._piped(
+            [("FCALL", f"wd_{name}_{self._version}", len(keys), *keys, *args) for name, keys, args in calls]
+        )
+
+    async def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._run(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await pipeline.execute())
+
+    async def _run(self, *command: Any) -> Any:  # noqa: ANN401 - of each command another type
+        return await self._client.execute_command(*command)
+
+    async def _load(self) -> None:
+        try:
+            await self._run("FUNCTION", "LOAD", self._library)
+        except ResponseError as error:
+            if "already exists" not in str(error):
+                raise self._unavailable(error) from None
+        except FAULTS as error:
+            raise self._unavailable(error) from None
+
+    async def _told(self, asked: Awaitable[Result]) -> Result:
+        try:
+            return await asked
+        except FAULTS as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(f"{self}: {_why(error)}")
+
+
+_ADVICE: Sequence[tuple[type[Exception], str]] = (
+    (BusyLoadingError, "it is loading its data. Wait until it has."),
+    (AuthenticationError, "it refuses the user or the password in WATCHDOG_STORE."),
+    (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
+    (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
+    (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
+    (RedisClusterException, "its cluster cannot be used now. Look whether all its slots are served."),
+    (TimeoutError, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
+    (NoAnswer, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
+    (NoConnection, "it cannot be reached. Look at the address, the network, and whether it runs."),
+    (OSError, "it cannot be reached. Look at the address, the network, and whether it runs."),
+)
+
+NO_CLUSTER = "it is no node of a cluster. Write valkey:// in WATCHDOG_STORE."
+
+_CODES = {
+    "OOM": _ADVICE[3][1],
+    "READONLY": _ADVICE[4][1],
+    "LOADING": _ADVICE[0][1],
+    "NOPERM": _ADVICE[2][1],
+    "NOAUTH": "it wants a password. Give it in WATCHDOG_STORE.",
+    "MISCONF": "it cannot save its data and takes no writes. Look at its log and its disk.",
+    "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
+    "MASTERDOWN": "it is a replica that has lost its primary.",
+    "BUSY": "a script keeps it busy.",
+    "MOVED": "it is a node of a cluster. Write valkey+cluster:// in WATCHDOG_STORE.",
+    "CLUSTERDOWN": "its cluster is down.",
+    "UNBLOCKED": "it is being demoted to a replica.",
+}
+"""By the first word of an answer. Source: https://valkey.io/topics/protocol/#simple-errors ."""
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, without anything of what was sent."""
+    code = str(error).partition(" ")[0].rstrip(":")
+    if isinstance(error, ResponseError) and code in _CODES:
+        return _CODES[code]
+    for kind, text in _ADVICE:
+        if isinstance(error, kind):
+            return text
+    for code, text in _CODES.items():
+        if isinstance(error, ResponseError) and f"{code} " in str(error):
+            return text
+    return f"{type(error).__name__}. Look at its log."
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    return str(info.get("valkey_version") or info.get("redis_version", "0"))
