@@ -269,7 +269,7 @@ def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
     documented = {
         name: (cells[0], set(re.findall(r"`(\w+)`", cells[1])))
         for name, cells in table("docs/metrics.md")
-        if name.startswith("watchdog_")
+        if name.startswith(("watchdog_", "process_"))
     }
     assert documented == {name: (kind, labels[name]) for name, kind in kinds.items()}
 

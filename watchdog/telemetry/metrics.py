@@ -8,7 +8,7 @@ right. No agent is in a label.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -108,6 +108,7 @@ class Metrics:
         self._version = version
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collector(self))
+        ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
         """All metrics as they are now, in Prometheus' text format."""
