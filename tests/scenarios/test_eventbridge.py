@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 import pytest
@@ -52,3 +55,41 @@ def test_a_queue_behind_a_rule_gets_what_was_done_once_the_bus_is_there(connect:
     assert connect.status(user) == "Offline"
     until(lambda: codes() == [], "the problem is over")
     assert daemon.stop() == 0
+
+
+class Endless:
+    """In place of EventBridge: its answer never ends, and no time-out for a read is ever over."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked = threading.Event()
+
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError), self._listener.accept()[0] as connection:
+            connection.recv(10_000)
+            self.asked.set()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not self._over.wait(0.5):
+                connection.sendall(b"x")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._listener.close()
+        self._thread.join(5)
+
+
+def test_a_call_that_does_not_end_holds_up_neither_agents_nor_the_stop(connect: Connect, daemon: Daemon) -> None:
+    with Endless() as bus:
+        daemon.start(WATCHDOG_EVENTBRIDGE_BUS="default", AWS_ENDPOINT_URL_EVENTBRIDGE=bus.url).ready()
+        daemon.bye(connect.users[0], new_session())
+        assert bus.asked.wait(60)
+        daemon.bye(connect.users[1], new_session())
+        until(lambda: connect.status(connect.users[1]) == "Offline", "the next one is set")
+        assert daemon.stop() == 0

@@ -368,3 +368,30 @@ def test_the_region_is_that_of_the_arn_and_each_bus_has_a_place_of_its_own() -> 
     assert regions == [REGION, "eu-central-1"]
     keys = {EventBridge(bus, region).key for bus in (ARN, "presence") for region in ("eu-central-1", "us-west-2")}
     assert len(keys) == 3
+
+
+class Stuck(Executor):
+    """Its one thread never comes back."""
+
+    def __init__(self) -> None:
+        self.calls: list[Future[Any]] = []
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        self.calls.append(Future())
+        if len(self.calls) == 1:
+            self.calls[0].set_running_or_notify_cancel()
+        return self.calls[-1]
+
+
+@pytest.mark.looptime
+async def test_a_call_that_never_ends_is_told_and_is_left_running() -> None:
+    stuck = Stuck()
+    target = EventBridge(ARN, None, executor=stuck)
+    for _ in range(2):
+        with pytest.raises(NotDelivered, match="no answer within 20 s"):
+            await target.deliver([an_event(1)])
+    assert asyncio.get_running_loop().time() == pytest.approx(40.0, abs=0.1)
+    assert [call.cancelled() for call in stuck.calls] == [False, True]
+    assert target.running
+    stuck.calls[0].set_result(None)
+    assert not target.running

@@ -31,6 +31,9 @@ from watchdog.telemetry.cloudevents import Delivery, Event
 
 SOURCE = "connect-presence-watchdog"
 
+TIMEOUT_S = 20.0
+"""For one delivery in all, the search for credentials included; its calls have shorter ones of their own."""
+
 ENTRIES = 10
 """Of one call, at most."""
 
@@ -99,7 +102,7 @@ class EventBridge:
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="eventbridge")
         self._make = make or _client
         self._client: Any = None
-        self._call: Future[Delivery] | None = None
+        self._running: set[Future[Delivery]] = set()
 
     @property
     def key(self) -> str:
@@ -109,7 +112,7 @@ class EventBridge:
     @property
     def running(self) -> bool:
         """Whether a call has not ended, its caller cancelled or not."""
-        return self._call is not None and not self._call.done()
+        return bool(self._running)
 
     async def deliver(self, events: Sequence[Event]) -> Delivery:
         """Puts events on the bus, each once.
@@ -120,8 +123,14 @@ class EventBridge:
         Raises:
             NotDelivered: It has taken none, or nobody knows.
         """
-        self._call = self._executor.submit(self._put_all, events)
-        return await asyncio.wrap_future(self._call)
+        call = self._executor.submit(self._put_all, events)
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await asyncio.wrap_future(call)
+        except TimeoutError:
+            raise NotDelivered(f"PutEvents: no answer within {TIMEOUT_S:.0f} s.") from None
 
     async def close(self) -> None:
         """Takes no more; a call that runs ends with its time-out."""
