@@ -57,6 +57,8 @@ def test_what_is_written_is_what_is_read(metrics, an_action):
     metrics.store_up = False
     metrics.problems = lambda: ["denied", "another", "denied"]
     metrics.clock_stopped(Cause.STORE, 1.5)
+    assert samples(metrics)["watchdog_problems", "denied"] == 2
+    assert samples(metrics)["watchdog_problems", "another"] == 1
     metrics.connect_call("PutUserStatus", "ok")
     metrics.connect_call("PutUserStatus", "denied")
     metrics.connect_tokens["PutUserStatus"] = 1.25

@@ -165,7 +165,7 @@ class EventBridge:
         total = 0
         for event in events:
             size = _size(self._entry(event))
-            if batch and (len(batch) == ENTRIES or total + size > CALL_BYTES):
+            if batch and total + size > CALL_BYTES:
                 yield batch
                 batch, total = [], 0
             batch.append(event)
