@@ -12,7 +12,8 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 
 # Packages of Debian or Ubuntu, each with the command it brings (see tests/setup.sh).
-TEST_PACKAGES := faketime:faketime redis-server:redis-server chromium:chromium chromium-driver:chromedriver
+TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool chromium:chromium \
+	chromium-driver:chromedriver
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
@@ -35,12 +36,13 @@ test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES) $(LONG_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
-check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client and the Dockerfile
+check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client, the alerts and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	tests/client/check.sh
+	tests/prometheus/check.sh
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
 
 SEEDS ?= 300

@@ -41,3 +41,10 @@ fi
 install=("${root[@]}" apt-get -qq install --yes --no-install-recommends "${missing[@]}")
 # The package lists may be missing or old: read them again only if the install fails without.
 "${install[@]}" >/dev/null 2>&1 || { "${root[@]}" apt-get -qq update && "${install[@]}" >/dev/null; }
+
+# Nor may it start with the machine from now on: its package has enabled it. This is what `systemctl disable` does.
+for package in "${missing[@]}"; do
+    dpkg -L "$package" | sed -n 's|.*/systemd/system/\([^/]*\.service\)$|\1|p' | while read -r unit; do
+        "${root[@]}" find /etc/systemd/system -path '*.wants/*' -name "$unit" -type l -delete 2>/dev/null || true
+    done
+done

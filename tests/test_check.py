@@ -301,6 +301,15 @@ def test_the_policy_names_the_statuses_that_are_set_where_none_is_given_back(che
     assert {call.operation for call in check.calls()} == {"ListAgentStatuses", "ListRoutingProfiles"}
 
 
+def test_the_policy_lets_events_be_put_on_the_bus_of_the_settings(check):
+    (own,) = [
+        each["Resource"]
+        for each in json.loads(check("--iam", WATCHDOG_EVENTBRIDGE_BUS="presence").stdout)["Statement"]
+        if each["Action"] == "events:PutEvents"
+    ]
+    assert own == f"arn:aws:events:us-east-1:{DEFAULT_ACCOUNT}:event-bus/presence"
+
+
 def test_with_that_policy_the_check_needs_nothing_else(check):
     policy = json.loads(check("--iam").stdout)
     assert check("--json").returncode == 0

@@ -15,6 +15,7 @@ from tests.connect.world import DirectClient, instant
 from tests.connect.world import Metrics as Observer
 from tests.contract.world import ANNA, BRAKED, INSTANCE, RULES, TIMER, TTL, session
 from tests.ingest.certificates import put, write
+from tests.telemetry.test_eventbridge import ARN, Aws, Inline, refusal
 from watchdog import daemon
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
@@ -42,6 +43,7 @@ from watchdog.sandbox.world import DEFAULT_ACCOUNT, DEFAULT_REGION
 from watchdog.settings import Settings
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.telemetry.eventbridge import EventBridge
 from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import Notifier
 from watchdog.telemetry.webhook import Webhook
@@ -156,6 +158,36 @@ async def test_a_receiver_that_takes_nothing_for_five_minutes_is_a_problem(parts
     assert len(parts.health.problems()) == 1
     # Began twice and ended once: that of the receiver, too.
     assert parts.metrics.notifications["delivered"] == 3
+    notifying.cancel()
+    await asyncio.gather(notifying, return_exceptions=True)
+
+
+@pytest.mark.looptime
+async def test_a_bus_that_refuses_us_is_a_problem_at_once_and_in_the_metrics(parts: Parts) -> None:
+    await parts.store.open(instant())
+    parts.metrics.problems = lambda: [problem.code for problem in parts.health.problems()]
+    aws = Aws(down=refusal("AccessDeniedException", 403))
+    notifier = parts.health.notifier = Notifier(
+        [],
+        parts.store,
+        bus=EventBridge(ARN, None, executor=Inline(), make=aws.make),
+        problems=parts.health.problems,
+        epoch=lambda: instant().epoch,
+        random=lambda: 1.0,
+        count=parts.metrics.notified,
+    )
+    notifying = asyncio.create_task(notifier.run())
+    parts.health.unreadable = ["a row"]
+    await asyncio.sleep(2)
+    (_, problem) = parts.health.problems()
+    assert problem.code == "notify_refused"
+    assert "WATCHDOG_EVENTBRIDGE_BUS takes no events. PutEvents: AccessDeniedException: Said AWS." in problem.detail
+    assert b'watchdog_problems{code="notify_refused"} 1.0' in parts.metrics.render()
+    aws.down = None
+    await asyncio.sleep(70)
+    assert [each.code for each in parts.health.problems()] == ["store_rows_unreadable"]
+    assert b'watchdog_problems{code="store_rows_unreadable"} 1.0' in parts.metrics.render()
+    assert b"notify_refused" not in parts.metrics.render()
     notifying.cancel()
     await asyncio.gather(notifying, return_exceptions=True)
 

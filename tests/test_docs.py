@@ -24,6 +24,7 @@ from watchdog.core.logout import Failure
 from watchdog.core.model import AgentState, Outcome
 from watchdog.core.policy import Facts, decide
 from watchdog.environment import variable
+from watchdog.health import PROBLEMS
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
@@ -256,6 +257,7 @@ def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
         results=["ok"],
         ends=Ended,
         notifications=NOTIFIED,
+        problems=PROBLEMS,
     )
     rendered = metrics.render().decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", rendered, re.MULTILINE))
@@ -271,7 +273,7 @@ def test_the_page_of_metrics_names_exactly_those_that_are_rendered():
     documented = {
         name: (cells[0], set(re.findall(r"`(\w+)`", cells[1])))
         for name, cells in table("docs/metrics.md")
-        if name.startswith("watchdog_")
+        if name.startswith(("watchdog_", "process_"))
     }
     assert documented == {name: (kind, labels[name]) for name, kind in kinds.items()}
 
@@ -328,7 +330,8 @@ def test_every_code_of_a_problem_and_no_other_is_explained():
                 texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
                 codes |= {each for each in texts if re.fullmatch(r"[a-z_]+", each)}
     documented = re.findall(r"^### `([a-z_]+)`$", text("docs/troubleshooting.md"), re.MULTILINE)
-    assert set(documented) == codes
+    assert set(documented) == codes == set(PROBLEMS)
+    assert list(PROBLEMS) == sorted(PROBLEMS)
 
 
 # Webhooks.
@@ -344,7 +347,7 @@ async def test_the_example_verifies_what_is_sent_and_nothing_else():
     (code,) = re.findall(r"^```python\n(.*?)^```$", text("docs/webhooks.md"), re.MULTILINE | re.DOTALL)
     example = {}
     exec(code, example)  # the page's own
-    verify, event = example["verify"], Event("id-1", b'{"specversion":"1.0"}')
+    verify, event = example["verify"], Event("id-1", "t", time.time(), b'{"specversion":"1.0"}')
     other = f"whsec_{'A' * 32}"
     hook = Webhook("http://x", [other, secret], epoch=time.time)
     late = Webhook("http://x", [secret], epoch=lambda: time.time() - 400)

@@ -7,7 +7,7 @@ import pytest
 from watchdog.connect.answers import Status, StatusType
 from watchdog.connect.api import Instance
 from watchdog.connect.names import Kind
-from watchdog.grants import OWN, Known, grants
+from watchdog.grants import OWN, Bus, Known, grants
 from watchdog.needs import named, uses
 from watchdog.settings import Settings
 
@@ -255,3 +255,42 @@ def test_other_partitions_are_named_as_they_are():
     assert "arn:aws-us-gov:connect:us-gov-west-1:123456789012:instance/i-1" in json.dumps(own.policy)
     _, other = granted(known, [Instance("i-1", "us-gov-west-1", role)])
     assert "arn:aws-us-gov:connect:us-gov-west-1:210987654321:instance/i-1" in json.dumps(other.policy)
+
+
+# The event bus.
+
+BUS = "arn:aws:events:us-east-1:123456789012:event-bus/default"
+
+
+def puts(grant):
+    return [each["Resource"] for each in grant.policy["Statement"] if each["Action"] == "events:PutEvents"]
+
+
+def bus_grants(bus, instances=ONE):
+    known = {each.instance_id: Known(STATUSES, None, "us-east-1") for each in instances}
+    chosen = settings()
+    return grants(instances, known, named(chosen), uses(chosen), bus)
+
+
+@pytest.mark.parametrize("bus", [Bus(BUS), Bus("default", "123456789012", "us-east-1")])
+def test_events_are_put_on_that_bus_alone(bus):
+    (grant,) = bus_grants(bus)
+    assert puts(grant) == [BUS]
+
+
+def test_without_a_bus_no_events_may_be_put():
+    (grant,) = bus_grants(None)
+    assert puts(grant) == []
+
+
+def test_events_are_put_by_the_process_itself_and_not_by_a_role():
+    own, role = bus_grants(Bus(BUS), (Instance("i-1", "us-east-1", ROLE),))
+    assert (own.principal, puts(own), puts(role)) == (OWN, [BUS], [])
+    assert not own.assumes_only
+
+
+@pytest.mark.parametrize("bus", [Bus("default", None, "us-east-1"), Bus("default", "123456789012", None)])
+def test_a_bus_whose_arn_is_not_known_is_said_to_be_missing(bus):
+    (grant,) = bus_grants(bus)
+    assert grant.policy is None
+    assert "The ARN of the event bus default is not known" in grant.missing[0]

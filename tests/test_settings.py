@@ -88,6 +88,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "canary_url": None,
         "notify_urls": (),
         "notify_secret": (),
+        "eventbridge_bus": None,
         "deadman_url": None,
         "history_days": 30,
     }
@@ -157,8 +158,10 @@ def test_every_variable_is_taken():
         DEADMAN_URL="https://example.com/ping/1",
         NOTIFY_URLS="https://example.com/hook, http://127.0.0.1:1/hook?token=1",
         NOTIFY_SECRET=f"{NOTIFY_SECRET},whsec_{'B' * 32}",
+        EVENTBRIDGE_BUS=" arn:aws-us-gov:events:us-gov-west-1:123456789012:event-bus/Presence_1.a-b ",
         HISTORY_DAYS="7",
     )
+    assert settings.eventbridge_bus == "arn:aws-us-gov:events:us-gov-west-1:123456789012:event-bus/Presence_1.a-b"
     assert (settings.auth, settings.jwks, settings.jwt_issuer) == (
         "jwt",
         "https://id.example.com/keys?app=1",
@@ -313,6 +316,10 @@ def test_a_bad_value_is_repeated_with_what_the_variable_takes(name, value, takes
         ({"ALLOWED_ORIGINS": "https://a.example:443"}, "browsers leave out the port that is the scheme's own"),
         ({"NOTIFY_URLS": "https://example.com,ftp://x"}, "WATCHDOG_NOTIFY_URLS: got ***; entry 2: it is not one"),
         ({"NOTIFY_URLS": "https://x/1,https://x/1"}, "a URL is in it twice"),
+        ({"EVENTBRIDGE_BUS": "a bus"}, "it is neither a name like default nor arn:aws:events:"),
+        ({"EVENTBRIDGE_BUS": "arn:aws:events:us-east-1:123456789012:rule/x"}, "it is neither a name like default"),
+        ({"EVENTBRIDGE_BUS": "arn:aws:events::123456789012:event-bus/x"}, "it is neither a name like default"),
+        ({"EVENTBRIDGE_BUS": "aws.partner/example.com/x"}, "a partner's event bus takes events of that partner only"),
         ({"NOTIFY_URLS": ",".join(f"https://x/{n}" for n in range(11))}, "it has more than 10 URLs"),
         ({"NOTIFY_URLS": "http://169.254.169.254/"}, "entry 1: link-local and metadata addresses are never called"),
         ({"NOTIFY_URLS": "http://[fd00:ec2::254]/"}, "entry 1: link-local and metadata addresses are never called"),

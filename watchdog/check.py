@@ -26,7 +26,7 @@ from watchdog.connect.probe import Found, Probe, Trial
 from watchdog.core.quota import QuotaRules
 from watchdog.errors import CertificateRefused, ConnectError, StoreError, StoreLocked
 from watchdog.findings import Finding, State, can_be_tried, listed, of_instance, of_names
-from watchdog.grants import Grant, Known, grants
+from watchdog.grants import Bus, Grant, Known, grants
 from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.needs import named, uses
 from watchdog.settings import Settings
@@ -109,7 +109,8 @@ async def examine(settings: Settings, *, running: bool, trials: bool = True) -> 
     finally:
         await connect.close(CLOSE_S)
     known = await asyncio.to_thread(_known, instances, looked)
-    return Report(tuple(findings), tuple(grants(instances, known, wanted, needed)))
+    bus = await asyncio.to_thread(_bus, settings)
+    return Report(tuple(findings), tuple(grants(instances, known, wanted, needed, bus)))
 
 
 def _probe(settings: Settings, connect: BotoConnect, instances: Sequence[Instance]) -> Probe:
@@ -137,6 +138,14 @@ def _known(instances: Sequence[Instance], looked: dict[str, Listed]) -> dict[str
     return {
         each.instance_id: Known(looked[each.instance_id].statuses, account, each.region or region) for each in instances
     }
+
+
+def _bus(settings: Settings) -> Bus | None:
+    name = settings.eventbridge_bus
+    if name is None or name.startswith("arn:"):
+        return None if name is None else Bus(name)
+    region = settings.region or default_region()
+    return Bus(name, own_account(region), region)
 
 
 def _of_settings(settings: Settings) -> Finding:

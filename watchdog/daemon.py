@@ -47,7 +47,7 @@ from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.environment import quoted, variable
 from watchdog.errors import CertificateRefused, SettingsError, StoreLocked, StoreUnavailable, WatchdogError
-from watchdog.health import Health
+from watchdog.health import PROBLEMS, Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
 from watchdog.ingest.arrivals import Arrivals
@@ -78,6 +78,7 @@ from watchdog.stores.base import StoreRules
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.table_store import TableStore
 from watchdog.telemetry.actions import Recorder, log_action
+from watchdog.telemetry.eventbridge import EventBridge
 from watchdog.telemetry.logs import LogFormat, configure
 from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import RESULTS as NOTIFIED
@@ -145,6 +146,7 @@ class _Parts:
     http: Server
     buffer: Buffer
     connect: BotoConnect
+    notifier: Notifier | None
 
 
 class Daemon:
@@ -212,6 +214,7 @@ class Daemon:
             results=("ok", *RESULTS.values()),
             ends=Ended,
             notifications=NOTIFIED,
+            problems=PROBLEMS,
         )
         keys = await self._keys()
         running = RunningTime(loop.time)
@@ -225,6 +228,7 @@ class Daemon:
             now=machine.now,
             time=running,
         )
+        metrics.problems = lambda: [problem.code for problem in health.problems()]
         health.keys = keys
         health.unreadable = [str(row) for row in store.unreadable]
         recordings = Recordings(_recorded(settings), lambda: None if health.clock is None else health.clock.observed)
@@ -393,6 +397,7 @@ class Daemon:
             http,
             buffer,
             connect,
+            notifier,
         )
         health.stopping = True
         return code, await self._stopped(parts)
@@ -429,6 +434,7 @@ class Daemon:
                 await self._ended("flush", parts.roots["flush"], FLUSH_S + 1)
                 await self._ended("pulse", parts.roots["pulse"], PULSE_S + 1)
                 clean = await parts.connect.close(CONNECT_STOP_S)
+                clean = clean and (parts.notifier is None or not parts.notifier.running)
         except TimeoutError:
             # Claims that were not given back are void at the next start, and intents are on the disk.
             log.warning("daemon.stop_cut_short", after_s=STOP_S)
@@ -442,7 +448,7 @@ class Daemon:
 
     def _notifier(self, store: TableStore, health: Health, metrics: Metrics) -> Notifier | None:
         settings = self._settings
-        if not settings.notify_urls:
+        if not settings.notify_urls and settings.eventbridge_bus is None:
             return None
         secrets = [secret.get_secret_value() for secret in settings.notify_secret]
 
@@ -452,6 +458,7 @@ class Daemon:
         return Notifier(
             [Webhook(url.get_secret_value(), secrets, epoch=epoch) for url in settings.notify_urls],
             store,
+            bus=None if settings.eventbridge_bus is None else EventBridge(settings.eventbridge_bus, settings.region),
             problems=health.problems,
             epoch=epoch,
             random=random.random,

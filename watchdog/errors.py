@@ -17,7 +17,7 @@
     ├── RecordingError           a file is no recording, or a damaged one
     ├── DaemonError              a running daemon does not answer, or refuses
     ├── LogOutFailed             an agent is not logged out: why, and what to do
-    ├── NotDelivered             a receiver of webhooks did not take an event
+    ├── NotDelivered             a receiver of events did not take one
     ├── NotAnswered              a URL of the settings did not answer
     ├── CertificateRefused       TLS_CERT and TLS_KEY cannot be served
     ├── CallAborted              not sent: the re-check before it was too old
@@ -238,7 +238,15 @@ class NotDelivered(WatchdogError):
 
     Its text says how, without anything of the URL, which is a secret. Try again later: receivers know an event that
     they have by its id.
+
+    Attributes:
+        lasting: It stays so until a person mends something.
     """
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        """Keeps what a person has to do with it."""
+        self.lasting = lasting
+        super().__init__(text)
 
 
 class CallAborted(WatchdogError):

@@ -58,8 +58,36 @@ class Grant:
         return self.policy is not None and all(each["Action"] == "sts:AssumeRole" for each in self.policy["Statement"])
 
 
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The event bus that the process itself puts events on.
+
+    Attributes:
+        name: Its name or ARN.
+        account: Of a bus that is named: the account of the credentials, where there are any.
+        region: Of a bus that is named: its region; None when nothing names one.
+    """
+
+    name: str
+    account: str | None = None
+    region: str | None = None
+
+    @property
+    def arn(self) -> str | None:
+        """Its ARN, where that is known."""
+        if self.name.startswith("arn:"):
+            return self.name
+        if self.account is None or self.region is None:
+            return None
+        return f"arn:{_partition(self.region)}:events:{self.region}:{self.account}:event-bus/{self.name}"
+
+
 def grants(
-    instances: Sequence[Instance], known: Mapping[str, Known], named: Sequence[Named], uses: Uses
+    instances: Sequence[Instance],
+    known: Mapping[str, Known],
+    named: Sequence[Named],
+    uses: Uses,
+    bus: Bus | None = None,
 ) -> list[Grant]:
     """The policies, that of the process itself first if it needs one.
 
@@ -68,6 +96,7 @@ def grants(
         known: By instance id.
         named: The names in the settings.
         uses: What is done.
+        bus: Of the settings, if there is one.
     """
     roles = list(dict.fromkeys(each.role_arn for each in instances if each.role_arn is not None))
     wanted = tuple(dict.fromkeys(each.name for each in named if each.kind in (Kind.TARGET, Kind.INITIAL)))
@@ -93,10 +122,15 @@ def grants(
                     "again when connect:ListAgentStatuses is allowed, for those that are set alone."
                 )
             places.append(Place(arn, status_ids))
-        assumed = roles if role is None else []
-        if not places and not missing and not assumed:
+        assumed, its_bus = (roles, bus) if role is None else ([], None)
+        if its_bus is not None and its_bus.arn is None:
+            missing.append(
+                f"The ARN of the event bus {its_bus.name} is not known: set AWS_REGION and give AWS credentials, or "
+                "name the bus by its ARN."
+            )
+        if not places and not missing and not assumed and its_bus is None:
             continue
-        whole = None if missing else policy(places, uses, assumed)
+        whole = None if missing else policy(places, uses, assumed, None if its_bus is None else its_bus.arn)
         found.append(Grant(role or OWN, tuple(assumed), whole, tuple(missing), tuple(notes)))
     return found
 

@@ -27,10 +27,38 @@ from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
 from watchdog.stores.base import Store
 from watchdog.telemetry.metrics import Metrics
-from watchdog.telemetry.notify import Notifier
+from watchdog.telemetry.notify import BUS, Notifier
 
 STUCK_S = 30.0
 """The process is dead when its sweep has not been tried for this long: longer than any stall that ends by itself."""
+
+
+PROBLEMS = (
+    "agents_full",
+    "brake_alarm",
+    "canary_disbelieved",
+    "canary_failing",
+    "certificate_expires",
+    "certificate_refused",
+    "connect_throttled",
+    "connect_unavailable",
+    "connections_full",
+    "credentials",
+    "denied",
+    "directory_failed",
+    "instance_not_found",
+    "jwks_unreachable",
+    "live_sessions_refused",
+    "notify_failing",
+    "notify_refused",
+    "reconcile_denied",
+    "store_rows_unreadable",
+    "store_unavailable",
+    "unknown_instance",
+    "unknown_profile",
+    "unknown_status",
+)
+"""The codes of all problems there are, for the metric: an alert needs the 0 as well."""
 
 
 class Health:
@@ -185,11 +213,17 @@ class Health:
         ]
         if self.notifier is not None:
             for failing in self.notifier.failing():
+                bus, place = failing.receiver == BUS, f"URL {failing.receiver} of WATCHDOG_NOTIFY_URLS"
                 told = (
-                    f"URL {failing.receiver} of WATCHDOG_NOTIFY_URLS takes no events. {failing.why} They are kept for "
-                    "a day and tried again each minute: mend the receiver, or take it out of the list."
+                    f"{'The event bus WATCHDOG_EVENTBRIDGE_BUS' if bus else place} takes no events. {failing.why} "
+                    "They are kept for a day and tried again each minute: "
                 )
-                found.append(Problem("notify_failing", told, failing.since))
+                if failing.lasting:
+                    told += "allow events:PutEvents on the bus, and check its name, its region and the credentials."
+                    found.append(Problem("notify_refused", told, failing.since))
+                else:
+                    told += f"mend the receiver, or {'unset the variable' if bus else 'take it out of the list'}."
+                    found.append(Problem("notify_failing", told, failing.since))
         return found if self.dispatcher is None else [*found, *self.dispatcher.problems()]
 
     def _certificate_problems(self) -> list[Problem]:

@@ -399,6 +399,15 @@ class Settings(BaseSettings):
     `echo "whsec_$(openssl rand -base64 32)"` makes one.
     """
 
+    eventbridge_bus: Annotated[
+        str | None, BeforeValidator(values.event_bus), Takes("an event bus's name or ARN, or to be unset")
+    ] = None
+    """Event bus of Amazon EventBridge on which the same events are put as are posted to NOTIFY_URLS.
+
+    By name it is the process' own account's, in AWS_REGION; an ARN has both in it. Needs `events:PutEvents`.
+    [EventBridge](webhooks.md#eventbridge)
+    """
+
     deadman_url: Annotated[
         SecretStr | None, BeforeValidator(values.secret_url), Takes("an http or https URL", secret=True)
     ] = None

@@ -38,6 +38,9 @@ _INSTANCE_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
 _INSTANCE_ARN = re.compile(r"arn:[^:]*:connect:[^:]*:[^:]*:instance/([A-Za-z0-9-]{1,100})(?:/.*)?")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}")
+_EVENT_BUS = re.compile(
+    r"(?:arn:aws[a-z-]*:events:[a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}:\d{12}:event-bus/)?[A-Za-z0-9._-]{1,256}"
+)
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*)")
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
 
@@ -401,6 +404,18 @@ def _receiver(text: str) -> str:
     host = _http(text).hostname or ""
     if is_barred(host):
         raise ValueError("link-local and metadata addresses are never called")
+    return text
+
+
+def event_bus(value: object) -> object:
+    """Reads the name or the ARN of an event bus; a partner's takes no events of others."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("aws.partner/") or "/aws.partner/" in text:
+        raise ValueError("a partner's event bus takes events of that partner only")
+    if not _EVENT_BUS.fullmatch(text):
+        raise ValueError("it is neither a name like default nor arn:aws:events:REGION:ACCOUNT:event-bus/NAME")
     return text
 
 

@@ -11,7 +11,9 @@ from watchdog.telemetry.metrics import Metrics
 
 @pytest.fixture
 def metrics():
-    return Metrics("1.2.3", rejections=["late"], operations=["PutUserStatus"], results=["ok", "throttled"])
+    return Metrics(
+        "1.2.3", rejections=["late"], operations=["PutUserStatus"], results=["ok", "throttled"], problems=["denied"]
+    )
 
 
 def samples(metrics):
@@ -34,6 +36,7 @@ def test_every_metric_and_every_known_label_is_there_from_the_start(metrics):
         ("watchdog_connect_calls_total", "PutUserStatus", "throttled"),
         ("watchdog_connect_tokens", "PutUserStatus"),
         ("watchdog_backlog",),
+        ("watchdog_problems", "denied"),
         ("watchdog_brake_held_agents",),
         ("watchdog_clock_stopped_seconds_total", "grace"),
         ("watchdog_detection_lag_seconds_count",),
@@ -52,7 +55,10 @@ def test_what_is_written_is_what_is_read(metrics, an_action):
     metrics.backlog = 5
     metrics.brake_held = 7
     metrics.store_up = False
+    metrics.problems = lambda: ["denied", "another", "denied"]
     metrics.clock_stopped(Cause.STORE, 1.5)
+    assert samples(metrics)["watchdog_problems", "denied"] == 2
+    assert samples(metrics)["watchdog_problems", "another"] == 1
     metrics.connect_call("PutUserStatus", "ok")
     metrics.connect_call("PutUserStatus", "denied")
     metrics.connect_tokens["PutUserStatus"] = 1.25

@@ -417,6 +417,21 @@ async def test_while_the_store_is_down_it_is_told_and_actions_wait(tmp_path: Pat
     assert [event["subject"] for event in one.taken][2:] == ["instance/user-2"]
 
 
+async def test_what_is_news_goes_before_the_actions_that_wait(tmp_path: Path) -> None:
+    one = Receiver(delay_s=2)
+    async with story(tmp_path, one) as told:
+        await told.start()
+        await told.record(action(1), action(2), action(3))
+        told.problems = [Problem("denied", "Allow it.", instant().epoch)]
+        await asyncio.sleep(20)
+    assert [event["subject"] for event in one.taken] == [
+        "instance/user-1",
+        "denied",
+        "instance/user-2",
+        "instance/user-3",
+    ]
+
+
 async def test_a_problem_is_told_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
     one = Receiver()
     async with story(tmp_path, one) as told:

@@ -86,13 +86,14 @@ RESOURCES: Mapping[str, Callable[[Place], list[str]]] = {
 """The ARNs that each operation is allowed for."""
 
 
-def policy(places: Sequence[Place], uses: Uses, roles: Sequence[str] = ()) -> dict[str, Any]:
+def policy(places: Sequence[Place], uses: Uses, roles: Sequence[str] = (), bus: str | None = None) -> dict[str, Any]:
     """The policy of whoever calls for these instances.
 
     Args:
         places: The instances.
         uses: What is done there.
         roles: ARNs of the roles that are assumed for other instances.
+        bus: ARN of the event bus that events are put on.
     """
     statements = [
         _allow(f"connect:{operation}", [arn for place in places for arn in RESOURCES[operation](place)])
@@ -100,6 +101,8 @@ def policy(places: Sequence[Place], uses: Uses, roles: Sequence[str] = ()) -> di
     ]
     if roles:
         statements.append(_allow("sts:AssumeRole", list(roles)))
+    if bus is not None:
+        statements.append(_allow("events:PutEvents", [bus]))
     return {"Version": "2012-10-17", "Statement": statements}
 
 

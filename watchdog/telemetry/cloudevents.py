@@ -60,11 +60,32 @@ class Event:
 
     Attributes:
         id: The same in each attempt to deliver it.
+        type: What happened, e.g. `watchdog.action.confirmed`.
+        at: When it happened.
         body: JSON in UTF-8.
     """
 
     id: str
+    type: str
+    at: Epoch
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of events that a receiver was told.
+
+    Attributes:
+        left: Not taken, and to be told again.
+        never: Not taken, and never will be.
+        why: Of the first one left.
+        lasting: It stays so until a person mends something.
+    """
+
+    left: tuple[Event, ...] = ()
+    never: tuple[Event, ...] = ()
+    why: str = ""
+    lasting: bool = False
 
 
 def of_action(action: Action) -> Event:
@@ -118,17 +139,18 @@ def of_problem(problem: Problem, key: str, at: Epoch, *, ended: bool) -> Event:
 
 
 def _event(kind: str, key: str, source: str, subject: str, at: Epoch, data: Mapping[str, Any]) -> Event:
+    name = f"watchdog.{kind}"
     attributes = {
         "specversion": "1.0",
         "id": key,
         "source": source,
-        "type": f"watchdog.{kind}",
+        "type": name,
         "subject": subject,
         "time": _rfc3339(at),
         "datacontenttype": "application/json",
         "data": data,
     }
-    return Event(key, orjson.dumps(attributes))
+    return Event(key, name, at, orjson.dumps(attributes))
 
 
 def _rfc3339(at: Epoch) -> str:

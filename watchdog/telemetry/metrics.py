@@ -5,9 +5,10 @@ Prometheus asks. Every label value that is known exists from the start with 0, s
 right. No agent is in a label.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -52,6 +53,7 @@ class Metrics:
         notifications: Events for receivers and attempts to deliver them, by result.
         flush: Seconds of each flush.
         loop_lag: Seconds by which the event loop was late.
+        problems: Asked at each reading for the codes of what a person has to mend, one for each problem.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Metrics:
         results: Iterable[str] = (),
         ends: Iterable[str] = (),
         notifications: Iterable[str] = (),
+        problems: Iterable[str] = (),
     ) -> None:
         """Starts everything at 0.
 
@@ -73,6 +76,7 @@ class Metrics:
             results: How such a call can end.
             ends: How a WebSocket can end.
             notifications: What becomes of events for receivers.
+            problems: Codes of problems.
         """
         outcomes = tuple(results)
         calls = tuple(operations)
@@ -99,9 +103,12 @@ class Metrics:
         self.actuation = Histogram(ACTUATION_BUCKETS)
         self.flush = Histogram(FLUSH_BUCKETS)
         self.loop_lag = Histogram(LOOP_LAG_BUCKETS)
+        self.problems: Callable[[], Iterable[str]] = tuple
+        self._codes = tuple(problems)
         self._version = version
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collector(self))
+        ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
         """All metrics as they are now, in Prometheus' text format."""
@@ -164,6 +171,9 @@ class Metrics:
             ("result",),
             _by_one(self.notifications),
         )
+        found = Counter(self.problems())
+        problems = {code: found[code] for code in (*self._codes, *found)}
+        yield _gauge("watchdog_problems", "What a person has to mend.", ("code",), _by_one(problems))
         yield _histogram("watchdog_detection_lag_seconds", "From deadline to claim.", self.detection_lag)
         yield _histogram("watchdog_actuation_seconds", "From claim to confirmed.", self.actuation)
         yield _histogram("watchdog_flush_seconds", "Duration of a flush.", self.flush)

@@ -12,6 +12,8 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 from uuid import uuid4
 
 import structlog
@@ -22,8 +24,7 @@ from watchdog.core.model import Action, Epoch
 from watchdog.errors import NotDelivered, StoreUnavailable
 from watchdog.stores.base import Outbox
 from watchdog.telemetry import cloudevents
-from watchdog.telemetry.cloudevents import TOLD, Event, Problem
-from watchdog.telemetry.webhook import Webhook
+from watchdog.telemetry.cloudevents import TOLD, Delivery, Event, Problem
 
 MAX_BEHIND = 10_000
 """Actions that a receiver may be behind. Of 50,000 agents that is a bad hour; who mends a receiver later reads the
@@ -49,10 +50,39 @@ WATCH_S = 1.0
 FAILING_S = 300.0
 """A receiver that has taken nothing for so long needs a person."""
 
+BUS = "eventbridge"
+"""The event bus among the receivers."""
+
 RESULTS = ("delivered", "failed", "dropped")
 """What becomes of events and attempts, for the metric."""
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+class Target(Protocol):
+    """Where to: a URL (`webhook.py`) or an event bus (`eventbridge.py`)."""
+
+    @property
+    def most(self) -> int:
+        """Events that it takes at a time."""
+
+    @property
+    def key(self) -> str:
+        """A name that tells nothing of where it is, the same in each process."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a call is left that cannot be cancelled."""
+
+    async def deliver(self, events: Sequence[Event]) -> Delivery:
+        """Tells it at least one event and at most `most`, each once.
+
+        Raises:
+            NotDelivered: It may or may not have them.
+        """
+
+    async def close(self) -> None:
+        """Lets the connections go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +90,16 @@ class Failing:
     """A receiver that takes nothing.
 
     Attributes:
-        receiver: Its place among the URLs, from 1: URLs are secrets.
+        receiver: Its place among the URLs, from 1, since URLs are secrets; or `BUS`.
         why: How the last attempt failed.
         since: Wall clock of the first failure in a row.
+        lasting: It stays so until a person mends something.
     """
 
-    receiver: int
+    receiver: int | str
     why: str
     since: Epoch
+    lasting: bool = False
 
 
 class Notifier:
@@ -75,9 +107,10 @@ class Notifier:
 
     def __init__(
         self,
-        webhooks: Sequence[Webhook],
+        webhooks: Sequence[Target],
         outbox: Outbox,
         *,
+        bus: Target | None = None,
         problems: Callable[[], Iterable[Problem]],
         epoch: Callable[[], Epoch],
         random: Callable[[], float],
@@ -86,8 +119,9 @@ class Notifier:
         """Nothing is sent before `run`.
 
         Args:
-            webhooks: Where to.
+            webhooks: Where to; each is told of by its place.
             outbox: The history.
+            bus: Where to, besides.
             problems: What a person has to mend, as of now.
             epoch: The wall clock.
             random: From 0 to 1, for the back-off.
@@ -96,10 +130,17 @@ class Notifier:
         self._problems = problems
         self._epoch = epoch
         self._known: Mapping[tuple[str, Epoch, int], Problem] = {}
+        targets: dict[int | str, Target] = dict(enumerate(webhooks, 1))
+        if bus is not None:
+            targets[BUS] = bus
         self._receivers = [
-            _Receiver(number, webhook, outbox, epoch=epoch, random=random, count=count)
-            for number, webhook in enumerate(webhooks, 1)
+            _Receiver(name, target, outbox, epoch=epoch, random=random, count=count) for name, target in targets.items()
         ]
+
+    @property
+    def running(self) -> bool:
+        """Whether a call is left that cannot be cancelled."""
+        return any(receiver.target.running for receiver in self._receivers)
 
     async def run(self) -> None:
         """Delivers until it is cancelled. A fault of ours in one receiver's task is told, and ends nothing."""
@@ -112,7 +153,7 @@ class Notifier:
                     await asyncio.sleep(WATCH_S)
         finally:
             for receiver in self._receivers:
-                await receiver.webhook.close()
+                await receiver.target.close()
 
     def action(self, action: Action) -> None:
         """Sink: there is an action in the history."""
@@ -138,9 +179,10 @@ class Notifier:
         self._known = found
 
     def failing(self) -> list[Failing]:
-        """Receivers that have taken nothing for `FAILING_S`."""
+        """Receivers that have not taken everything for `FAILING_S`, or will not before a person has mended them."""
         found = [receiver.failing for receiver in self._receivers]
-        return [each for each in found if each is not None and self._epoch() - each.since >= FAILING_S]
+        now = self._epoch()
+        return [each for each in found if each is not None and (each.lasting or now - each.since >= FAILING_S)]
 
     def _tell(self, event: Event) -> None:
         for receiver in self._receivers:
@@ -148,7 +190,7 @@ class Notifier:
 
 
 class _Receiver:
-    """One URL: where it is in the history, what waits for it, and how it does.
+    """One of them: where it is in the history, what waits for it, and how it does.
 
     Attributes:
         wake: There may be something to send.
@@ -157,18 +199,18 @@ class _Receiver:
 
     def __init__(
         self,
-        number: int,
-        webhook: Webhook,
+        name: int | str,
+        target: Target,
         outbox: Outbox,
         *,
         epoch: Callable[[], Epoch],
         random: Callable[[], float],
         count: Callable[[str, int], None],
     ) -> None:
-        self.webhook = webhook
+        self.target = target
         self.wake = asyncio.Event()
         self.failing: Failing | None = None
-        self._number = number
+        self._name = name
         self._outbox = outbox
         self._epoch = epoch
         self._random = random
@@ -177,6 +219,8 @@ class _Receiver:
         self._at: int | None = None
         self._kept: int | None = None
         self._failures = 0
+        # Of those that are told together: some may have been taken.
+        self._taken: set[str] = set()
 
     def tell(self, event: Event) -> None:
         """Queues an event that is in no history; the oldest makes room."""
@@ -187,7 +231,7 @@ class _Receiver:
         self.wake.set()
 
     async def run(self) -> None:
-        """Delivers one event after the other, each until it is taken or dropped."""
+        """Delivers events in their order, each until it is taken or dropped."""
         while True:
             self.wake.clear()
             try:
@@ -195,11 +239,11 @@ class _Receiver:
                     continue
                 pause_s = None
             except NotDelivered as error:
-                pause_s = self._failed(str(error))
+                pause_s = self._failed(error)
             except StoreUnavailable:
                 pause_s = STORE_RETRY_S
             except Exception:  # a fault of ours with one event must not end the others
-                log.exception("notify.fault", receiver=self._number)
+                log.exception("notify.fault", receiver=self._name)
                 pause_s = LAST_S
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
@@ -211,36 +255,46 @@ class _Receiver:
     async def _deliver_some(self) -> bool:
         """Delivers what waits in memory, then a page of the history. Returns whether there may be more."""
         while self._news:
-            event = self._news[0]
-            await self._deliver(event)
-            # What was dropped meanwhile made room: it is the first no more.
-            if self._news and self._news[0] is event:
-                self._news.popleft()
+            news = tuple(islice(self._news, self.target.most))
+            await self._deliver(news)
+            # Some may have been dropped meanwhile, to make room.
+            self._news = deque(event for event in self._news if event not in news)
         at = await self._place()
         page = await self._outbox.recorded(at, PAGE)
         if page.last - at > MAX_BEHIND:
             self._drop(page.last - at - MAX_BEHIND, "too far behind")
             at = self._at = page.last - MAX_BEHIND
             page = await self._outbox.recorded(at, PAGE)
+        batch: list[Event] = []
         for number, action in page.actions:
-            if action.outcome in TOLD:
-                if self._epoch() - action.at > MAX_AGE_S:
-                    self._drop(1, "too old")
-                else:
-                    await self._deliver(cloudevents.of_action(action))
-                    self._at = number
-                    await self._keep()
-            self._at = number
-            if self._news:
-                return True
-        self._at = page.through
-        await self._keep()
+            if action.outcome not in TOLD:
+                continue
+            if self._epoch() - action.at > MAX_AGE_S:
+                await self._pass(batch, number - 1)
+                batch = []
+                self._drop(1, "too old")
+                self._at = number
+                continue
+            batch.append(cloudevents.of_action(action))
+            if len(batch) == self.target.most:
+                await self._pass(batch, number)
+                batch = []
+                if self._news:
+                    return True
+        await self._pass(batch, page.through)
         return page.through < page.last
+
+    async def _pass(self, batch: Sequence[Event], through: int) -> None:
+        """Delivers what there is, and notes that everything up to that number is done."""
+        if batch:
+            await self._deliver(batch)
+        self._at = through
+        await self._keep()
 
     async def _place(self) -> int:
         """Where the receiver is in the history; one that is new begins at its end."""
         if self._at is None:
-            self._at = self._kept = await self._outbox.delivered(self.webhook.key)
+            self._at = self._kept = await self._outbox.delivered(self.target.key)
         if self._at is None:
             self._at = (await self._outbox.recorded(0, 1)).last
             await self._keep()
@@ -248,32 +302,46 @@ class _Receiver:
 
     async def _keep(self) -> None:
         if self._at is not None and self._at != self._kept:
-            await self._outbox.mark_delivered(self.webhook.key, self._at)
+            await self._outbox.mark_delivered(self.target.key, self._at)
             self._kept = self._at
 
-    async def _deliver(self, event: Event) -> None:
-        await self.webhook.deliver(event)
-        self._count("delivered", 1)
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        """Tells events that go together, but for those taken before.
+
+        Raises:
+            NotDelivered: Some are left; which were taken is remembered.
+        """
+        wanted = [event for event in events if event.id not in self._taken]
+        if wanted:
+            done = await self.target.deliver(wanted)
+            if done.never:
+                self._drop(len(done.never), "never taken")
+            taken = len(wanted) - len(done.left) - len(done.never)
+            if taken:
+                self._count("delivered", taken)
+            if done.left:
+                self._taken |= {event.id for event in wanted if event not in done.left}
+                raise NotDelivered(done.why, lasting=done.lasting)
+        self._taken -= {event.id for event in events}
         self._failures = 0
         if self.failing is not None:
-            log.info("notify.recovered", receiver=self._number, after_s=round(self._epoch() - self.failing.since, 3))
+            log.info("notify.recovered", receiver=self._name, after_s=round(self._epoch() - self.failing.since, 3))
             self.failing = None
 
-    def _failed(self, why: str) -> float:
+    def _failed(self, error: NotDelivered) -> float:
         """Notes a failure. Returns how long to wait, seconds."""
         self._count("failed", 1)
         pause_s = wait_s(self._failures, self._random())
         self._failures += 1
+        since = self._epoch() if self.failing is None else self.failing.since
         if self.failing is None:
-            log.warning("notify.failed", receiver=self._number, reason=why)
-            self.failing = Failing(self._number, why, self._epoch())
-        else:
-            self.failing = Failing(self._number, why, self.failing.since)
+            log.warning("notify.failed", receiver=self._name, reason=str(error))
+        self.failing = Failing(self._name, str(error), since, error.lasting)
         return pause_s
 
     def _drop(self, number: int, why: str) -> None:
         self._count("dropped", number)
-        log.error("notify.dropped", receiver=self._number, events=number, reason=why)
+        log.error("notify.dropped", receiver=self._name, events=number, reason=why)
 
 
 def _named(problems: Iterable[Problem]) -> Mapping[tuple[str, Epoch, int], Problem]:

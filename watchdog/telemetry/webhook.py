@@ -15,7 +15,7 @@ import httpx
 from watchdog.core.model import Epoch
 from watchdog.errors import NotAnswered, NotDelivered
 from watchdog.outgoing import Caller, Resolve
-from watchdog.telemetry.cloudevents import CONTENT_TYPE, Event
+from watchdog.telemetry.cloudevents import CONTENT_TYPE, Delivery, Event
 
 TIMEOUT_S = 5.0
 """For one delivery in all, name resolution and the answer's headers included."""
@@ -25,7 +25,10 @@ PREFIX = "whsec_"
 
 
 class Webhook:
-    """A URL that events are posted to."""
+    """A URL that events are posted to, one at a time."""
+
+    most = 1
+    running = False
 
     def __init__(
         self,
@@ -55,18 +58,20 @@ class Webhook:
         """A name for the URL that does not tell it, the same in each process."""
         return hashlib.sha256(self._url.encode()).hexdigest()[:32]
 
-    async def deliver(self, event: Event) -> None:
-        """Posts an event once. Returns when the receiver has it.
+    async def deliver(self, events: Sequence[Event]) -> Delivery:
+        """Posts the event, of which there is one, once. Returns when the receiver has it.
 
         Raises:
             NotDelivered: It may or may not have it.
         """
+        (event,) = events
         try:
             answer = await self._caller.ask("POST", self._url, content=event.body, headers=self.headers(event))
         except NotAnswered as error:
             raise NotDelivered(str(error)) from None
         if not 200 <= answer.status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
             raise NotDelivered(f"The answer has the status {answer.status}.")
+        return Delivery()
 
     async def close(self) -> None:
         """Lets the connections go."""
