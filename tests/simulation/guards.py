@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchdog.connect import dispatcher, plan
+from watchdog.connect import dispatcher
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence, undo
 from watchdog.core.model import Outcome, Standing
-from watchdog.stores import leases, sqlite
+from watchdog.stores import leases, table_store
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.tokens import TokenBuckets
 
@@ -97,17 +97,16 @@ GUARDS = {
         lambda *a, loaded, **k: heard(*a, loaded=False, **k),
     ),
     "sign-out after a hold": Guard(
-        "Sessions are ended of whom the brake has held by mistake.", sqlite, "_released", lambda agent: False
+        "Sessions are ended of whom the brake has held by mistake.", table_store, "_released", lambda agent: False
     ),
-    "time before the sign-out": Guard("Sessions are ended of who is back in a moment.", plan, "SIGN_OUT_AFTER_S", 0.0),
     "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
 }
 
 SEEDS: dict[str, tuple[int, str]] = {
     "clock cap": (74, "early"),
-    "resume grace": (61, "ghost"),
-    "wait for the grace": (54, "returned"),
-    "tombstone": (45, "ghost"),
+    "resume grace": (72, "returned"),
+    "wait for the grace": (707, "present"),
+    "tombstone": (31, "ghost"),
     "seq": (0, "ghost"),
     "horizon": (7, "early"),
     "brake": (8, "held"),
@@ -115,6 +114,8 @@ SEEDS: dict[str, tuple[int, str]] = {
     "re-check": (38, "held"),
     "read-back": (15, "ghost"),
     "undo": (49, "undone"),
+    "return": (326, "given"),
+    "sign-out after a hold": (4, "signed out"),
     "limiter": (8, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
