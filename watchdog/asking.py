@@ -218,19 +218,19 @@ def _unreachable(place: Place, error: Exception) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         if cause.verify_code in WRONG_NAME:
             return (
-                f"The certificate at {url} is for another name: {cause.verify_message}. {place.url_from}. Ask for the "
+                f"The certificate at {url} is for another name: {cause.verify_message}.\n{place.url_from}. Ask for the "
                 "daemon by a name that is in the certificate: --url https://NAME:PORT."
             )
         return (
             f"The certificate at {url} is not trusted: {cause.verify_message}. Name the file of the authority that "
             "issued it, in PEM: --ca-file FILE, or SSL_CERT_FILE=FILE."
         )
-    reason = str(error).rstrip(".") or type(error).__name__
-    text = f"No daemon answers at {url}: {reason}. {place.url_from}. "
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error).rstrip(".")
+    text = f"No daemon answers at {url}: {reason or type(error).__name__}.\n{place.url_from}. "
     if isinstance(cause, ssl.SSLError):
-        return f"{text}If it serves no HTTPS: --url http://…"
+        return f"{text}If it serves no HTTPS, ask with --url http://…"
     if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http:"):
-        return f"{text}If it serves HTTPS: --url https://…"
+        return f"{text}If it serves HTTPS, ask with --url https://…"
     return f"{text}Start one with `watchdog run`, or name another address with --url."
 
 

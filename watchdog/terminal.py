@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,17 +38,26 @@ def screen(**options: Any) -> Screen:  # noqa: ANN401  # rich's own
 class Bar:
     """A bar on stderr, once work has taken `LONG_S`, and only on a terminal."""
 
-    def __init__(self, what: str, total: float) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: float,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Starts the time.
 
         Args:
             what: Is being done.
             total: What `at` gets at the end.
+            console: In place of stderr.
+            clock: In seconds.
         """
         self._what = what
         self._total = total
-        self._began = self._told = time.monotonic()
-        self._seen = sys.stderr.isatty()
+        self._console = Console(stderr=True) if console is None else console
+        self._clock = clock
+        self._began = self._told = clock()
         self._progress: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -69,8 +78,8 @@ class Bar:
             done: Of `total`.
             what: Is being done, if that has changed.
         """
-        now = time.monotonic()
-        if not self._seen or now - self._began < LONG_S or now - self._told < REFRESH_S:
+        now = self._clock()
+        if not self._console.is_terminal or now - self._began < LONG_S or now - self._told < REFRESH_S:
             return
         self._told = now
         if self._progress is None:
@@ -79,7 +88,7 @@ class Bar:
                 BarColumn(bar_width=None),
                 TextColumn("{task.percentage:3.0f} %"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=self._console,
                 expand=True,
                 transient=True,
             )

@@ -20,6 +20,9 @@ COLUMNS = ("id", "at", "agent", "intent", "target", "outcome", "reason", "calls"
 BATCH = 50
 """Decisions that are laid out together."""
 
+WIDE = 114
+"""Columns from which on there is room for the instance's id."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula: such a cell gets an apostrophe before it."""
 
@@ -38,13 +41,13 @@ def show(console: Console, actions: Iterable[Mapping[str, Any]], *, evidence: bo
         number += 1
         batch.append(each)
         if evidence or len(batch) == BATCH:
-            console.print(_table(batch))
+            console.print(_table(batch, console.width))
             batch = []
             if evidence:
                 told = json.dumps(each["evidence"], indent=2, ensure_ascii=False)
                 console.print(Padding(Text(told, "dim"), (0, 0, 1, 4)))
     if batch:
-        console.print(_table(batch))
+        console.print(_table(batch, console.width))
     return number
 
 
@@ -57,7 +60,7 @@ def write_csv(file: TextIO, actions: Iterable[Mapping[str, Any]], *, evidence: b
         rows.writerow([*cells, json.dumps(each["evidence"], ensure_ascii=False)] if evidence else cells)
 
 
-def _table(actions: Iterable[Mapping[str, Any]]) -> Table:
+def _table(actions: Iterable[Mapping[str, Any]], width: int) -> Table:
     shown = Table.grid(padding=(0, 2))
     shown.add_column(no_wrap=True)
     shown.add_column(no_wrap=True, min_width=15)
@@ -66,7 +69,7 @@ def _table(actions: Iterable[Mapping[str, Any]]) -> Table:
         _, _, user_id = each["agent"].partition("/")
         done = styled(each["outcome"])
         what = Text(each["intent"], "dim").append(f" {each['target']}" if each["target"] else "")
-        shown.add_row(local(instant(each["at"])), done, user_id)
+        shown.add_row(local(instant(each["at"])), done, each["agent"] if width >= WIDE else user_id)
         shown.add_row("", "", what.append(f": {each['reason']}", "dim"))
     return shown
 

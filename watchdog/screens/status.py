@@ -96,7 +96,7 @@ def _facts(status: Mapping[str, Any], metrics: str) -> Iterator[tuple[str, Rende
         yield "Canary", f"{canary['state']}, last success {length(canary['last_success_s_ago'])} ago"
     if status["reconcile"] is not None:
         reconcile = status["reconcile"]
-        yield "Reconcile", f"{reconcile['mode']}, {many(reconcile['unseen'], 'agent')} unheard of could get contacts"
+        yield "Reconcile", f"{reconcile['mode']}; {many(reconcile['unseen'], 'agent')} could get contacts unheard"
     flush, store = status["flush"], status["store"]
     took = f"last flush {flush['last_s'] * 1000:.1f} ms{'' if flush['ok'] else ', failed'}"
     yield "Store", f"{store['kind']}, {'up' if store['up'] else 'down'}, {took}, {flush['waiting']} waiting"
@@ -151,7 +151,7 @@ def _quota(quota: Mapping[str, Any] | None, metrics: str) -> RenderableType:
             calls.setdefault(operation, {})[result] = float(number)
     tokens = {operation: float(left) for operation, left in _TOKENS.findall(metrics)}
     for operation, results in calls.items():
-        told = Text(f"{operation}: {sum(results.values()):,.0f} calls")
+        told = Text(f"{operation}: {many(round(sum(results.values())), 'call')}")
         for result in sorted(results.keys() - {"ok"}):
             told.append(f", {results[result]:,.0f} {result}", "yellow")
         lines.append(told.append(f", {tokens.get(operation, 0.0):.1f} tokens left after the last"))

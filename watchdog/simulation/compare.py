@@ -92,7 +92,11 @@ def settings(timer_s: float, ttl_s: float, interval_s: float) -> list[tuple[floa
 
 
 def measure(
-    workload: Workload, events: list[Event], timer_s: float, ttl_s: float, at_event: Callable[[int], None]
+    workload: Workload,
+    events: list[Event],
+    timer_s: float,
+    ttl_s: float,
+    at_event: Callable[[int], None] = lambda _: None,
 ) -> Figures:
     """Plays the day against one pair of settings, and tells how many events it has played."""
     truths = _Truths(workload.agents)
