@@ -229,7 +229,7 @@ def _unreachable(place: Place, error: Exception) -> str:
     text = f"No daemon answers at {url}: {reason or type(error).__name__}.\n{place.url_from}. "
     if isinstance(cause, ssl.SSLError):
         return f"{text}If it serves no HTTPS, ask with --url http://…"
-    if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http:"):
+    if isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError)) and url.startswith("http:"):
         return f"{text}If it serves HTTPS, ask with --url https://…"
     return f"{text}Start one with `watchdog run`, or name another address with --url."
 

@@ -132,17 +132,19 @@ def agent(
       watchdog agent 66666666
       watchdog agent 11111111-2222-3333-4444-555555555555/66666666-7777-8888-9999-000000000000 --json
     """
+    from watchdog.screens.agents import now, show_one
+
     with connected(url, token_file, ca_file) as daemon:
         named = _named(daemon, name)
         found = daemon.ask("GET", f"/v1/agents/{named.instance_id}/{named.user_id}")
+        at = now()
         actions = list(daemon.entries("/v1/actions", "actions", {"agent": str(named)}, limit))
     if as_json:
         _print(found | {"actions": actions})
         return
-    from watchdog.screens.agents import now, show_one
     from watchdog.terminal import screen
 
-    show_one(screen(), found, actions, now())
+    show_one(screen(), found, actions, at)
 
 
 def history(

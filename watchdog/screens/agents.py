@@ -64,7 +64,7 @@ def show_one(console: Console, agent: Mapping[str, Any], actions: Sequence[Mappi
         at: Now.
     """
     console.print(Text.assemble((f"{agent['instance_id']}/{agent['user_id']}", "bold")), soft_wrap=True)
-    told = Text("state ", "dim").append_text(styled(agent["state"]))
+    told = Text.assemble(("state ", "dim"), styled(agent["state"]))
     if agent["due_in_s"] is not None:
         told.append(f", due in {length(max(0.0, agent['due_in_s']))} unless heard")
     told.append(f", last heartbeat {ago(agent['last_seen'], at)}")
