@@ -1,5 +1,6 @@
 """The command line as its users meet it: a process, its output and its exit code."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -279,12 +280,17 @@ def test_ctrl_c_ends_all_processes_of_a_check_without_a_word():
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     end = time.monotonic() + 60
-    while len(children.read_text().split()) < 2:
-        assert time.monotonic() < end
-        assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=60) == ("", "")
-    assert process.returncode == 130
+    try:
+        while len(children.read_text().split()) < 2:
+            assert time.monotonic() < end
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_restore_asks_a_running_daemon(daemon):

@@ -1,6 +1,6 @@
-"""How every command behaves in a shell: its help, Ctrl-C, and a reader that goes away.
+"""How every command behaves in a shell: its help, and a reader that goes away.
 
-What the commands are is in `cli.py`. Exit codes beside theirs are those of shells: 128 and the signal's number.
+What the commands are is in `cli.py`. Ctrl-C is typer's: it ends with 130.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXIT_INTERRUPTED = 130
-"""SIGINT."""
 
 EXIT_UNREAD = 141
 """SIGPIPE, as other programs end of which `head` has read enough."""
@@ -39,7 +36,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """All commands. Ctrl-C and a closed pipe end each of them without a word."""
+    """All commands. A closed pipe ends each of them without a word, as Ctrl-C does in typer."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401  # as above
         """See `TyperGroup`."""
@@ -58,7 +55,7 @@ class Group(TyperGroup):
         """See `TyperGroup`.
 
         Raises:
-            SystemExit: The command was interrupted, or nobody reads what it prints.
+            SystemExit: Nobody reads what it prints.
         """
         try:
             try:
@@ -66,8 +63,6 @@ class Group(TyperGroup):
             finally:
                 # Here, since what is still buffered at the very end can only be complained about.
                 sys.stdout.flush()
-        except KeyboardInterrupt:
-            raise SystemExit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             # What is buffered goes nowhere, in place of a complaint at the end of the process.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -64,14 +64,16 @@ def results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
     if jobs == 1:
         yield from map(outcome, seeds)
         return
-    # Nothing runs here yet that a fork could cut in two; whoever calls need not be importable, as for a spawn.
-    with multiprocessing.get_context("fork").Pool(jobs, _uninterrupted) as pool:
+    # Ctrl-C reaches all processes of the terminal. The others never hear it, from their first moment on; this one hears
+    # it as soon as they are all there, and ends them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # Nothing runs here yet that a fork could cut in two; whoever calls need not be importable, as for a spawn.
+        pool = multiprocessing.get_context("fork").Pool(jobs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
         yield from pool.imap(outcome, seeds, chunksize=5)
-
-
-def _uninterrupted() -> None:
-    """Ctrl-C reaches all processes of the terminal; the first one ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def outcome(seed: int) -> Result:
