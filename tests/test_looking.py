@@ -282,6 +282,8 @@ def test_a_list_is_as_long_as_was_asked_for_and_says_if_there_is_more(port):
 def test_agents_as_json_are_a_line_each(port, answers):
     done = watchdog("agents", "--json", port=port)
     assert [json.loads(line) for line in done.stdout.splitlines()] == answers.agents
+    done = watchdog("agents", "--json", "--limit", "3", port=port)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == answers.agents[:3]
 
 
 def test_one_agent_has_sessions_and_a_timeline_that_ends_with_the_newest(port, answers):

@@ -81,4 +81,4 @@ def _filled(text: str) -> str:
     said, heading, examples = inspect.cleandoc(text).partition(EXAMPLES)
     paragraphs = [" ".join(each.split()) for each in said.split("\n\n")]
     # What comes after this sign is not filled.
-    return "\n\n".join(paragraphs).rstrip() + (f"\n\n\b{heading}{examples}" if heading else "")
+    return "\n\n".join(paragraphs).rstrip() + (f"\n\n\b{heading.lstrip()}{examples}" if heading else "")
