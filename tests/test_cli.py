@@ -1,8 +1,10 @@
 """The command line as its users meet it: a process, its output and its exit code."""
 
+import contextlib
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -81,8 +83,10 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore", "logout"):
+    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore", "logout", "status"):
         assert f" {command} " in done.stdout
+    places = [done.stdout.index(f"│ {command} ") for command in ("demo", "check", "run", "status", "hold", "replay")]
+    assert places == sorted(places)
 
 
 @pytest.fixture
@@ -233,6 +237,60 @@ def test_an_option_that_would_change_nothing_is_bad_usage(mode, alien):
 def test_what_goes_together_is_simulated(arguments):
     done = watchdog("simulate", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_simulated_is_told_as_json():
+    day = ("--agents", "20", "--hours", "0.1", "--json")
+    found = json.loads(watchdog("simulate", *day).stdout)
+    assert next((each["timer_s"], each["ttl_s"]) for each in found["figures"]) == (5.0, 35.0)
+    assert found["figures"][0]["computed"] > 0
+    assert found["tables"][0]["headings"][1] == "5 / 35 s"
+    found = json.loads(watchdog("simulate", "--explain", "--json").stdout)
+    assert (found["figures"], len(found["tables"])) == ([], 4)
+    found = json.loads(watchdog("simulate", "--seeds", "2", "--from", "3", "--jobs", "1", "--json").stdout)
+    assert (found["first"], found["worlds"], found["worlds_with_violations"], found["violations"]) == (3, 2, 0, [])
+
+
+def test_a_recording_is_replayed_as_json(tmp_path):
+    path = tmp_path / "day.jsonl"
+    timers = {"session_end_timer_s": 5.0, "heartbeat_interval_s": 10.0, "session_ttl_s": 35.0}
+    timers |= {"throttled_session_ttl_s": 150.0, "connect_rate": 2.0, "dry_run": False}
+    lines = [
+        {"format": "watchdog.recording", "version": 1, "for_s": 20.0, "settings": timers},
+        {"t": 1.998, "kind": "hello", "a": 1, "s": 1, "i": 0, "lease": "session", "q": 1},
+        {"t": 5.756, "kind": "bye", "a": 1, "s": 1, "i": 0, "lease": "session", "q": 2},
+        {"t": 60.0, "kind": "end", "complete": True},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = watchdog("replay", str(path), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)["figures"][0]
+    assert (found["timer_s"], found["writes"]) == (5.0, 1)
+    assert 5.0 <= found["detection_s_p50"] < 6.0
+
+
+def test_ctrl_c_ends_all_processes_of_a_check_without_a_word():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "watchdog", "simulate", "--seeds", "5000", "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    end = time.monotonic() + 60
+    try:
+        while len(children.read_text().split()) < 2:
+            assert time.monotonic() < end
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_restore_asks_a_running_daemon(daemon):

@@ -1,6 +1,7 @@
 """The documentation agrees with the code: settings, endpoints, metrics, events, problems, and every link.
 
-`python -m tests.test_docs` writes the generated parts of docs/settings.md, docs/policy.md and docs/client.md.
+`python -m tests.test_docs` writes the generated parts of docs/settings.md, docs/policy.md, docs/client.md and
+docs/commands.md.
 """
 
 import ast
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import commands_page
 from tests.core import policy_table
 from watchdog import __version__, needs, settings
 from watchdog.connect.directory import CODES
@@ -165,6 +167,30 @@ def test_the_adapters_configurations_are_decided_as_the_page_says():
 def test_a_rule_takes_over_what_it_leaves_out_as_the_page_says():
     _, careless, _ = examples("docs/from-salesforce.md")
     assert decided(careless, "On-Call", 21) == "on call: sign out"
+
+
+# The commands.
+
+
+def page_of_commands():
+    """The whole page as it should be."""
+    head, rest = text("docs/commands.md").split(BEGIN)
+    return f"{head}{BEGIN}\n{commands_page.rendered()}\n{END}{rest.split(END)[1]}"
+
+
+def test_the_reference_of_commands_is_current():
+    assert text("docs/commands.md") == page_of_commands(), "run: python -m tests.test_docs"
+
+
+@pytest.mark.parametrize("name", commands_page.commands())
+def test_every_command_has_examples_with_options_that_there_are(name):
+    command = commands_page.commands()[name]
+    _, examples = commands_page.parts(command.help)
+    assert len(examples) > 1
+    known = {opt for parameter in command.params for opt in parameter.opts}
+    for example in examples:
+        (mine,) = re.findall(rf"watchdog {name}(?=\s|$)([^|>&]*)", example)
+        assert set(re.findall(r"--[a-z-]+", mine)) <= known
 
 
 # The IAM policy.
@@ -472,3 +498,4 @@ if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
     (DOCS / "policy.md").write_text(policy_page(), encoding="utf-8")
     (DOCS / "client.md").write_text(client_page(), encoding="utf-8")
+    (DOCS / "commands.md").write_text(page_of_commands(), encoding="utf-8")

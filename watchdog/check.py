@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +31,7 @@ from watchdog.needs import named, uses
 from watchdog.settings import Settings
 from watchdog.stores import trial
 from watchdog.stores.address import Address
+from watchdog.terminal import screen
 
 CLOSE_S = 1.0
 """For so long calls that hang are waited for at the end."""
@@ -207,7 +207,7 @@ def _of_tls(settings: Settings) -> list[Finding]:
 
 
 def _print_tables(report: Report) -> None:
-    console = Console(highlight=False)
+    console = screen()
     places = list(dict.fromkeys(finding.instance_id for finding in report.findings))
     for place in sorted(places, key=lambda each: each is not None):
         title = "The daemon" if place is None else f"Instance {place}"

@@ -1,44 +1,40 @@
 """The command line: reads settings, starts what a command names, turns errors into exit codes.
 
-The commands that ask a running daemon are in `remote.py`. A command imports what it runs, so that `watchdog --version`
-loads neither the daemon nor boto3. Exit codes: 0 done, 1 found a fault, 2 bad usage or settings.
+The commands that look at a running daemon are in `looking.py`, its orders in `remote.py`, those that try timers in
+`tuning.py`. A command imports what it runs, so that `watchdog --version`, `--help` and the completion of a shell load
+neither the daemon nor boto3. Exit codes: 0 done, 1 found a fault, 2 bad usage or settings, 130 interrupted.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from watchdog import __version__, remote
+from watchdog import __version__, looking, remote, tuning
 from watchdog.errors import DaemonError, RecordingError, SettingsError, WatchdogError
+from watchdog.options import AsJson
+from watchdog.shell import Command, Group
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
-MAX_S = 86_400.0
-"""Longest timers that can be tried: the longest that the daemon takes."""
 
 app = typer.Typer(
     name="watchdog",
-    help="Sets Amazon Connect agents Offline when their last session is gone.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # its listings of local variables would print secrets
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.add_typer(remote.commands)
 
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
     try:
-        app()
+        app(prog_name="watchdog")
     except (SettingsError, RecordingError) as error:
         _complain(error)
         sys.exit(EXIT_USAGE)
@@ -61,20 +57,45 @@ def _watchdog(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Sets Amazon Connect agents Offline when their last session is gone."""
+    """Sets Amazon Connect agents Offline when their last session is gone.
+
+    Settings are environment variables (`watchdog settings`). A running daemon is found by WATCHDOG_HOST and
+    WATCHDOG_PORT, or at --url; who asks shows an admin token from WATCHDOG_ADMIN_TOKENS or --token-file.
+
+    Exit codes: 0 done, 1 found a fault, 2 bad usage or settings, 130 interrupted by Ctrl-C.
+
+    Examples:
+      watchdog demo
+      watchdog check && watchdog run
+      watchdog status
+      watchdog COMMAND --help
+    """
 
 
-@app.command("settings")
 def show_settings(
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of a table.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show every variable, its value and where that is from."""
+    """Show every variable, its value and where that is from.
+
+    Secrets are not shown. The JSON is a list of objects with `variable`, `value`, `default`, `source` (`default`,
+    `environment` or `file`) and `meaning`.
+
+    Examples:
+      watchdog settings
+      watchdog settings --json | jq -r '.[].variable'
+    """
     from watchdog.settings import Settings
 
     rows = Settings.load().describe()
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
         return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from watchdog.terminal import screen
+
     table = Table(title="Environment variables, each with the prefix WATCHDOG_", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("variable and meaning", ratio=1)
     table.add_column("value", overflow="fold", max_width=24)
@@ -84,12 +105,19 @@ def show_settings(
         meaning = f"{row.meaning} Default: {row.default}." if changed else row.meaning
         name = row.variable.removeprefix("WATCHDOG_")
         table.add_row(Text.assemble((name, "bold"), "\n", (meaning, "dim")), Text(row.value or "–"), row.source)
-    Console(highlight=False).print(table)
+    screen().print(table)
 
 
-@app.command()
 def run() -> None:
-    """Run the daemon until SIGTERM."""
+    """Run the daemon until SIGTERM.
+
+    Wrong settings stop the start with one line for each fault. Logs go to stdout, as JSON unless WATCHDOG_LOG_FORMAT
+    is `console`.
+
+    Examples:
+      watchdog check && watchdog run
+      WATCHDOG_DRY_RUN=true WATCHDOG_LOG_FORMAT=console watchdog run
+    """
     from watchdog.settings import Settings
 
     settings = Settings.load()
@@ -98,15 +126,23 @@ def run() -> None:
     raise SystemExit(run_daemon(settings))
 
 
-@app.command()
 def check(
     iam: Annotated[bool, typer.Option("--iam", help="Only the IAM policy that these settings need.")] = False,  # noqa: FBT002
     running: Annotated[  # noqa: FBT002
         bool, typer.Option("--running", help="A daemon with these settings runs: its store is left alone.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Check settings, store, credentials, permissions, and every name in the settings. Changes nothing."""
+    """Check settings, store, credentials, permissions, and every name in the settings. Changes nothing.
+
+    Exit code 1 with what is missing. The JSON has `ok`, `checks` (each with `what`, `instance_id`, `state`, `detail`)
+    and `policies`.
+
+    Examples:
+      watchdog check
+      watchdog check --running
+      watchdog check --iam > policy.json
+    """
     from watchdog.settings import Settings
 
     settings = Settings.load()
@@ -115,138 +151,47 @@ def check(
     raise SystemExit(run_check(settings, running=running, iam=iam, as_json=as_json))
 
 
-@app.command()
 def sandbox(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port; 0 = any free one.")] = 5005,
-    agents: Annotated[int, typer.Option(min=0, max=10_000, help="How many agents the instance has.")] = 20,
-    instance_id: Annotated[str | None, typer.Option(help="Id of the Connect instance.")] = None,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65_535, help="TCP port; 0 = any free one.")
+    ] = 5005,
+    agents: Annotated[
+        int, typer.Option("--agents", metavar="N", min=0, max=10_000, help="How many agents the instance has.")
+    ] = 20,
+    instance_id: Annotated[
+        str | None, typer.Option("--instance-id", metavar="INSTANCE-ID", help="Id of the Connect instance.")
+    ] = None,
 ) -> None:
-    """Run a stand-in of Amazon Connect."""
+    """Run a stand-in of Amazon Connect, to try a daemon against.
+
+    It prints the variables that a daemon needs for it. Nothing is called at AWS.
+
+    Examples:
+      watchdog sandbox
+      watchdog sandbox --agents 500 --port 5006
+    """
     _need_sandbox()
     from watchdog.sandbox.server import serve
 
     serve(host, port, agents, instance_id)
 
 
-@app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Stay up when the story is over.")] = False,  # noqa: FBT002
 ) -> None:
-    """Play a story: a stand-in of Connect, the daemon, and agents who come and go."""
+    """Play a story: a stand-in of Connect, the daemon, and agents who come and go.
+
+    It takes 40 s and ends with what happened beside what should have. Exit code 1 if anything differs.
+
+    Examples:
+      watchdog demo
+      watchdog demo --keep
+    """
     _need_sandbox()
     from watchdog.sandbox.demo import run_demo
 
     raise SystemExit(run_demo(keep=keep))
-
-
-_Html = Annotated[Path | None, typer.Option("--html", help="Also write a report with plots to this file.")]
-
-
-@app.command()
-def simulate(
-    context: typer.Context,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Check so many random worlds.")] = None,
-    first: Annotated[int, typer.Option("--from", min=0, help="The first seed.")] = 0,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="With --check: replay one world, with its transcript. Compare: another day."),
-    ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Check the invariants.")] = False,  # noqa: FBT002
-    jobs: Annotated[int | None, typer.Option(min=1, help="Check: processes side by side; one on each core.")] = None,
-    agents: Annotated[int, typer.Option(min=1, max=100_000, help="Compare: how many agents.")] = 1_000,
-    hours: Annotated[float, typer.Option(min=0.1, max=100, help="Compare: how long they work.")] = 8.0,
-    loss: Annotated[float, typer.Option(min=0, max=0.9, help="Compare: part of the requests that is lost.")] = 0.01,
-    session_end_timer: Annotated[
-        float, typer.Option(min=0, max=MAX_S, help="Compare: this SESSION_END_TIMER and others.")
-    ] = 5.0,
-    session_ttl: Annotated[float, typer.Option(min=1, max=MAX_S, help="Compare: this SESSION_TTL and others.")] = 35.0,
-    heartbeat_interval: Annotated[float, typer.Option(min=1, max=3_600, help="Compare: HEARTBEAT_INTERVAL.")] = 10.0,
-    connect_rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Compare: CONNECT_RATE.")] = 2.0,
-    html: _Html = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Only what lost requests cost, computed.")] = False,  # noqa: FBT002
-) -> None:
-    """Try timers on a described workload, or check the daemon's promises in random worlds (--seeds, --check)."""
-    if seed is not None and seeds is not None:
-        raise typer.BadParameter("names one world, and --seeds many: leave one of them out", param_hint="--seed")
-    if seed is not None and check:
-        _takes_only(context, "replays one world", "seed", "check")
-        from watchdog.simulation.check import replay
-
-        raise SystemExit(replay(seed))
-    if seeds is not None or check:
-        _takes_only(context, "checks random worlds", "seeds", "first", "check", "jobs")
-        from watchdog.simulation.check import check as check_worlds
-
-        raise SystemExit(check_worlds(first, seeds or 10, jobs))
-    timers = ("loss", "session_end_timer", "session_ttl", "heartbeat_interval")
-    if explain:
-        _takes_only(context, "computes what loss costs", "explain", *timers)
-    else:
-        _takes_only(context, "compares timers", "agents", "hours", "connect_rate", "seed", "html", *timers)
-    from watchdog.simulation.compare import run as run_comparison
-    from watchdog.simulation.workload import INTERVALS_IN_TTL, Workload
-
-    if session_ttl < INTERVALS_IN_TTL * heartbeat_interval:
-        raise typer.BadParameter(
-            f"takes at least {INTERVALS_IN_TTL} times --heartbeat-interval, like the daemon", param_hint="--session-ttl"
-        )
-    run_comparison(
-        Workload(
-            agents=agents,
-            hours=hours,
-            loss=loss,
-            interval_s=heartbeat_interval,
-            timer_s=session_end_timer,
-            ttl_s=session_ttl,
-            rate=connect_rate,
-            seed=seed or 0,
-        ),
-        html,
-        explain=explain,
-    )
-
-
-@app.command()
-def replay(
-    file: Annotated[Path, typer.Argument(help="What `watchdog record` wrote.")],
-    session_end_timer: Annotated[
-        float | None,
-        typer.Option(min=0, max=MAX_S, help="This SESSION_END_TIMER and others; by default the recorded one."),
-    ] = None,
-    session_ttl: Annotated[
-        float | None, typer.Option(min=1, max=MAX_S, help="This SESSION_TTL and others; by default the recorded one.")
-    ] = None,
-    connect_rate: Annotated[
-        float | None, typer.Option(min=0.1, max=10_000, help="CONNECT_RATE; by default the recorded one.")
-    ] = None,
-    html: _Html = None,
-) -> None:
-    """Try timers on a recording: who would have been set and was there after all, and how soon the others."""
-    from watchdog.simulation.replay import run as run_replay
-
-    run_replay(file, session_end_timer, session_ttl, connect_rate, html)
-
-
-def _takes_only(context: typer.Context, does: str, *names: str) -> None:
-    """Refuses options that would change nothing in what a command now does.
-
-    Args:
-        context: Of the command.
-        does: Completes "which now …".
-        names: Of the parameters that it takes then.
-
-    Raises:
-        BadParameter: Another one was given.
-    """
-    for each in context.command.params:
-        source = context.get_parameter_source(str(each.name))
-        if source is not None and source.name == "COMMANDLINE" and each.name not in names:
-            others = ", ".join(other.opts[0] for other in context.command.params if other.name in names)
-            raise typer.BadParameter(
-                f"means nothing to a command that {does}: leave it out. What it takes then: {others}.",
-                param_hint=each.opts[0],
-            )
 
 
 def _need_sandbox() -> None:
@@ -264,3 +209,29 @@ def _need_sandbox() -> None:
 def _complain(error: WatchdogError) -> None:
     """Prints an error's text on stderr."""
     typer.echo(str(error), err=True)
+
+
+_START, _LOOK, _ACT, _TIMERS = "Set up and run", "Look at a running daemon", "Give it an order", "Choose timers"
+
+_COMMANDS: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+    (_START, "demo", demo),
+    (_START, "sandbox", sandbox),
+    (_START, "settings", show_settings),
+    (_START, "check", check),
+    (_START, "run", run),
+    (_LOOK, "status", looking.status),
+    (_LOOK, "agents", looking.agents),
+    (_LOOK, "agent", looking.agent),
+    (_LOOK, "history", looking.history),
+    (_ACT, "logout", remote.log_out),
+    (_ACT, "hold", remote.hold),
+    (_ACT, "release", remote.release),
+    (_ACT, "restore", remote.restore),
+    (_TIMERS, "simulate", tuning.simulate),
+    (_TIMERS, "record", remote.record),
+    (_TIMERS, "replay", tuning.replay),
+)
+"""In the order in which a user needs them."""
+
+for _panel, _name, _function in _COMMANDS:
+    app.command(_name, cls=Command, rich_help_panel=_panel)(_function)

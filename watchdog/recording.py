@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
 
-from watchdog.asking import USAGE
+from watchdog.asking import Daemon
 from watchdog.errors import DaemonError, WatchdogError
+from watchdog.terminal import Bar
 
 SILENCE_S = 30.0
 """The daemon sends a line each 10 s at least."""
 
 
-def record(url: str, token: str | None, for_s: float, path: Path) -> int:
+def record(daemon: Daemon, for_s: float, path: Path) -> int:
     """Records until the time is over, the daemon stops, or Ctrl-C. The file is whole in each case.
 
     Args:
-        url: Where the daemon listens.
-        token: An admin token; None for a daemon that takes none.
+        daemon: To record.
         for_s: How long, in seconds.
         path: The file, which must not exist.
 
@@ -31,19 +32,13 @@ def record(url: str, token: str | None, for_s: float, path: Path) -> int:
         DaemonError: There was no answer, a refusal, or the stream broke off; the file has what came before.
         WatchdogError: The file cannot be written, or exists.
     """
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    timeout = httpx.Timeout(10.0, read=SILENCE_S)
     try:
-        with httpx.stream(
-            "GET", url.rstrip("/") + "/v1/record", params={"for_s": for_s}, headers=headers, timeout=timeout
-        ) as answer:
-            if not answer.is_success:
-                text = f"{url} refused ({answer.status_code}): {_detail(answer.read())}"
-                raise DaemonError(text, usage=answer.status_code in USAGE)
-            with path.open("xb") as file:
-                return _Copy(file).run(answer)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DaemonError(f"No daemon answers at {url}: {error}. Name another address with --url.") from None
+        with (
+            daemon.stream("/v1/record", {"for_s": str(for_s)}, SILENCE_S) as answer,
+            path.open("xb") as file,
+            Bar("Recording", for_s) as bar,
+        ):
+            return _Copy(file, bar).run(answer)
     except FileExistsError:
         raise WatchdogError(f"{path} exists. Name another file with --out, or remove it.") from None
     except OSError as error:
@@ -53,8 +48,10 @@ def record(url: str, token: str | None, for_s: float, path: Path) -> int:
 class _Copy:
     """Whole lines only, and a last one, however the stream ends."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, bar: Bar) -> None:
         self._file = file
+        self._bar = bar
+        self._began = time.monotonic()
         self._lines = 0
         self._last = b""
 
@@ -83,6 +80,7 @@ class _Copy:
         # Whoever looks at it, or ends this process, finds what has come so far.
         self._file.flush()
         self._lines += lines.count(b"\n")
+        self._bar.at(time.monotonic() - self._began, f"Recording, {self._lines} lines")
         self._last = lines.rstrip(b"\n").rpartition(b"\n")[2]
 
     def _ended(self) -> bool:
@@ -92,12 +90,3 @@ class _Copy:
         if not self._ended():
             at = json.loads(self._last).get("t", 0.0) if self._last else 0.0
             self._write(json.dumps({"kind": "end", "t": at, "complete": False, "why": why}).encode() + b"\n")
-
-
-def _detail(body: bytes) -> str:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        found = None
-    detail = found.get("detail") if isinstance(found, dict) else None
-    return str(detail or "it is no watchdog of this version that answers there.")

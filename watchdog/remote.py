@@ -1,6 +1,7 @@
-"""Commands that ask a running daemon over HTTP, and tell people what it answered.
+"""Commands that give a running daemon an order, or record it, and tell people what it answered.
 
-Each imports what it runs, as in `cli.py`, which turns errors into exit codes.
+Each imports what it runs, as in `cli.py`, which turns errors into exit codes. Commands that only look are in
+`looking.py`.
 """
 
 import json
@@ -9,41 +10,169 @@ from typing import Annotated, Any
 
 import typer
 
-ORDERS = {"hold": "hold", "release": "released"}
-"""By the command's name, what the brake is to do."""
+from watchdog.options import AsJson, CaFile, OfInstance, TokenFile, Url, agent_named, connected, length
 
 LOG_OUT_S = 60.0
 """Longer than the daemon takes to tell what became of a logout."""
 
-commands = typer.Typer()
-
-_OfInstance = Annotated[str | None, typer.Option("--instance", help="Only agents of this instance.")]
-_Url = Annotated[
-    str | None,
-    typer.Option("--url", help="Address of the running daemon, in place of WATCHDOG_HOST and WATCHDOG_PORT."),
-]
-_TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="Holds an admin token, in place of WATCHDOG_ADMIN_TOKENS.")
-]
-_AsJson = Annotated[bool, typer.Option("--json", help="The daemon's answer as JSON.")]
+_For = Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h; 0 ends the order there is.")]
+_Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For people who look at the status.")]
 
 
-@commands.command("release", help="Let go all agents who are held, and keep the brake from holding for a time.")
-@commands.command(
-    "hold", help="Hold all agents who fall silent: nobody is set Offline for a time, except who said bye."
-)
-def order(
-    context: typer.Context,
-    for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 2h; 0 ends the order that there is.")] = "10m",
-    instance: _OfInstance = None,
-    reason: Annotated[str, typer.Option("--reason", help="For people who look at the status.")] = "",
-    url: _Url = None,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
+def hold(
+    for_: _For = "10m",
+    instance: OfInstance = None,
+    reason: _Reason = "",
+    as_json: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
+    url: Url = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
 ) -> None:
-    """Give the brake an order, and print how it stands then."""
-    body = {"state": ORDERS[str(context.command.name)], "for_s": _length(for_), "reason": reason}
-    answer = _ask("PUT", url, "/v1/brake", token_file, body, instance)
+    """Hold all agents who fall silent: nobody is set Offline for a time, except who said bye.
+
+    For planned work on what heartbeats come through: a proxy, a network, the identity provider. The order ends by
+    itself; `watchdog release` ends it and lets go whoever is held.
+
+    Examples:
+      watchdog hold --for 30m --reason "new load balancer"
+      watchdog hold --for 0
+    """
+    _order("hold", for_, instance, reason, as_json, url, token_file, ca_file)
+
+
+def release(
+    for_: _For = "10m",
+    instance: OfInstance = None,
+    reason: _Reason = "",
+    as_json: AsJson = False,  # noqa: FBT002
+    url: Url = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Let go all agents who are held, and keep the brake from holding for a time.
+
+    For agents who have really left together. They are set as soon as their timers and the quota allow; `watchdog
+    status` tells what is held, and why.
+
+    Examples:
+      watchdog release
+      watchdog release --instance 11111111-2222-3333-4444-555555555555 --for 1h --reason "end of the shift"
+    """
+    _order("released", for_, instance, reason, as_json, url, token_file, ca_file)
+
+
+def restore(
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since", metavar="TIME", help="15m for 15 minutes ago, 2026-01-31T12:00:00Z, or seconds since 1970."
+        ),
+    ],
+    instance: OfInstance = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Also agents of whom nothing is heard.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+    url: Url = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Undo what was set since then: agents who are still in that status get their former one back.
+
+    Each agent is looked at first, and nobody who has chosen a status since is touched. Repeating it does no harm.
+
+    Examples:
+      watchdog restore --since 15m
+      watchdog restore --since 2026-01-31T12:00:00Z --silent --json
+    """
+    from watchdog.values import ago
+
+    with connected(url, token_file, ca_file) as daemon:
+        answer = daemon.ask("POST", "/v1/restore", {"since": ago(since), "silent": silent} | _of(instance))
+    if as_json:
+        _print(answer)
+        return
+    typer.echo(
+        f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
+        f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
+    )
+    typer.echo(f"watchdog looks at each of them first. What became of it: watchdog history --since {since}")
+
+
+def log_out(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="INSTANCE-ID/USER-ID, or the agent's ARN.")],
+    queue: Annotated[
+        str,
+        typer.Option(
+            "--queue", metavar="QUEUE", help="Id or ARN of a queue: only if it is the only one of the agent's profile."
+        ),
+    ] = "",
+    reason_code: Annotated[
+        str,
+        typer.Option("--reason-code", metavar="CODE", help="One of WATCHDOG_REASON_CODES; tells which status is set."),
+    ] = "",
+    as_json: AsJson = False,  # noqa: FBT002
+    url: Url = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Log an agent out: set the status, and end all of the user's Connect sessions. Not while a contact goes on.
+
+    It takes a few seconds, since the status is read back first. Exit code 1 with the reason if it was not done.
+
+    Examples:
+      watchdog logout 11111111-2222-3333-4444-555555555555/66666666-7777-8888-9999-000000000000
+      watchdog logout arn:aws:connect:us-east-1:123456789012:instance/…/agent/… --reason-code lunch
+    """
+    named = agent_named(agent)
+    path = f"/v1/agents/{named.instance_id}/{named.user_id}/logout"
+    body = {"queue": queue, "reason_code": reason_code}
+    with connected(url, token_file, ca_file) as daemon:
+        found = daemon.ask("POST", path, body, timeout_s=LOG_OUT_S)
+    if as_json:
+        _print(found)
+        return
+    typer.echo(f"{named} is logged out: every Connect session of the user was ended.")
+
+
+def record(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write; must not exist.")],
+    for_: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
+    as_json: AsJson = False,  # noqa: FBT002
+    url: Url = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`.
+
+    Ctrl-C ends it early; the file is whole however it ends.
+
+    Examples:
+      watchdog record --out monday.jsonl
+      watchdog record --for 10m --out trial.jsonl && watchdog replay trial.jsonl
+    """
+    from watchdog.recording import record as run_recording
+
+    with connected(url, token_file, ca_file) as daemon:
+        lines = run_recording(daemon, length(for_), out)
+    if as_json:
+        _print({"file": str(out), "lines": lines})
+        return
+    typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
+
+
+def _order(
+    state: str,
+    for_: str,
+    instance: str | None,
+    reason: str,
+    as_json: bool,  # noqa: FBT001  # as the commands have it
+    url: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+) -> None:
+    """Gives the brake an order, and prints how it stands then."""
+    body = {"state": state, "for_s": length(for_), "reason": reason}
+    with connected(url, token_file, ca_file) as daemon:
+        answer = daemon.ask("PUT", "/v1/brake", body | _of(instance))
     if as_json:
         _print(answer)
         return
@@ -52,97 +181,9 @@ def order(
         typer.echo(f"{each['group']}: {each['state']}, {each['agents']} held. {each['why']} {each['next_step']}")
 
 
-@commands.command()
-def restore(
-    since: Annotated[str, typer.Option("--since", help="2026-01-31T12:00:00Z, seconds since 1970, or 15m ago as 15m.")],
-    instance: _OfInstance = None,
-    silent: Annotated[bool, typer.Option("--silent", help="Also agents of whom nothing is heard.")] = False,  # noqa: FBT002
-    url: _Url = None,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
-) -> None:
-    """Undo what was set since then: agents who are still in that status get their former one back."""
-    from watchdog.values import ago
-
-    answer = _ask("POST", url, "/v1/restore", token_file, {"since": ago(since), "silent": silent}, instance)
-    if as_json:
-        _print(answer)
-        return
-    typer.echo(
-        f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
-        f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
-    )
-    typer.echo("watchdog looks at each of them first; /v1/actions tells what became of it.")
-
-
-@commands.command("logout")
-def log_out(
-    agent: Annotated[str, typer.Argument(help="The agent: INSTANCE-ID/USER-ID, or its ARN.")],
-    queue: Annotated[
-        str, typer.Option("--queue", help="Id or ARN of a queue: only if it is the only one of the agent's profile.")
-    ] = "",
-    reason_code: Annotated[
-        str, typer.Option("--reason-code", help="A code of WATCHDOG_REASON_CODES; tells which status is set.")
-    ] = "",
-    url: _Url = None,
-    token_file: _TokenFile = None,
-    as_json: _AsJson = False,  # noqa: FBT002
-) -> None:
-    """Log an agent out: set its status, and end all of its Connect sessions. Not while a contact goes on."""
-    from watchdog.asking import ask
-    from watchdog.errors import MessageError
-    from watchdog.ingest.queries import read_agent
-    from watchdog.settings import admin_token, daemon_url
-
-    try:
-        named = read_agent(agent)
-    except MessageError:
-        named = None
-    if named is None:
-        raise typer.BadParameter("takes INSTANCE-ID/USER-ID, or an agent's ARN", param_hint="AGENT")
-    body = {"queue": queue, "reason_code": reason_code}
-    path = f"/v1/agents/{named.instance_id}/{named.user_id}/logout"
-    found = ask("POST", daemon_url() if url is None else url, path, admin_token(token_file), body, LOG_OUT_S)
-    if as_json:
-        _print(found)
-        return
-    typer.echo(f"{named} is logged out: every Connect session of the user was ended.")
-
-
-@commands.command()
-def record(
-    out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
-    for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 8h; 24h at most.")] = "8h",
-    url: _Url = None,
-    token_file: _TokenFile = None,
-) -> None:
-    """Record a running daemon's heartbeats and outcomes, without names, for `watchdog replay`. Ctrl-C ends it early."""
-    from watchdog.recording import record as run_recording
-    from watchdog.settings import admin_token, daemon_url
-
-    lines = run_recording(daemon_url() if url is None else url, admin_token(token_file), _length(for_), out)
-    typer.echo(f"{lines} lines in {out}. Try timers on them: watchdog replay {out}")
-
-
-def _length(for_: str) -> float:
-    """The seconds of `--for`."""
-    from watchdog.values import seconds
-
-    try:
-        return seconds(for_)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--for") from None
-
-
-def _ask(
-    method: str, url: str | None, path: str, token_file: Path | None, body: dict[str, Any], instance: str | None
-) -> Any:  # noqa: ANN401  # JSON
-    """Asks the daemon about all instances or one."""
-    from watchdog.asking import ask
-    from watchdog.settings import admin_token, daemon_url
-
-    of_instance = {} if instance is None else {"instance_id": instance}
-    return ask(method, daemon_url() if url is None else url, path, admin_token(token_file), body | of_instance)
+def _of(instance: str | None) -> dict[str, str]:
+    """All instances or one, for the daemon."""
+    return {} if instance is None else {"instance_id": instance}
 
 
 def _print(answer: Any) -> None:  # noqa: ANN401  # JSON

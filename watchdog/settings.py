@@ -606,11 +606,14 @@ def admin_token(file: Path | None = None, environ: Mapping[str, str] | None = No
     return str(tokens[0].get_secret_value()) if isinstance(tokens, list) else None
 
 
-def daemon_url(environ: Mapping[str, str] | None = None) -> str:
+def daemon_url(environ: Mapping[str, str] | None = None) -> tuple[str, tuple[str, ...]]:
     """Where a daemon with this environment listens, for commands on its machine that need no other setting.
 
     Args:
         environ: In place of the process's environment.
+
+    Returns:
+        The URL, and the variables that it comes from; none if it is the default.
 
     Raises:
         SettingsError: HOST or PORT is wrong, or PORT leaves it to the system which one it is.
@@ -618,12 +621,11 @@ def daemon_url(environ: Mapping[str, str] | None = None) -> str:
     variables = os.environ if environ is None else environ
     # Stand-ins for what a daemon cannot do without.
     mine = {variable("instances"): "any", variable("heartbeat_tokens"): "any"}
-    names = [variable(each) for each in ("host", "port", "tls_cert", "tls_key")]
-    mine |= {name: variables[name] for name in names if name in variables}
-    found = Settings.load(mine)
+    names = [variable(each) for each in ("host", "port", "tls_cert", "tls_key") if variable(each) in variables]
+    found = Settings.load(mine | {name: variables[name] for name in names})
     if found.port == 0:
         raise SettingsError([f"{variable('port')}: got 0, any free one, which only the daemon knows: give --url"])
-    return found.url
+    return found.url, tuple(name for name in names if name != variable("tls_key"))
 
 
 def _takes(field: FieldInfo) -> Takes:

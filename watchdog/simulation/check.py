@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 
-from rich.console import Console
-
+from watchdog.simulation.journal import Violation
 from watchdog.simulation.plan import draw
 from watchdog.simulation.world import Result, play
+from watchdog.terminal import Bar, screen
 
 
-def check(first: int, seeds: int, jobs: int | None = None) -> int:
+def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = False) -> int:
     """Plays worlds and prints what was violated, in the order of their seeds.
 
     Args:
         first: The first seed.
         seeds: How many.
         jobs: Processes that play side by side; None for one on each core.
+        as_json: Print JSON in place of text.
 
     Returns:
         The exit code: 1 when any promise was not kept.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
     began, virtual_s, writes, bad = time.monotonic(), 0.0, 0, 0
-    for result in results(range(first, first + seeds), min(seeds, jobs or os.cpu_count() or 1)):
-        virtual_s += result.virtual_s
-        writes += result.writes
-        bad += bool(result.violations)
-        for violation in result.violations:
-            console.print(str(violation), markup=False)
+    violations: list[Violation] = []
+    with Bar("Worlds", seeds) as bar:
+        worlds = results(range(first, first + seeds), min(seeds, jobs or os.cpu_count() or 1))
+        for number, result in enumerate(worlds, 1):
+            virtual_s += result.virtual_s
+            writes += result.writes
+            bad += bool(result.violations)
+            violations += result.violations
+            for violation in () if as_json else result.violations:
+                console.print(str(violation))
+            bar.at(number, f"World {number} of {seeds}")
     took_s = time.monotonic() - began
-    console.print(
-        f"{seeds} worlds from seed {first}, {virtual_s / 3600:.1f} virtual hours in {took_s:.0f} s, "
-        f"{writes} effective changes: {bad or 'no'} worlds with violations"
-    )
+    if as_json:
+        told = {
+            "first": first,
+            "worlds": seeds,
+            "virtual_hours": round(virtual_s / 3600, 3),
+            "took_s": round(took_s, 3),
+        }
+        told |= {"changes": writes, "worlds_with_violations": bad}
+        console.print(json.dumps(told | {"violations": [asdict(each) for each in violations]}, indent=2))
+    else:
+        console.print(
+            f"{seeds} worlds from seed {first}, {virtual_s / 3600:.1f} virtual hours in {took_s:.0f} s, "
+            f"{writes} effective changes: {bad or 'no'} worlds with violations"
+        )
     return 1 if bad else 0
 
 
@@ -45,8 +64,15 @@ def results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
     if jobs == 1:
         yield from map(outcome, seeds)
         return
-    # Nothing runs here yet that a fork could cut in two; whoever calls need not be importable, as for a spawn.
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    # Ctrl-C reaches all processes of the terminal. The others never hear it, from their first moment on; this one hears
+    # it as soon as they are all there, and ends them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # Nothing runs here yet that a fork could cut in two; whoever calls need not be importable, as for a spawn.
+        pool = multiprocessing.get_context("fork").Pool(jobs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
         yield from pool.imap(outcome, seeds, chunksize=5)
 
 
@@ -61,10 +87,10 @@ def replay(seed: int) -> int:
     Returns:
         The exit code: 1 when any promise was not kept.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
 
     def show(line: str) -> None:
-        console.print(line, markup=False)
+        console.print(line)
 
     plan = draw(seed)
     console.print(
@@ -74,6 +100,6 @@ def replay(seed: int) -> int:
     )
     result: Result = play(plan, show)
     for violation in result.violations:
-        console.print(str(violation), markup=False)
+        console.print(str(violation))
     console.print(f"transcript {result.digest}, {result.lines} lines")
     return 1 if result.violations else 0

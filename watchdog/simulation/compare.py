@@ -6,19 +6,19 @@ too rare to be seen in a day; how rare is computed (`loss.py`) and stands beside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
-
-from rich.console import Console
 
 from watchdog.core.model import AgentId, Beat, BeatType
 from watchdog.simulation.loss import Channel, Timing, compute
 from watchdog.simulation.player import TICK_S, Figures, Player
 from watchdog.simulation.report import render, write
-from watchdog.simulation.sheets import of_figures, of_loss, show
+from watchdog.simulation.sheets import as_values, of_figures, of_loss, show
 from watchdog.simulation.workload import INTERVALS_IN_TTL, Day, Event, Kind, Left, Workload
 from watchdog.stores.facts import Agent
+from watchdog.terminal import Bar, screen
 
 NOTE = (
     "false: set Offline while the page was there and its network up; drawn, and computed for loss alone. Cut off: set "
@@ -91,8 +91,14 @@ def settings(timer_s: float, ttl_s: float, interval_s: float) -> list[tuple[floa
     return list(dict.fromkeys(pairs))
 
 
-def measure(workload: Workload, events: list[Event], timer_s: float, ttl_s: float) -> Figures:
-    """Plays the day against one pair of settings."""
+def measure(
+    workload: Workload,
+    events: list[Event],
+    timer_s: float,
+    ttl_s: float,
+    at_event: Callable[[int], None] = lambda _: None,
+) -> Figures:
+    """Plays the day against one pair of settings, and tells how many events it has played."""
     truths = _Truths(workload.agents)
     player = Player(timer_s, ttl_s, workload.rate, truths)
     figures = truths.figures = player.figures
@@ -110,6 +116,7 @@ def measure(workload: Workload, events: list[Event], timer_s: float, ttl_s: floa
             else:
                 truths.happened(when, number, kind, more)
             at += 1
+        at_event(at)
         player.tick()
     figures.missed = sum(1 for each in truths.each if each.gone_at is not None and not each.was_set)
     if workload.loss < 1:
@@ -122,19 +129,35 @@ def compare(workload: Workload) -> list[Figures]:
     """Measures all pairs."""
     events = sorted(event for number in range(workload.agents) for event in Day(number, workload).events())
     pairs = settings(workload.timer_s, workload.ttl_s, workload.interval_s)
-    return [measure(workload, events, timer_s, ttl_s) for timer_s, ttl_s in pairs]
+    found = []
+    with Bar("Timers", len(pairs) * len(events)) as bar:
+        for number, (timer_s, ttl_s) in enumerate(pairs):
+            what = f"Timer {timer_s:g} s, TTL {ttl_s:g} s"
+            before = number * len(events)
+
+            def told(at: int, before: int = before, what: str = what) -> None:
+                bar.at(before + at, what)
+
+            found.append(measure(workload, events, timer_s, ttl_s, told))
+    return found
 
 
-def run(workload: Workload, html: Path | None, *, explain: bool = False) -> None:
+def run(workload: Workload, html: Path | None, *, explain: bool = False, as_json: bool = False) -> None:
     """Prints the comparison, or only what loss costs, and writes the report.
+
+    Args:
+        workload: The day.
+        html: The report's file.
+        explain: Only what loss costs.
+        as_json: Print JSON in place of tables.
 
     Raises:
         WatchdogError: The report cannot be written.
     """
-    console = Console(highlight=False, markup=False)
+    console = screen()
     timing = Timing(workload.timer_s, workload.ttl_s, workload.interval_s)
     if explain:
-        show(of_loss(workload.loss, timing), console)
+        show(of_loss(workload.loss, timing), console, as_json=as_json)
         return
     found = compare(workload)
     agent_hours = workload.agents * workload.hours
@@ -143,7 +166,8 @@ def run(workload: Workload, html: Path | None, *, explain: bool = False) -> None
         f"beat each {workload.interval_s:g} s, {workload.rate:g} calls/s"
     )
     sheet = of_figures(title, found, agent_hours, "set while cut off", NOTE)
-    show([sheet], console)
+    show([sheet], console, as_json=as_json, figures=[as_values(each) for each in found])
     if html is not None:
         write(html, render(f"Timers compared: {title}", found, [sheet, *of_loss(workload.loss, timing)], agent_hours))
-        console.print(f"Report: {html}", soft_wrap=True)
+        if not as_json:
+            console.print(f"Report: {html}", soft_wrap=True)

@@ -8,11 +8,10 @@ read once, for all settings together.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
-
-from rich.console import Console
 
 from watchdog.core.model import AgentId, Beat, BeatType
 from watchdog.errors import RecordingError
@@ -20,9 +19,10 @@ from watchdog.simulation.compare import settings
 from watchdog.simulation.player import TICK_S, Player
 from watchdog.simulation.recorded import Done, Head, Heard, Passed, Recorded
 from watchdog.simulation.report import render, write
-from watchdog.simulation.sheets import Sheet, of_figures, show
+from watchdog.simulation.sheets import Sheet, as_values, of_figures, show
 from watchdog.simulation.workload import Left
 from watchdog.stores.facts import Agent
+from watchdog.terminal import Bar, screen
 
 RELOAD_S = 30.0
 """A page that says hello within this after the last one's bye is a reload, and its agent had not left."""
@@ -142,13 +142,14 @@ class Replay:
         """One for each pair of settings."""
         return [each.player for each in self._suspicions]
 
-    def play(self, recorded: Recorded) -> None:
-        """Plays all lines.
+    def play(self, recorded: Recorded, told: Callable[[], None] = lambda: None) -> None:
+        """Plays all lines, and calls `told` at each.
 
         Raises:
             RecordingError: One of them is damaged.
         """
         for line in recorded.lines():
+            told()
             while self.players[0].now + TICK_S <= line.at:
                 for player in self.players:
                     player.tick()
@@ -192,7 +193,15 @@ class Replay:
         return max(ttl_s, self._head.throttled_ttl_s) if line.lease == "throttled" else ttl_s
 
 
-def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | None, html: Path | None) -> None:
+def run(
+    path: Path,
+    timer_s: float | None,
+    ttl_s: float | None,
+    rate: float | None,
+    html: Path | None,
+    *,
+    as_json: bool = False,
+) -> None:
     """Plays a recording and prints what came of it; None takes what was in force when it was made.
 
     Raises:
@@ -210,7 +219,8 @@ def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | No
             head.timer_s if timer_s is None else timer_s, head.ttl_s if ttl_s is None else ttl_s, head.interval_s
         )
         replay = Replay(head, pairs, head.rate if rate is None else rate)
-        replay.play(recorded)
+        with Bar(f"Reading {path.name}", path.stat().st_size) as bar:
+            replay.play(recorded, lambda: bar.at(file.tell()))
     hours = replay.present_s / 3_600
     title = f"{path.name}: {replay.agents} agents, {hours:.0f} agent-hours"
     sheet = of_figures(title, [each.figures for each in replay.players], hours, "set while asleep", NOTE)
@@ -220,9 +230,10 @@ def run(path: Path, timer_s: float | None, ttl_s: float | None, rate: float | No
         tuple((outcome, str(number)) for outcome, number in replay.outcomes.most_common()),
         f"{replay.lost} lines could not be recorded." if replay.lost else "",
     )
-    console = Console(highlight=False, markup=False)
-    show([sheet, done], console)
+    console = screen()
+    figures = [each.figures for each in replay.players]
+    show([sheet, done], console, as_json=as_json, figures=[as_values(each) for each in figures])
     if html is not None:
-        figures = [each.figures for each in replay.players]
         write(html, render(f"Timers compared: {title}", figures, [sheet, done], hours))
-        console.print(f"Report: {html}", soft_wrap=True)
+        if not as_json:
+            console.print(f"Report: {html}", soft_wrap=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -127,8 +129,29 @@ def rate(per_hour: float) -> str:
     return f"{per_million:,.0f}" if per_million >= 100 else f"{per_million:.2g}"
 
 
-def show(sheets: list[Sheet], console: Console) -> None:
-    """Prints tables."""
+def as_values(figures: Figures) -> dict[str, Any]:
+    """What one pair of settings does, as numbers; the times until an agent was found as three of their quantiles."""
+    found = asdict(figures)
+    times: list[float] = found.pop("detection_s")
+    of_times = {f"detection_s_p{part:g}": round(quantile(times, part / 100), 3) for part in (50, 99, 100) if times}
+    return {name: round(value, 9) if isinstance(value, float) else value for name, value in found.items()} | of_times
+
+
+def show(
+    sheets: list[Sheet], console: Console, *, as_json: bool = False, figures: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Prints tables.
+
+    Args:
+        sheets: To print.
+        console: To print on.
+        as_json: Print JSON in place of tables.
+        figures: The numbers, for JSON.
+    """
+    if as_json:
+        told = {"figures": figures, "tables": [asdict(sheet) for sheet in sheets]}
+        console.print(json.dumps(told, indent=2, ensure_ascii=False), soft_wrap=True)
+        return
     for sheet in sheets:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(sheet.headings):
