@@ -101,6 +101,52 @@ async def test_what_a_failed_flush_took_waits_again_under_what_came_meanwhile(bu
     ]
 
 
+@pytest.fixture
+async def large(store):
+    """A buffer that holds more than one call of the store applies."""
+    loop = asyncio.get_running_loop()
+    return Buffer(store, lambda: Instant(Boot(loop.time()), Epoch(loop.time()), "boot"), loop.time)
+
+
+async def test_a_large_flush_is_applied_in_parts_and_others_run_between_them(large, store, a_beat):
+    for number in range(4 * module.APPLIED):
+        large.submit(a_beat(session_id=session(number)))
+    seen = []
+
+    async def others():
+        while not flush.done():
+            seen.append(len(store.applied))
+            await asyncio.sleep(0)
+
+    flush = asyncio.create_task(large.flush())
+    await others()
+    assert [len(beats) for beats in store.applied] == [module.APPLIED] * 4
+    assert {1, 2, 3} <= set(seen)
+
+
+async def test_whoever_came_first_with_a_session_has_it_however_large_the_flush(large, store, a_beat):
+    for number in range(2 * module.APPLIED):
+        large.submit(a_beat(session_id=session(number)))
+    last = session(2 * module.APPLIED - 1)
+    rival = large.expect(a_beat(session_id=last, agent=OTHER))
+    await large.flush()
+    assert (await rival).verdict is Verdict.FOREIGN
+    assert store.sessions[last].agent != OTHER
+
+
+async def test_parts_that_were_applied_are_not_applied_again_when_a_later_one_fails(large, store, a_beat):
+    waiting = [large.expect(a_beat(session_id=session(number))) for number in range(2 * module.APPLIED)]
+    flush = asyncio.create_task(large.flush())
+    while not store.applied:
+        await asyncio.sleep(0)
+    store.faults.append(StoreUnavailable("disk full"))
+    with pytest.raises(StoreUnavailable):
+        await flush
+    assert large.size == module.APPLIED
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, Reply) for each in told] == [True] * module.APPLIED + [False] * module.APPLIED
+
+
 async def test_who_waits_for_a_flush_that_fails_is_told(buffer, store, a_beat):
     store.broken = StoreUnavailable("disk full")
     first = asyncio.create_task(buffer.submit_and_wait(a_beat()))

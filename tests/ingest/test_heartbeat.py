@@ -1,6 +1,7 @@
 """The fast lane over ASGI, in virtual time."""
 
 import asyncio
+import itertools
 import uuid
 
 import orjson
@@ -14,6 +15,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.ingest import canary
 from watchdog.ingest.auth import AuthMode, Tickets
 from watchdog.ingest.buffer import MAX_RIVALS
+from watchdog.ingest.heartbeat import MAX_BATCH_COMMAS, TURN
 
 pytestmark = pytest.mark.looptime
 
@@ -396,6 +398,41 @@ async def test_a_batch_of_1001_is_refused(world, message):
     response = await world.post({"heartbeats": [message()] * 1001}, path="/v1/heartbeats")
     is_problem(response, 413, "too-large")
     assert world.store.sessions == {}
+
+
+async def test_however_many_batches_come_others_run_after_a_few_heartbeats(world, message):
+    looked = 0
+    newcomer = world.store.newcomer
+
+    def counted(agent):
+        nonlocal looked
+        looked += 1
+        return newcomer(agent)
+
+    world.arrivals._newcomer = counted
+    seen = [0]
+
+    async def others():
+        while True:
+            seen.append(looked)
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    batches = [{"heartbeats": [message(session_id=str(uuid.uuid4())) for _ in range(4 * TURN)]} for _ in range(5)]
+    answers = await asyncio.gather(*(world.post(batch, path="/v1/heartbeats") for batch in batches))
+    running.cancel()
+    assert [answer.json()["accepted"] for answer in answers] == [4 * TURN] * 5
+    assert looked == 20 * TURN
+    assert max(after - before for before, after in itertools.pairwise(seen)) == TURN
+
+
+@pytest.mark.parametrize("filling", [b"{},", b"[],", b"0,"])
+async def test_a_batch_of_a_million_empty_things_is_not_decoded(world, filling, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(orjson, "loads", decoded.append)
+    body = b'{"heartbeats":[' + filling * (MAX_BATCH_COMMAS + 1) + b"0]}"
+    is_problem(await world.post(body, path="/v1/heartbeats"), 413, "too-large")
+    assert decoded == []
 
 
 async def test_one_session_in_a_batch_for_many_agents_stays_one_agents(world, message):

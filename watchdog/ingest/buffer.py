@@ -7,6 +7,7 @@ here knows HTTP.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from watchdog.core.deadline import coalesce
 from watchdog.core.model import AgentId, Beat, Instant, Reply, Tear, Verdict
@@ -18,6 +19,9 @@ LATE_S = 1.0
 
 MAX_SESSIONS = 1_000_000
 """Sessions that may wait: about 0.5 GB. Reached only when the store is away for long while new sessions keep coming."""
+
+APPLIED = 500
+"""Most that one call of the store applies: 5 ms in which nobody is answered."""
 
 MAX_RIVALS = 64
 """Beats of other agents for sessions that already wait. Each may cost one more call of the store in a flush."""
@@ -148,6 +152,9 @@ class Buffer:
                 while batches:
                     await self._apply(list(batches[0].values()))
                     del batches[0]
+                    if batches:
+                        # A store that has nothing to write does not wait.
+                        await asyncio.sleep(0)
                 if tears:
                     await self._store.tear(tears, self._now())
                     tears = []
@@ -183,21 +190,24 @@ class Buffer:
         return entry
 
     def _take(self) -> list[dict[bytes, _Entry]]:
-        """Everything that waits, as batches with one beat for a session each."""
+        """Everything that waits, as batches with one beat for a session each, none of them large."""
         if not self._entries:
             return []
         self._flushing_since = next(iter(self._entries.values())).since
-        batches = [self._entries]
+        waiting = iter(self._entries.items())
+        batches = [dict(part) for part in iter(lambda: list(islice(waiting, APPLIED)), [])]
+        # After all of those: whose the session is, is told by who came first.
+        later: list[dict[bytes, _Entry]] = []
         for (session_id, _), rival in self._rivals.items():
-            for batch in batches:
+            for batch in later:
                 if session_id not in batch:
                     batch[session_id] = rival
                     break
             else:
-                batches.append({session_id: rival})
+                later.append({session_id: rival})
         self._entries = {}
         self._rivals = {}
-        return batches
+        return batches + later
 
     async def _apply(self, entries: list[_Entry]) -> None:
         began = self._time()
