@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import socket
 import threading
 import time
@@ -172,6 +173,61 @@ def test_a_packed_body(daemon: Daemon) -> None:
         for path in ("/v1/heartbeat", "/v1/heartbeats"):
             answer = daemon.client.post(f"{daemon.url}{path}", content=bomb[:4000], headers=headers)
             assert answer.status_code == 415
+
+
+HANDSHAKE = (
+    b"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"sec-websocket-protocol: watchdog.v1\r\n\r\n"
+)
+
+FRAMES = {
+    "pings": b"\x89\x80\0\0\0\0",
+    "empty fragments": b"\x01\x80\0\0\0\0" + b"\0\x80\0\0\0\0" * 10_000,
+    "messages of 4 KiB": b"\x81\xfe\x10\x00\0\0\0\0" + b"x" * 4096,
+    "one message of 100 MB": b"\x81\xff" + (100_000_000).to_bytes(8, "big") + b"\0\0\0\0" + b"x" * 65_536,
+    "no frames": b"\xff" * 1000,
+}
+
+
+def socket_opened(daemon: Daemon) -> socket.socket:
+    one = connected(daemon)
+    one.sendall(HANDSHAKE)
+    assert one.recv(4096).startswith(b"HTTP/1.1 101 ")
+    return one
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_sockets_that_flood_are_closed(daemon: Daemon, kind: str) -> None:
+    piece = FRAMES[kind] * max(1, 65_536 // len(FRAMES[kind]))
+    sent = []
+    with flooded(daemon, f"200 sockets with {kind}"):
+        for _ in range(200):
+            with socket_opened(daemon) as one:
+                one.settimeout(10)
+                pieces = 0
+                # 30 MB: had nobody hung up, they would all be taken.
+                with contextlib.suppress(ConnectionError):
+                    while pieces < 500:
+                        one.sendall(piece)
+                        pieces += 1
+                sent.append(pieces)
+    assert max(sent) < 400, "the rest of the sockets' buffers"
+    until(lambda: sockets(daemon) == 0, "none is left")
+
+
+def test_five_hundred_sockets_that_say_nothing_are_closed(daemon: Daemon) -> None:
+    with flooded(daemon, "500 sockets without a hello"), contextlib.ExitStack() as held:
+        for _ in range(500):
+            held.enter_context(socket_opened(daemon))
+        assert sockets(daemon) == 500
+        until(lambda: sockets(daemon) == 0, "all are closed")
+
+
+def sockets(daemon: Daemon) -> int:
+    """How many are open."""
+    text = daemon.client.get(f"{daemon.url}/metrics").text
+    return int(float(re.search(r"^watchdog_sockets (\S+)", text, re.MULTILINE)[1]))
 
 
 def batch(users: list[str]) -> list[dict[str, str]]:

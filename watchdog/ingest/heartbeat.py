@@ -214,7 +214,7 @@ class FastLane:
     async def _many(self, body: bytes, token: str | None, address: str) -> Answer:
         admitted: list[tuple[int, Beat]] = []
         refused: list[tuple[int, Answer]] = []
-        # One batch at a time, and that in turns with all other requests, however many batches there are.
+        # One batch at a time, to the end of its flush: however many there are, a flush is short, and others run between.
         async with self._turn:
             items = _batch(body)
             if isinstance(items, Answer):
@@ -229,7 +229,7 @@ class FastLane:
                     refused.append((index, beat))
                 else:
                     admitted.append((index, beat))
-        replies = await self._flushed([beat for _, beat in admitted])
+            replies = await self._flushed([beat for _, beat in admitted])
         if replies is None:
             return self._unavailable(Rejection.STORE)
         for (index, beat), reply in zip(admitted, replies, strict=True):
