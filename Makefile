@@ -17,7 +17,7 @@ TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
-.PHONY: help demo run test test-long check simulate bench screenshot lock dist clean
+.PHONY: help demo run test test-long check audit simulate bench screenshot lock sbom dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,14 +36,19 @@ test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES) $(LONG_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
-check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client, the alerts and the Dockerfile
+check: $(VENV)/.dev ## Lint, check the format, types, layers, licences, the browser client, alerts and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(PYTHON) -m tests.licences
+	$(PYTHON) -m tests.audit || [[ $$? == 3 ]]
 	tests/client/check.sh
 	tests/prometheus/check.sh
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
+
+audit: $(VENV)/.dev ## Ask for known weaknesses of what the daemon needs; fails where no service can be reached
+	@$(PYTHON) -m tests.audit
 
 SEEDS ?= 300
 FROM ?= 0
@@ -67,6 +72,11 @@ lock: $(VENV)/.dev ## Pin all requirements anew, with hashes (LOCK_OPTIONS=--upg
 	$(LOCK) --extra sandbox --all-build-deps --constraint requirements/dev.txt --output-file requirements/sandbox.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt
 	$(LOCK) --only-build-deps --all-build-deps --constraint requirements/dev.txt --output-file requirements/build.txt
+
+sbom: $(VENV)/.dev ## Write what the daemon is made of into dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --short-PURLs \
+		--output-format JSON --output-file dist/sbom.cdx.json requirements/run.txt
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	@rm -rf dist build

@@ -1,0 +1,84 @@
+"""What we use of others: licences, known weaknesses, and the list of what the daemon is made of."""
+
+import re
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from tests import audit, licences
+
+ROOT = Path(__file__).parent.parent
+RUN = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
+
+
+def test_everything_that_the_daemon_needs_may_be_given_out():
+    assert licences.refused(RUN) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "taken"),
+    [
+        ("MIT", True),
+        ("MPL-2.0 AND (Apache-2.0 OR MIT)", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("GPL-3.0-only AND MIT", False),
+        ("MIT AND (GPL-3.0-only OR AGPL-3.0-only)", False),
+        ("Apache-2.0 WITH LLVM-exception", False),
+        ("MIT OR", False),
+        ("", False),
+        ("Proprietary", False),
+        ("__import__('os')", False),
+    ],
+)
+def test_an_expression_is_met_with_allowed_licences_or_not(expression, taken):
+    assert licences.allowed(expression) is taken
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"License-Expression": "MIT OR GPL-2.0-only", "License": "GPL"}, "MIT OR GPL-2.0-only"),
+        ({"License": "Apache License 2.0"}, "Apache-2.0"),
+        ({"License": "a whole text", "Classifier": "License :: OSI Approved :: BSD License"}, "BSD-3-Clause"),
+        ({"Classifier": "License :: Other/Proprietary License"}, "Other/Proprietary-License"),
+        ({"Classifier": "Topic :: Internet"}, ""),
+    ],
+)
+def test_a_package_names_its_licence_in_one_of_several_ways(fields, named):
+    package = Message()
+    for name, value in fields.items():
+        package[name] = value
+    assert licences.named(package) == named
+
+
+def test_a_package_that_is_not_there_or_not_allowed_is_told():
+    assert licences.refused("no-such-package-of-ours==1.0 \\\n") == ["no-such-package-of-ours: it is not installed"]
+
+
+CLEAN = {"name": "a", "version": "1", "vulns": []}
+WEAK = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2.1"]}]}
+SKIPPED = {"name": "c", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "told"),
+    [
+        ([CLEAN], audit.CLEAN, "no known weaknesses in 1"),
+        ([CLEAN, WEAK, SKIPPED], audit.FOUND, "b 2: PYSEC-1, mended in 2.1"),
+        ([CLEAN, SKIPPED], audit.NOT_LOOKED_AT, "1 of 2"),
+        ([SKIPPED], audit.NOT_LOOKED_AT, "1 of 1"),
+        ([], audit.NOT_LOOKED_AT, "0 of 0"),
+    ],
+)
+def test_nothing_found_is_no_good_news_where_nothing_was_looked_at(packages, code, told):
+    found, lines = audit.judged({"dependencies": packages})
+    assert found == code
+    assert told in lines[0]
+
+
+def test_make_check_looks_at_both():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (check,) = re.findall(r"^check: .*?\n\n", makefile, re.MULTILINE | re.DOTALL)
+    assert "tests.licences" in check
+    assert "tests.audit" in check
