@@ -11,6 +11,7 @@ import pytest
 from tests.contract import redis_server
 from tests.ingest.certificates import put as put_file
 from tests.ingest.certificates import write
+from tests.provider import AUDIENCE, ISSUER, Provider, document, jwk, serving
 from watchdog.connect.probe import NOBODY
 from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID, seed
@@ -368,3 +369,25 @@ def test_the_certificate_is_looked_at(check, tmp_path):
     assert "has expired" in row()[2]
     put_file(key, b"nothing")
     assert "no certificate and key" in row()[2]
+
+
+def test_the_keys_of_the_identity_provider_are_looked_at(check):
+    jwts = {"WATCHDOG_AUTH": "jwt", "WATCHDOG_JWT_ISSUER": ISSUER, "WATCHDOG_JWT_AUDIENCE": AUDIENCE}
+
+    def row(place):
+        done = check("--json", **jwts, WATCHDOG_HEARTBEAT_TOKENS=None, WATCHDOG_JWKS=place)
+        rows = [(each["state"], each["detail"]) for each in json.loads(done.stdout)["checks"] if each["what"] == "jwks"]
+        return done.returncode, *rows
+
+    with serving(Provider(document(jwk("ES256", "k1"), jwk("RS256", "k2", bits=1024)))) as provider:
+        url = provider.url
+        code, (state, told) = row(url)
+        assert (code, state) == (0, "ok")
+        assert told == f"{url}: Keys that can be used: 1. Key 2 has 1024 bits, not 2048 to 8192."
+        provider.body = b"{}"
+        code, (state, told) = row(url)
+        assert (code, state) == (1, "fault")
+        assert "no JWK set" in told
+    code, (state, told) = row(url)
+    assert (code, state) == (1, "fault")
+    assert found(check("--json")).get("jwks") is None

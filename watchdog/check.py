@@ -23,11 +23,14 @@ from watchdog.connect.caller import default_region, own_account
 from watchdog.connect.names import Listed, Named, targets
 from watchdog.connect.probe import Found, Probe, Trial
 from watchdog.core.quota import QuotaRules
-from watchdog.errors import CertificateRefused, ConnectError, StoreError, StoreLocked
+from watchdog.errors import CertificateRefused, ConnectError, NoKeys, StoreError, StoreLocked
 from watchdog.findings import Finding, State, can_be_tried, listed, of_instance, of_names
 from watchdog.grants import Bus, Grant, Known, grants
+from watchdog.ingest.key_source import TIMEOUT_S as KEYS_TIMEOUT_S
+from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.needs import named, uses
+from watchdog.outgoing import Caller
 from watchdog.settings import Settings
 from watchdog.stores import trial
 from watchdog.stores.address import Address
@@ -101,6 +104,7 @@ async def examine(settings: Settings, *, running: bool, trials: bool = True) -> 
         findings: list[Finding] = []
         if trials:
             findings += [_of_settings(settings), await _of_store(settings, running=running), *_of_tls(settings)]
+            findings += await _of_keys(settings)
             for instance_id, what in found.items():
                 tried = await _tried(probe, instance_id, what, settings, wanted) if can_be_tried(what) else []
                 findings += of_instance(instance_id, what, tried, needed)
@@ -204,6 +208,23 @@ def _of_tls(settings: Settings) -> list[Finding]:
     if left_s < EXPIRES_S:
         return [Finding("certificate", None, State.FAULT, f"{settings.tls_cert}: {days} Renew it.")]
     return [Finding("certificate", None, State.OK, f"{settings.tls_cert}: {days}")]
+
+
+async def _of_keys(settings: Settings) -> list[Finding]:
+    if settings.auth != "jwt" or settings.jwks is None:
+        return []
+    caller = Caller(KEYS_TIMEOUT_S)
+    time = asyncio.get_running_loop().time
+    keys = KeySource(settings.jwks, caller, epoch=lambda: machine.now().epoch, time=time)
+    try:
+        found = await keys.find()
+    except NoKeys as error:
+        return [Finding("jwks", None, State.FAULT, f"{settings.jwks}: {error}")]
+    finally:
+        await keys.close()
+    left_out = "".join(f" {each}" for each in found.left_out)
+    told = f"{settings.jwks}: Keys that can be used: {len(found.keys)}.{left_out}"
+    return [Finding("jwks", None, State.OK, told)]
 
 
 def _print_tables(report: Report) -> None:

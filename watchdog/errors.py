@@ -19,6 +19,7 @@
     ├── LogOutFailed             an agent is not logged out: why, and what to do
     ├── NotDelivered             a receiver of events did not take one
     ├── NotAnswered              a URL of the settings did not answer
+    ├── NoKeys                   the identity provider's keys cannot be had
     ├── CertificateRefused       TLS_CERT and TLS_KEY cannot be served
     ├── CallAborted              not sent: the re-check before it was too old
     └── AgentHeld                not sent: the brake holds the agent
@@ -217,6 +218,13 @@ class LogOutFailed(WatchdogError):
         """Keeps the word for programs, and the text for people."""
         super().__init__(text)
         self.why = why
+
+
+class NoKeys(WatchdogError):
+    """The keys of JWKS cannot be had, or none of them can be used.
+
+    Raised by a look at them. The text says why, in sentences, without the place.
+    """
 
 
 class NotAnswered(WatchdogError):

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from watchdog.core.model import Epoch
-from watchdog.errors import NotAnswered
+from watchdog.errors import NoKeys, NotAnswered
 from watchdog.ingest import signing_keys
 from watchdog.ingest.signing_keys import KeySet
 from watchdog.outgoing import Caller
@@ -36,10 +36,6 @@ MAX_DOCUMENT = 262_144
 """Bytes of a set; providers' have 1 to 30 KB."""
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class _NoKeysError(Exception):
-    """A look has failed; the text says how, for people."""
 
 
 class KeySource:
@@ -107,19 +103,30 @@ class KeySource:
         self._looking = True
         self._began_at = self._time()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                document = await (self._read() if self._url is None else self._fetch(self._url))
-            found = signing_keys.read(document)
-        except (_NoKeysError, NotAnswered) as error:
+            self._found(await self.find())
+        except NoKeys as error:
             self._failed(str(error))
-        except ValueError as error:
-            self._failed(f"What is there cannot be used. {error}")
-        except Exception as error:  # noqa: BLE001 - whatever a provider does must not end the daemon
-            self._failed(f"{type(error).__name__}.")
-        else:
-            self._found(found)
         finally:
             self._looking = False
+
+    async def find(self) -> KeySet:
+        """The keys as they are there now; nothing is kept, and nothing logged.
+
+        Raises:
+            NoKeys: There are none; the text says why, in sentences.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                document = await (self._read() if self._url is None else self._fetch(self._url))
+            return signing_keys.read(document)
+        except NotAnswered as error:
+            raise NoKeys(str(error)) from None
+        except ValueError as error:
+            raise NoKeys(f"What is there cannot be used. {error}") from None
+        except NoKeys:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a provider does must not end the daemon
+            raise NoKeys(f"{type(error).__name__}.") from None
 
     async def close(self) -> None:
         """Lets the connections go."""
@@ -163,7 +170,7 @@ class KeySource:
         try:
             document = await asyncio.to_thread(content)
         except OSError as error:
-            raise _NoKeysError(f"The file cannot be read ({error.strerror}).") from None
+            raise NoKeys(f"The file cannot be read ({error.strerror}).") from None
         _check_size(document)
         return document
 
@@ -171,12 +178,12 @@ class KeySource:
         headers = {"accept": "application/jwk-set+json, application/json"}
         answered = await self._caller.ask("GET", url, headers=headers, limit=MAX_DOCUMENT)
         if answered.status != HTTPStatus.OK:
-            raise _NoKeysError(f"The answer has the status {answered.status}.")
+            raise NoKeys(f"The answer has the status {answered.status}.")
         if not answered.whole:
-            raise _NoKeysError(f"The answer is compressed, or has more than {MAX_DOCUMENT} bytes.")
+            raise NoKeys(f"The answer is compressed, or has more than {MAX_DOCUMENT} bytes.")
         return answered.body
 
 
 def _check_size(document: bytes | bytearray) -> None:
     if len(document) > MAX_DOCUMENT:
-        raise _NoKeysError(f"It has more than {MAX_DOCUMENT} bytes.")
+        raise NoKeys(f"It has more than {MAX_DOCUMENT} bytes.")
