@@ -270,6 +270,24 @@ def test_while_the_keys_cannot_be_had_nobody_is_told_to_get_another_token():
     assert at.check_admin("admin").startswith("token:")
 
 
+def test_where_forged_tokens_come_from_a_ticket_and_an_admin_token_do_all_the_same():
+    at = gate(AuthMode.JWT)
+    own = at.tickets.issue(AGENT, SESSION, 0, NOW)
+    for number in range(100):
+        with pytest.raises(MessageError, match="signature"):
+            at.check_beat(beat(), [token(now=NOW, number=9, jti=str(number))], None, NOW, address="192.0.2.1")
+    for ask in (
+        lambda: at.check_beat(beat(), [mine()], None, NOW, address="192.0.2.1"),
+        lambda: at.check_admin(mine(scope="watchdog:admin"), "192.0.2.1"),
+    ):
+        with pytest.raises(MessageError, match="so many JWTs") as refused:
+            ask()
+        assert refused.value.status == 429
+    at.check_beat(beat(), [mine()], own, NOW, address="192.0.2.1")
+    assert at.check_admin("admin", "192.0.2.1").startswith("token:")
+    at.check_beat(beat(), [mine()], None, NOW, address="192.0.2.2")
+
+
 def test_shared_heartbeat_tokens_open_nothing_with_jwts():
     with pytest.raises(MessageError):
         gate(AuthMode.JWT).check_beat(beat(), ["beat"], None, NOW)

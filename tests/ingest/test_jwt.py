@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.provider import AUDIENCE, ISSUER, document, forged, jwk, private_key, token
 from watchdog.core.model import AgentId, Epoch
+from watchdog.ingest import jwt as module
 from watchdog.ingest import signing_keys
-from watchdog.ingest.jwt import LEEWAY_S, MAX_TOKEN, Bearer, Fault, JwtRules, Jwts
+from watchdog.ingest.jwt import LEEWAY_S, MAX_TOKEN, WRONG_AT_ONCE, WRONG_PER_S, Bearer, Fault, JwtRules, Jwts
 from watchdog.ingest.signing_keys import ALGORITHMS
 
 NOW = 1_800_000_000.0
@@ -322,6 +323,76 @@ def test_a_refusal_is_not_remembered():
     for _ in range(3):
         assert jwts.check(made(sub="x")[:-4] + "AAAA") is Fault.SIGNATURE
     assert jwts._kept == {}
+
+
+# What a forged one costs.
+
+
+@pytest.fixture
+def verified(monkeypatch):
+    """A list with an entry for each verification."""
+    seen, verify = [], ALGORITHMS["ES256"].verify
+    monkeypatch.setattr(ALGORITHMS["ES256"], "verify", lambda *given: seen.append(1) or verify(*given))
+    return seen
+
+
+def timed(*keys):
+    at = [50.0]
+    rules = JwtRules(ISSUER, frozenset({AUDIENCE}))
+    return at, Jwts(rules, Keys(*(keys or (jwk("ES256", "k1"),))), lambda: Epoch(NOW), time=lambda: at[0])
+
+
+def wrong(number):
+    return token(now=NOW, number=9, jti=str(number))
+
+
+def test_forged_tokens_of_one_address_are_verified_so_often_and_no_more(verified):
+    at, jwts = timed()
+    faults = [jwts.check(wrong(number), "192.0.2.1") for number in range(200)]
+    assert faults == [Fault.SIGNATURE] * WRONG_AT_ONCE + [Fault.OFTEN] * (200 - WRONG_AT_ONCE)
+    assert len(verified) == WRONG_AT_ONCE
+    at[0] += 1.0
+    faults = [jwts.check(wrong(number), "192.0.2.1") for number in range(200)]
+    assert faults.count(Fault.SIGNATURE) == WRONG_PER_S
+
+
+def test_neither_other_addresses_nor_tokens_that_are_known_notice(verified):
+    _, jwts = timed()
+    known = made(jti="known")
+    assert isinstance(jwts.check(known, "192.0.2.1"), Bearer)
+    for number in range(200):
+        jwts.check(wrong(number), "192.0.2.1")
+    assert isinstance(jwts.check(known, "192.0.2.1"), Bearer)
+    assert isinstance(jwts.check(made(jti="new"), "192.0.2.2"), Bearer)
+    assert jwts.check(made(jti="newer"), "192.0.2.1") is Fault.OFTEN
+
+
+def test_good_tokens_are_verified_however_many_come():
+    _, jwts = timed()
+    found = [jwts.check(made(jti=str(number)), "192.0.2.1") for number in range(3 * WRONG_AT_ONCE)]
+    assert all(isinstance(each, Bearer) for each in found)
+
+
+def test_a_token_that_is_over_costs_one_verification_however_often_it_comes(verified):
+    _, jwts = timed()
+    over, early = made(exp=NOW - 3600), made(nbf=NOW + 3600)
+    assert {jwts.check(over, "192.0.2.1") for _ in range(200)} == {Fault.EXPIRED}
+    assert len(verified) == 1
+    assert {jwts.check(early) for _ in range(3)} == {Fault.EARLY}
+    assert len(verified) == 4, "it may be valid the next time"
+    jwts._keys.current = signing_keys.read(document(jwk("EdDSA", "k2")))
+    assert jwts.check(over) is Fault.KEY, "with other keys it is looked at anew"
+
+
+def test_what_is_counted_and_what_is_refused_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_SITES", 5)
+    monkeypatch.setattr(module, "MAX_REFUSED", 5)
+    _, jwts = timed()
+    for number in range(20):
+        jwts.check(wrong(number), f"192.0.2.{number}")
+        jwts.check(made(exp=NOW - 3600, jti=str(number)))
+    assert list(jwts._wrong) == [f"192.0.2.{number}" for number in range(15, 20)]
+    assert len(jwts._refused) == 5
 
 
 # The keys.

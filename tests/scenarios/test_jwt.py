@@ -259,3 +259,24 @@ def test_keys_come_from_a_file_and_a_file_without_keys_stops_the_start(stand: Co
         assert said(daemon, stand.users[11], token(sub=stand.users[11])).status_code == 200
     finally:
         daemon.close()
+
+
+def test_a_flood_of_forged_tokens_is_not_verified_and_sessions_go_on(stand: Connect, tmp_path: Path) -> None:
+    user = stand.users[10]
+    with serving(Provider(KEYS)) as provider:
+        daemon = Daemon(tmp_path, environment(stand, provider.url)).start().ready()
+        try:
+            session, known = new_session(), token(sub=user)
+            ticket = said(daemon, user, known, session, type="hello").json()["ticket"]
+            forged_ones = [token(sub=user, number=7, jti=str(number)) for number in range(300)]
+            answers = [said(daemon, user, each) for each in forged_ones]
+            assert {answer.status_code for answer in answers} == {401, 429}
+            refused = answers[-1]
+            assert refused.json()["type"] == "urn:watchdog:problem:rate"
+            assert refused.headers["retry-after"] in ("1", "2")
+            assert said(daemon, user, forged_ones[0], session, ticket=ticket).json()["state"] == "live"
+            assert said(daemon, user, known).json()["state"] == "live"
+            new = token(sub=user, jti="new")
+            until(lambda: said(daemon, user, new).status_code == 200, "and others when it is over")
+        finally:
+            daemon.close()

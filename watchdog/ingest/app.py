@@ -127,11 +127,15 @@ def build(
         redoc_url=None,
     )
     problems.install(api)
+
+    def address(scope: Scope) -> str:
+        return lane.address(scope)
+
     api.include_router(_probes(health))
-    api.include_router(_operators(store, gate, health, recordings, instances, now))
-    api.include_router(router_of(logouts, gate, instances))
-    api.include_router(consoles.router_of(console, store, gate, instances))
-    api.include_router(_scrape(gate, metrics))
+    api.include_router(_operators(store, gate, address, health, recordings, instances, now))
+    api.include_router(router_of(logouts, gate, address, instances))
+    api.include_router(consoles.router_of(console, store, gate, address, instances))
+    api.include_router(_scrape(gate, address, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
     client_files, dashboard_files = ClientFiles(), DashboardFiles()
 
@@ -190,19 +194,20 @@ def _probes(health: Health) -> APIRouter:
 def _operators(
     store: Store,
     gate: Gate,
+    address: Callable[[Scope], str],
     health: Health,
     recordings: Recordings,
     instances: Container[str],
     now: Callable[[], Instant],
 ) -> APIRouter:
     def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")))
+        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
 
     router = APIRouter(
         prefix="/v1",
         tags=["operators"],
         dependencies=[Depends(admin)],
-        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 503)},
+        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 429, 503)},
     )
 
     @router.get("/status", response_model=dict[str, Any])
@@ -279,18 +284,18 @@ def _check_watched(instance_id: str | None, instances: Container[str]) -> None:
         raise MessageError(404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are.")
 
 
-def _scrape(gate: Gate, metrics: Exposition) -> APIRouter:
+def _scrape(gate: Gate, address: Callable[[Scope], str], metrics: Exposition) -> APIRouter:
     router = APIRouter(tags=["probes"])
 
     def admin_or_local(request: Request) -> None:
         if not _is_local(request):
-            gate.check_admin(bearer(request.headers.get("authorization", "")))
+            gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
 
     @router.get(
         "/metrics",
         dependencies=[Depends(admin_or_local)],
         response_class=PlainTextResponse,
-        responses={401: {"model": ProblemOut}},
+        responses={status: {"model": ProblemOut} for status in (401, 429)},
     )
     async def scrape() -> Response:
         """Metrics for Prometheus; from this machine, or with an admin token."""

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import hmac
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -156,7 +156,14 @@ class Gate:
             raise ValueError("JWTs are verified in the mode `jwt`, and only there.")
 
     def check_beat(
-        self, beat: Beat, tokens: Sequence[str | None], ticket: str | None, now: Epoch, *, batched: bool = False
+        self,
+        beat: Beat,
+        tokens: Sequence[str | None],
+        ticket: str | None,
+        now: Epoch,
+        *,
+        batched: bool = False,
+        address: str = "",
     ) -> None:
         """Lets a heartbeat pass.
 
@@ -169,9 +176,11 @@ class Gate:
             ticket: What came as a ticket.
             now: The wall clock.
             batched: It came in a batch.
+            address: From where it came.
 
         Raises:
-            MessageError: 401; 403 for another agent's JWT; 503 while nobody can tell whether a JWT is good.
+            MessageError: 401; 403 for another agent's JWT; 429 for a JWT from where too many forged ones come; 503
+                while nobody can tell whether a JWT is good.
         """
         bye = beat.type is BeatType.BYE
         holds = ticket is not None and self.tickets.check(ticket, beat.agent, beat.session_id, beat.incarnation, now)
@@ -179,7 +188,9 @@ class Gate:
             # No look at the token: an expired one, or a provider that is away, is no matter to a session with a ticket.
             return
         if self.jwts is not None:
-            self._check_jwts(self.jwts, beat, tokens, holds=holds, batched=batched)
+            # One that is enough is enough: no other is verified.
+            given = (self.jwts.check(token, address) for token in tokens if token is not None)
+            self._check_jwts(given, beat, holds=holds, batched=batched)
             return
         accepted = self.mode is AuthMode.NONE or any(
             token is not None and self.heartbeat_tokens.accept(token) for token in tokens
@@ -188,15 +199,14 @@ class Gate:
             told = _NO_BYE if bye and not holds else _NO_BATCH if holds else _NO_BEAT
             raise MessageError(401, "Unauthorized", told)
 
-    def _check_jwts(self, jwts: Jwts, beat: Beat, tokens: Sequence[str | None], *, holds: bool, batched: bool) -> None:
+    def _check_jwts(self, given: Iterable[Bearer | Fault], beat: Beat, *, holds: bool, batched: bool) -> None:
         bye = beat.type is BeatType.BYE
         faults: list[Fault] = []
         others = False
-        for token in tokens:
-            found = None if token is None else jwts.check(token)
+        for found in given:
             if isinstance(found, Fault):
                 faults.append(found)
-            elif found is not None:
+            else:
                 for_others = batched and GATEWAY_SCOPE in found.scopes and (holds or not bye)
                 if for_others or found.is_agent(beat.agent):
                     return
@@ -206,24 +216,28 @@ class Gate:
             raise MessageError(403, "Forbidden", f"{_OTHER_AGENT} {_NO_GATEWAY}" if batched else _OTHER_AGENT)
         raise MessageError(401, "Unauthorized", _NO_BATCH if holds else _NO_JWT_BYE if bye else _NO_JWT)
 
-    def check_admin(self, token: str | None) -> str:
+    def check_admin(self, token: str | None, address: str = "") -> str:
         """Lets an operator pass: with an admin token, or a JWT with `ADMIN_SCOPE`.
 
         Without one only in the mode `none` when there are no admin tokens.
+
+        Args:
+            token: What was sent.
+            address: From where.
 
         Returns:
             Who it is, for the history: `token:` and the beginning of the token's SHA-256; `jwt:` and the subject; or
             `NOBODY`.
 
         Raises:
-            MessageError: 401; 403 when there are no admin tokens at all, or the JWT has not the scope; 503 while nobody
-                can tell whether a JWT is good.
+            MessageError: 401; 403 when there are no admin tokens at all, or the JWT has not the scope; 429 for a JWT
+                from where too many forged ones come; 503 while nobody can tell whether a JWT is good.
         """
         by = None if token is None else self.admin_tokens.name(token)
         if by is not None:
             return by
         if self.jwts is not None:
-            found = None if token is None else self.jwts.check(token)
+            found = None if token is None else self.jwts.check(token, address)
             if isinstance(found, Bearer):
                 if ADMIN_SCOPE not in found.scopes:
                     raise MessageError(403, "Forbidden", f"The JWT is good, but it has not the scope `{ADMIN_SCOPE}`.")
@@ -274,11 +288,18 @@ _NO_KEYS = (
     "Keep the token, and try again after the time in Retry-After; a valid ticket needs no token."
 )
 
+_OFTEN = (
+    "From this address come so many JWTs with a wrong signature that no other is looked at now. Keep the token, and "
+    "try again; a valid ticket needs no token."
+)
+
 
 def _raise_faults(faults: Sequence[Fault]) -> None:
     """Tells what is wrong with JWTs; another one helps only if it is the token's fault."""
     if any(fault.ours for fault in faults):
         raise MessageError(503, "Service Unavailable", _NO_KEYS)
+    if Fault.OFTEN in faults:
+        raise MessageError(429, "Too Many Requests", _OFTEN)
     if faults:
         raise MessageError(401, "Unauthorized", f"The JWT is not accepted: {faults[0]}. Get a new one.")
 

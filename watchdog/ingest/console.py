@@ -18,6 +18,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.events import Events
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.views import AgentOut, CancelIn, ProblemOut, SettingOut, SettingsOut, agent_out, rfc3339
+from watchdog.ingest.wire import Scope
 from watchdog.stores.base import Store
 
 PAGE = 500
@@ -65,18 +66,21 @@ class Console:
     settings: Callable[[], Sequence[Mapping[str, str | None]]]
 
 
-def router_of(console: Console, store: Store, gate: Gate, instances: Container[str]) -> APIRouter:
+def router_of(
+    console: Console, store: Store, gate: Gate, address: Callable[[Scope], str], instances: Container[str]
+) -> APIRouter:
     """The endpoints.
 
     Args:
         console: What is behind them.
         store: Answers about agents and actions.
         gate: Who may ask.
+        address: Whom a request is from.
         instances: Ids of the instances that are watched.
     """
 
     def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")))
+        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
 
     router = APIRouter(
         prefix="/v1",

@@ -214,7 +214,8 @@ class FastLane:
     async def _many(self, body: bytes, token: str | None, address: str) -> Answer:
         admitted: list[tuple[int, Beat]] = []
         refused: list[tuple[int, Answer]] = []
-        # One batch at a time, to the end of its flush: however many there are, a flush is short, and others run between.
+        # One batch at a time, and to the end of its flush: flushes are short, and others run between, however many there
+        # are.
         async with self._turn:
             items = _batch(body)
             if isinstance(items, Answer):
@@ -280,13 +281,16 @@ class FastLane:
             return NOT_WATCHED
         beat = to_beat(heartbeat, agent, self._rules.leases)
         try:
-            self._gate.check_beat(beat, (token, heartbeat.token), heartbeat.ticket, self._epoch(), batched=batched)
+            tokens = (token, heartbeat.token)
+            self._gate.check_beat(beat, tokens, heartbeat.ticket, self._epoch(), batched=batched, address=address)
         except MessageError as error:
             if error.status == HTTPStatus.FORBIDDEN:
                 return refusal(Rejection.AGENT, error)
             self.refusals.note(live=self._store.plainly_live(beat) is not None)
             if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 return refusal(Rejection.KEYS, error, self._later())
+            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+                return refusal(Rejection.RATE, error, self._later())
             return refusal(Rejection.UNAUTHORIZED, error, BEARER)
         if beat.type is BeatType.BYE:
             # It opens nothing.

@@ -11,15 +11,18 @@ import hashlib
 import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.exceptions import PyJWTError
 
+from watchdog.core.addresses import site
 from watchdog.core.model import AgentId, Epoch
 from watchdog.ingest.signing_keys import ALGORITHMS, Key, KeySet
 
@@ -31,6 +34,16 @@ LEEWAY_S = 30.0
 
 MAX_KEPT = 65_536
 """Tokens that are remembered as verified, about 600 bytes each."""
+
+MAX_REFUSED = 1024
+"""Well-signed tokens that are remembered as refused, so that the same one again costs nothing."""
+
+WRONG_AT_ONCE = 50
+WRONG_PER_S = 10.0
+"""Tokens with a wrong signature from one address, at once and a second, that are verified: each costs up to 1 ms."""
+
+MAX_SITES = 10_000
+"""Addresses whose wrong signatures are counted; the one that sent none for longest is forgotten first."""
 
 _FORM = re.compile(r"([A-Za-z0-9_-]{1,2048})\.([A-Za-z0-9_-]{1,8192})\.([A-Za-z0-9_-]{1,2048})")
 
@@ -45,6 +58,9 @@ _AGENT_ARN = re.compile(
 )
 
 
+_Kept = TypeVar("_Kept")
+
+
 class Fault(StrEnum):
     """Why a token is not accepted, in words that its bearer may read; nothing of the token is in them."""
 
@@ -55,12 +71,18 @@ class Fault(StrEnum):
     ALGORITHM = "its `alg` is not taken, or does not fit its key"
     KEY = "its key (`kid`) is not one of the identity provider's"
     SIGNATURE = "its signature is wrong"
+    OFTEN = "from this address come so many with a wrong signature that none is looked at now"
     CLAIMS = "its claims cannot be read, or `exp` is missing"
     ISSUER = "it is from another issuer than WATCHDOG_JWT_ISSUER"
     AUDIENCE = "it is for another audience than WATCHDOG_JWT_AUDIENCE"
     EXPIRED = "it has expired"
     EARLY = "it is not valid yet"
     NO_KEYS = "the keys of the identity provider, or this one of them, cannot be had now"
+
+    @property
+    def passing(self) -> bool:
+        """Whether it depends on the time, or on others' tokens."""
+        return self in (Fault.NO_KEYS, Fault.KEY, Fault.EARLY, Fault.OFTEN)
 
     @property
     def ours(self) -> bool:
@@ -119,26 +141,47 @@ class Keys(Protocol):
 
 
 class Jwts:
-    """Verifies tokens. One that was verified is remembered until it expires or its key goes."""
+    """Verifies tokens. One that was verified is remembered until it expires or its key goes.
 
-    def __init__(self, rules: JwtRules, keys: Keys, epoch: Callable[[], Epoch], *, most: int = MAX_KEPT) -> None:
+    What a forged one costs is bounded by address; whoever has a ticket, or a token that is remembered, never notices.
+    """
+
+    def __init__(
+        self,
+        rules: JwtRules,
+        keys: Keys,
+        epoch: Callable[[], Epoch],
+        *,
+        time: Callable[[], float] = monotonic,
+        most: int = MAX_KEPT,
+    ) -> None:
         """Takes the parts.
 
         Args:
             rules: What a token has to say.
             keys: Looked at for each token.
             epoch: The wall clock.
+            time: Seconds that no wall clock moves.
             most: Tokens that are remembered; more push out the oldest.
         """
         self._rules = rules
         self._keys = keys
         self._epoch = epoch
         self._most = most
+        self._time = time
         self._kept: dict[bytes, tuple[Bearer, Key]] = {}
+        self._refused: dict[bytes, Fault] = {}
+        # By address: how many wrong signatures are still verified, as of when.
+        self._wrong: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._kept_for: KeySet | None = None
 
-    def check(self, token: str) -> Bearer | Fault:
-        """Whose token it is, or why it is not accepted. Never raises."""
+    def check(self, token: str, address: str = "") -> Bearer | Fault:
+        """Whose token it is, or why it is not accepted. Never raises.
+
+        Args:
+            token: What was sent.
+            address: From where. Tokens with a wrong signature are verified so often only from each.
+        """
         if len(token) > MAX_TOKEN:
             return Fault.SIZE
         if not token.isascii():
@@ -150,25 +193,42 @@ class Jwts:
         kept = self._kept.get(name)
         if kept is not None:
             return Fault.EXPIRED if self._epoch() >= kept[0].until + LEEWAY_S else kept[0]
-        key, claims = _opened(token, self._keys)
+        refused = self._refused.get(name)
+        if refused is not None:
+            return refused
+        where = site(address)
+        key, claims = _opened(token, self._keys, verify=self._may_be_wrong(where))
         if isinstance(claims, Fault):
+            if claims is Fault.SIGNATURE:
+                self._count_wrong(where)
             return claims
         found = self._judged(claims)
-        if isinstance(found, Bearer) and key is not None:
-            self._keep(name, found, key)
+        if isinstance(found, Fault):
+            if not found.passing:
+                _remember(self._refused, name, found, MAX_REFUSED)
+        elif key is not None:
+            _remember(self._kept, name, (found, key), self._most)
         return found
+
+    def _may_be_wrong(self, where: str) -> bool:
+        """Whether one more wrong signature from there may cost a verification."""
+        left, at = self._wrong.get(where, (WRONG_AT_ONCE, 0.0))
+        return left + WRONG_PER_S * (self._time() - at) >= 1
+
+    def _count_wrong(self, where: str) -> None:
+        now = self._time()
+        left, at = self._wrong.pop(where, (WRONG_AT_ONCE, now))
+        self._wrong[where] = min(WRONG_AT_ONCE, left + WRONG_PER_S * (now - at)) - 1, now
+        if len(self._wrong) > MAX_SITES:
+            self._wrong.popitem(last=False)
 
     def _forget(self) -> None:
         """Forgets what was verified with keys that are gone."""
         current = self._keys.current
         keys = frozenset() if current is None else frozenset(current.keys)
         self._kept = {name: kept for name, kept in self._kept.items() if kept[1] in keys}
+        self._refused = {}
         self._kept_for = current
-
-    def _keep(self, name: bytes, found: Bearer, key: Key) -> None:
-        if len(self._kept) >= self._most:
-            del self._kept[next(iter(self._kept))]
-        self._kept[name] = found, key
 
     def _judged(self, claims: dict[str, Any]) -> Bearer | Fault:
         rules, now = self._rules, self._epoch()
@@ -192,8 +252,15 @@ class Jwts:
         return Bearer(subject, agent if isinstance(agent, str) else None, scopes, Epoch(until))
 
 
-def _opened(token: str, keys: Keys) -> tuple[Key | None, dict[str, Any] | Fault]:
-    """The key that has signed the token, and its claims; or why they cannot be had."""
+def _remember(kept: dict[bytes, _Kept], name: bytes, what: _Kept, most: int) -> None:
+    """Keeps one more; the oldest goes if there are too many."""
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[name] = what
+
+
+def _opened(token: str, keys: Keys, *, verify: bool) -> tuple[Key | None, dict[str, Any] | Fault]:
+    """The key that has signed the token, and its claims; or why they cannot be had, or are not to be looked for."""
     parts = _FORM.fullmatch(token)
     header = None if parts is None else _json(parts[1])
     if parts is None or header is None:
@@ -217,6 +284,8 @@ def _opened(token: str, keys: Keys) -> tuple[Key | None, dict[str, Any] | Fault]
     fitting = [key for key in named if alg in key.algorithms]
     if not fitting:
         return None, Fault.ALGORITHM
+    if not verify:
+        return None, Fault.OFTEN
     signature = _decoded(parts[3])
     signed = token[: parts.end(2)].encode()
     key = (

@@ -22,6 +22,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.problems import Problem
 from watchdog.ingest.queries import read_agent
 from watchdog.ingest.views import FailOut, LogOutIn
+from watchdog.ingest.wire import Scope
 
 FAIL = "Fail"
 """What whoever comes from Pega looks at."""
@@ -73,17 +74,18 @@ class FailingRoute(APIRoute):
         return answer
 
 
-def router_of(logouts: LogOuts, gate: Gate, instances: Container[str]) -> APIRouter:
+def router_of(logouts: LogOuts, gate: Gate, address: Callable[[Scope], str], instances: Container[str]) -> APIRouter:
     """The endpoint.
 
     Args:
         logouts: Does it.
         gate: Who may ask.
+        address: Whom a request is from.
         instances: Ids of the instances that are watched.
     """
 
     def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")))
+        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
 
     router = APIRouter(prefix="/v1", tags=["operators"], route_class=FailingRoute, dependencies=[Depends(admin)])
 
@@ -91,7 +93,9 @@ def router_of(logouts: LogOuts, gate: Gate, instances: Container[str]) -> APIRou
         "/agents/{instance_id}/{user_id}/logout",
         status_code=204,
         response_class=Response,
-        responses={status: {"model": FailOut} for status in sorted({400, 401, 403, 404, 422, 503, *STATUSES.values()})},
+        responses={
+            status: {"model": FailOut} for status in sorted({400, 401, 403, 404, 422, 429, 503, *STATUSES.values()})
+        },
     )
     async def log_out(
         instance_id: str,
