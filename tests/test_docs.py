@@ -438,6 +438,35 @@ def test_every_relative_link_leads_somewhere(page):
         assert not anchor or anchor in (cases_of(target) if target.suffix == ".py" else anchors(target)), link
 
 
+def test_every_attack_links_the_test_that_tries_it():
+    attacks = text("docs/security.md").partition("\n## Attacks that were tried\n")[2].partition("\n## ")[0]
+    rows = [line for line in attacks.splitlines() if re.match(r"\| [^-].*\| [^-].*\| .* \|$", line)]
+    tried = [row for row in rows if "../tests/" in row]
+    assert len(tried) >= 30
+    for row in tried:
+        assert re.search(r"\(\.\./tests/[\w/]+\.py#test_\w+\)", row), row
+    for attack in (
+        "`none`",
+        "key confusion",
+        "expired",
+        "another audience",
+        "bye",
+        "replayed",
+        "text/plain",
+        "slow loris",
+        "header",
+        "100,000",
+        "zip bomb",
+        "WebSocket flood",
+        "path tricks",
+        "CANARY_URL",
+        "DEADMAN_URL",
+        "NOTIFY_URLS",
+        "JWKS",
+    ):
+        assert any(attack in row for row in tried), attack
+
+
 FEATURES = re.search(r"^## What it has, beside.*?(?=^## )", text("README.md"), re.MULTILINE | re.DOTALL)[0]
 
 

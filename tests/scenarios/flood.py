@@ -20,7 +20,7 @@ LANES = {"sessions": 16, "unknown": 16, "one-by-one": 400}
 
 BATCH = 1000
 
-made = 0
+made: list[int] = [0]
 
 
 def request(body: object, plural: bytes = b"") -> bytes:
@@ -35,11 +35,10 @@ def heartbeat(user: str) -> dict[str, str]:
 
 async def slow_loris(port: int, end: float) -> None:
     """Sends a byte of a request each half second, and begins anew when it is hung up on."""
-    global made
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            made += 1
+            made[0] += 1
             for byte in HEAD:
                 if time.monotonic() > end or writer.is_closing():
                     break
@@ -50,15 +49,14 @@ async def slow_loris(port: int, end: float) -> None:
 
 async def lane(port: int, end: float, count: int, kind: str) -> None:
     """One connection that sends as fast as it is answered."""
-    global made
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while made < count and time.monotonic() < end:
-        first = made
+    while made[0] < count and time.monotonic() < end:
+        first = made[0]
         if kind == "one-by-one":
-            made += 1
+            made[0] += 1
             sent = request(heartbeat(f"unknown-{first}"))
         else:
-            made += BATCH
+            made[0] += BATCH
             users = ["many"] * BATCH if kind == "sessions" else [f"unknown-{first + each}" for each in range(BATCH)]
             sent = request({"heartbeats": [heartbeat(user) for user in users]}, b"s")
         writer.write(sent)
@@ -77,7 +75,7 @@ async def main(port: int, kind: str, seconds: float, count: int) -> None:
         await asyncio.gather(*(slow_loris(port, end) for _ in range(LORISES)))
     else:
         await asyncio.gather(*(lane(port, end, count, kind) for _ in range(LANES[kind])))
-    print(made)
+    print(made[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests that mean another path than they say: none gets what is closed, none breaks anything. Against real sockets."""
+"""Requests that mean another path than they say: none gets what is closed, none breaks anything."""
 
 from __future__ import annotations
 
@@ -127,6 +127,8 @@ def test_a_heartbeat_is_taken_on_its_path_and_nowhere_else(daemon: Daemon, path:
     assert status == BEATS[path], said
 
 
+POST = b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\n"
+
 REFUSED = {
     "a tunnel": b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost:443\r\n\r\n",
     "a tunnel to metadata": b"CONNECT 169.254.169.254:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
@@ -137,10 +139,10 @@ REFUSED = {
     "a zero byte in a header": b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx: \0\r\n\r\n",
     "a blank before a colon": b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for : 10.0.0.1\r\n\r\n",
     "a folded header": b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx:\r\n\0y: z\r\n\r\n",
-    "two lengths": b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\ncontent-length: 30\r\n\r\n{}",
-    "a length and chunks": b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n"
+    "two lengths": POST + b"content-length: 2\r\ncontent-length: 30\r\n\r\n{}",
+    "a length and chunks": POST + b"content-length: 4\r\n"
     b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/status HTTP/1.1\r\n\r\n",
-    "an encoding nobody knows": b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: xchunked\r\n\r\n",
+    "an encoding nobody knows": POST + b"transfer-encoding: xchunked\r\n\r\n",
     "a path of another header": b"GET /livez/x HTTP/1.1\r\n" + OUTSIDE + b"x-original-url: /metrics\r\n\r\n",
     "another method": b"GET /v1/status HTTP/1.1\r\n" + OUTSIDE + b"x-http-method-override: PUT\r\n\r\n",
 }

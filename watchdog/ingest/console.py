@@ -86,7 +86,7 @@ def router_of(
         prefix="/v1",
         tags=["operators"],
         dependencies=[Depends(admin)],
-        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 503)},
+        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 429, 503)},
     )
 
     @router.get(
