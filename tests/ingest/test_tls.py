@@ -11,7 +11,7 @@ import structlog
 
 from tests.ingest.certificates import put, write
 from watchdog.errors import CertificateRefused
-from watchdog.ingest import server as module
+from watchdog.ingest import greetings as module
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.server import server
 from watchdog.ingest.tls import Certificate
@@ -22,8 +22,8 @@ def loaded(folder, **options):
 
 
 @contextlib.asynccontextmanager
-async def served(app, certificate):
-    made = server(app, Connections(100, time.monotonic, time.time), tls=certificate.context)
+async def served(app, certificate, shared=None):
+    made = server(app, shared or Connections(100, time.monotonic, time.time), tls=certificate.context)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     task = asyncio.create_task(made.serve(sockets=[listener]))
@@ -133,6 +133,70 @@ async def test_a_handshake_has_a_time(make_world, tmp_path, monkeypatch):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
+
+
+async def test_who_has_not_finished_a_handshake_counts_as_a_connection(make_world, tmp_path):
+    shared = Connections(4, time.monotonic, time.time, share=9.0)
+    async with served(make_world().app, loaded(tmp_path), shared) as port, contextlib.AsyncExitStack() as open_:
+        waiting = [await silent(open_, port) for _ in range(4)]
+        while shared._by_site.get("127.0.0.1") != 4:
+            await asyncio.sleep(0)
+        reader = await silent(open_, port)
+        assert await asyncio.wait_for(reader.read(), 5) == b"", "hung up on at once"
+        assert shared.turned_away == 1
+        assert shared.full, "it may have been an agent's"
+        await waiting[0].gone()
+        while shared._by_site.get("127.0.0.1") != 3:
+            await asyncio.sleep(0)
+        assert (await asked(port))[1].startswith(b"HTTP/1.1 200 "), "there is room for one"
+    assert shared._by_site == {}
+
+
+async def test_an_address_has_its_share_of_handshakes_and_each_counts_once(make_world, tmp_path):
+    shared = Connections(8, time.monotonic, time.time, share=0.5, has_agents=lambda _: False)
+    async with served(make_world().app, loaded(tmp_path), shared) as port, contextlib.AsyncExitStack() as open_:
+        for _ in range(3):
+            await silent(open_, port)
+        while shared._by_site.get("127.0.0.1") != 3:
+            await asyncio.sleep(0)
+        assert (await asked(port))[1].startswith(b"HTTP/1.1 200 "), "the fourth is within the share"
+        while shared._by_site.get("127.0.0.1") != 3:
+            await asyncio.sleep(0)
+        await silent(open_, port)
+        reader = await silent(open_, port)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert not shared.full, "no agents are heard from there"
+
+
+async def test_a_server_that_cannot_accept_anybody_any_more_ends(make_world, tmp_path, monkeypatch):
+    async def broken(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", broken)
+    made = server(make_world().app, Connections(100, time.monotonic, time.time), tls=loaded(tmp_path).context)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    async with asyncio.timeout(10):
+        await made.serve(sockets=[listener])
+
+
+class Silent:
+    """A connection that sends nothing."""
+
+    def __init__(self, reader, writer):
+        self.read = reader.read
+        self._writer = writer
+
+    async def gone(self):
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def silent(open_, port):
+    one = Silent(*await asyncio.open_connection("127.0.0.1", port))
+    open_.push_async_callback(one.gone)
+    return one
 
 
 async def test_plain_http_on_its_port_is_no_request(make_world, tmp_path):

@@ -144,7 +144,11 @@ class Connections:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection, with limits on how long and how large a request may be."""
+    """One connection, with limits on how long and how large a request may be.
+
+    Attributes:
+        greeted: Called when its TLS handshake is complete, before it is counted here.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -154,6 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _flooded = False
     _entered = False
     _site: str | None = None
+    greeted: Callable[[], None] | None = None
 
     def __init__(self, shared: Connections, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes what all connections share, and uvicorn's arguments."""
@@ -163,6 +168,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time of the first request, unless there are too many connections."""
         super().connection_made(transport)
+        if self.greeted is not None:
+            self.greeted()
         self._site, self._entered = self._shared.enter("" if self.client is None else self.client[0]), True
         if len(self.connections) > self._shared.most:
             self._shared.turn_away()

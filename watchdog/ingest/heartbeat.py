@@ -214,8 +214,8 @@ class FastLane:
     async def _many(self, body: bytes, token: str | None, address: str) -> Answer:
         admitted: list[tuple[int, Beat]] = []
         refused: list[tuple[int, Answer]] = []
-        # One batch at a time, and to the end of its flush: flushes are short, and others run between, however many there
-        # are.
+        # One batch at a time, and to the end of its flush: so flushes are short, and others run between, however many
+        # batches there are.
         async with self._turn:
             items = _batch(body)
             if isinstance(items, Answer):

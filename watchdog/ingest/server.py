@@ -14,17 +14,14 @@ from functools import partial
 import uvicorn
 
 from watchdog.core.messages import MAX_BODY
-from watchdog.ingest.connections import CLOSE_S, BoundedProtocol, Connections
+from watchdog.ingest.connections import BoundedProtocol, Connections
+from watchdog.ingest.greetings import Greetings
 from watchdog.ingest.websocket_protocol import PING_S, PONG_S, SocketProtocol
 from watchdog.ingest.wire import Asgi
 
 KEEP_ALIVE_S = 75
 """Longer than load balancers keep idle connections (60 s at AWS), so that they, not we, close them.
 Source: Elastic Load Balancing, Application Load Balancers, connection idle timeout."""
-
-
-HANDSHAKE_S = 10.0
-"""In which a TLS handshake has to be complete; it is three messages."""
 
 HSTS = ("strict-transport-security", "max-age=31536000")
 """A browser that was once answered over TLS asks this name in no other way for a year. Source: RFC 6797."""
@@ -33,29 +30,43 @@ HSTS = ("strict-transport-security", "max-age=31536000")
 class Server(uvicorn.Server):
     """uvicorn's server, without signal handlers: `should_exit` stops it."""
 
+    def __init__(self, config: uvicorn.Config, shared: Connections) -> None:
+        """Takes uvicorn's configuration, and what all connections share."""
+        super().__init__(config)
+        self._shared = shared
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, with a limit on the time of handshakes, which uvicorn does not give."""
+        """Listens. Those whose TLS handshake is not complete count, and have a time, which uvicorn does not give."""
         loop, config = asyncio.get_running_loop(), self.config
 
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+        def protocol() -> BoundedProtocol:
+            made: BoundedProtocol = config.http_protocol_class(  # type: ignore[assignment,call-arg]
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
             return made
 
-        tls = config.ssl is not None
-        self.servers = [
-            await loop.create_server(
-                protocol,
-                sock=each,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-                ssl_shutdown_timeout=CLOSE_S if tls else None,
-            )
-            for each in sockets or ()
-        ]
+        def others() -> int:
+            return len(self.server_state.connections)
+
+        self.servers = []
+        for each in sockets or ():
+            if config.ssl is None:
+                self.servers.append(await loop.create_server(protocol, sock=each, backlog=config.backlog))
+            else:
+                greetings = Greetings(
+                    each,
+                    protocol,
+                    config.ssl,
+                    self._shared,
+                    others=others,
+                    failed=self._stop,
+                    backlog=config.backlog,
+                )
+                self.servers.append(greetings)  # type: ignore[arg-type]  # closed, and waited for
         self.started = True
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,4 +107,4 @@ def server(app: Asgi, connections: Connections, *, drain_s: int = 5, tls: ssl.SS
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         headers=[] if tls is None else [HSTS],
     )
-    return Server(config)
+    return Server(config, connections)
