@@ -1,6 +1,9 @@
 """What we use of others: licences, known weaknesses, and the list of what the daemon is made of."""
 
+import json
 import re
+import subprocess
+import sys
 from email.message import Message
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from tests import audit, licences
 
 ROOT = Path(__file__).parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 RUN = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
 
 
@@ -78,7 +82,23 @@ def test_nothing_found_is_no_good_news_where_nothing_was_looked_at(packages, cod
 
 
 def test_make_check_looks_at_both():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (check,) = re.findall(r"^check: .*?\n\n", makefile, re.MULTILINE | re.DOTALL)
+    (check,) = re.findall(r"^check: .*?\n\n", MAKEFILE, re.MULTILINE | re.DOTALL)
     assert "tests.licences" in check
     assert "tests.audit" in check
+
+
+def test_the_list_of_what_the_daemon_is_made_of_is_the_lock_file(tmp_path):
+    tool = Path(sys.executable).parent / "cyclonedx-py"
+    if not tool.exists():
+        pytest.skip("cyclonedx-py is not installed: see `make sbom`")
+    (sbom,) = re.findall(r"^sbom: .*?\n\n", MAKEFILE, re.MULTILINE | re.DOTALL)
+    command = (
+        sbom.partition("$(BIN)/")[2].replace("\\\n", " ").replace("dist/sbom.cdx.json", str(tmp_path / "sbom.json"))
+    )
+    subprocess.run([tool.parent / command.split()[0], *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+    made = json.loads((tmp_path / "sbom.json").read_text(encoding="utf-8"))
+    assert made["bomFormat"] == "CycloneDX"
+    assert made["metadata"]["component"]["name"] == "connect-presence-watchdog"
+    pinned = set(re.findall(r"^([a-z0-9.-]+)==(\S+)", RUN, re.MULTILINE))
+    assert {(each["name"], each["version"]) for each in made["components"]} == pinned
+    assert all(each["externalReferences"][0]["hashes"] for each in made["components"])
