@@ -80,7 +80,7 @@ CLOSED = [
     b"http://localhost/metrics",
     b"http://169.254.169.254/latest/meta-data/",
     b"http:///v1/status",
-    b"https://localhost@169.254.169.254/",
+    b"https://localhost@169.254.169.254/metrics",
     b"metrics",
     b"*",
     b"",
