@@ -36,14 +36,14 @@ test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES) $(LONG_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
-check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client, the alerts and the Dockerfile
+check: $(VENV)/.dev ## Lint, check the format, the types, the layers, the browser client, the alerts and what is in deploy/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	tests/client/check.sh
 	tests/prometheus/check.sh
-	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
+	tests/deploy/check.sh $(BIN)
 
 SEEDS ?= 300
 FROM ?= 0

@@ -39,8 +39,9 @@ def heard(manager: socket.socket) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_ready_once_then_alive_at_most_once_a_second_then_stopping(tmp_path: Path, abstract: bool) -> None:
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_ready_once_then_alive_at_most_once_a_second_then_stopping(tmp_path: Path, kind: str) -> None:
+    abstract = kind == "abstract"
     name = f"watchdog-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     clock = Clock()
     with listening(f"\0{name}" if abstract else name) as manager:
