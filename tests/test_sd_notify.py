@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,15 +47,16 @@ def test_ready_once_then_alive_at_most_once_a_second_then_stopping(tmp_path: Pat
     clock = Clock()
     with listening(f"\0{name}" if abstract else name) as manager:
         supervisor = Supervisor(f"@{name}" if abstract else name, clock)
+        supervisor.alive(listening=False)
         assert heard(manager) == []
-        supervisor.alive()
-        supervisor.alive()
+        supervisor.alive(listening=True)
+        supervisor.alive(listening=True)
         assert heard(manager) == ["READY=1\nWATCHDOG=1"]
         clock.now += ALIVE_S - 0.01
-        supervisor.alive()
+        supervisor.alive(listening=True)
         assert heard(manager) == []
         clock.now += 0.01
-        supervisor.alive()
+        supervisor.alive(listening=True)
         assert heard(manager) == ["WATCHDOG=1"]
         supervisor.stopping()
         assert heard(manager) == ["STOPPING=1"]
@@ -68,15 +70,22 @@ def test_a_manager_that_is_gone_or_does_not_read_stops_nothing(tmp_path: Path) -
     clock = Clock()
     for address in (None, str(tmp_path / "nobody"), "x" * 200):
         supervisor = Supervisor(address, clock)
-        supervisor.alive()
+        supervisor.alive(listening=True)
         supervisor.close()
     name = str(tmp_path / "notify")
     with listening(name) as manager:
         supervisor = Supervisor(name, clock)
-        # More than any socket's queue takes: whoever waited for room would hang here.
-        for _ in range(2_000):
-            clock.now += ALIVE_S
-            supervisor.alive()
+
+        # More than any socket's queue takes: whoever waited for room would hang.
+        def tells() -> None:
+            for _ in range(2_000):
+                clock.now += ALIVE_S
+                supervisor.alive(listening=True)
+
+        telling = threading.Thread(target=tells, daemon=True)
+        telling.start()
+        telling.join(30)
+        assert not telling.is_alive()
         supervisor.close()
         assert 0 < len(heard(manager)) < 2_000
 

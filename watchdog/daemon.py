@@ -370,7 +370,7 @@ class Daemon:
             canary=canary,
             connections=connections,
             tell=None if notifier is None else notifier.brake,
-            alive=lambda: supervisor.alive() if http.started else None,
+            alive=lambda: supervisor.alive(listening=http.started),
         )
         scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()

@@ -34,10 +34,12 @@ class Supervisor:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
 
-    def alive(self) -> None:
-        """To be called again and again once the daemon is ready; says so the first time, and then that it is alive."""
+    def alive(self, *, listening: bool) -> None:
+        """To be called again and again: says that the daemon is ready once it listens, and then that it is alive."""
         now = self._time()
         if self._told_at is None:
+            if not listening:
+                return
             self._tell("READY=1\nWATCHDOG=1")
         elif now - self._told_at < ALIVE_S:
             return
