@@ -4,7 +4,7 @@
 #   tests/deploy/check.sh DIRECTORY
 #
 # The directory has the commands of the development requirements. The other tools are packages of Debian (systemd,
-# haproxy, caddy) or kubectl 1.21 or newer. Where one is missing it says so and that is all right, but not in continuous
+# haproxy, caddy, prometheus) or kubectl 1.21 or newer. Where one is missing it says so and that is all right, but not in continuous
 # integration (CI).
 set -euo pipefail
 bin=$(cd "$1" && pwd)
@@ -84,5 +84,12 @@ if command -v caddy >/dev/null; then
     HOME=$scratch SITE=watchdog.example.com quietly caddy validate --adapter caddyfile --config deploy/compose/Caddyfile
 else
     missing caddy deploy/compose/Caddyfile
+fi
+if command -v promtool >/dev/null; then
+    sed 's|/run/secrets/metrics-token|/dev/null|' deploy/compose/prometheus.yml >"$scratch/prometheus.yml"
+    cp deploy/prometheus/watchdog.rules.yml "$scratch"
+    quietly promtool check config "$scratch/prometheus.yml"
+else
+    missing promtool deploy/compose/prometheus.yml
 fi
 echo "deploy/: nothing to complain of"

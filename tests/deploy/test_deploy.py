@@ -165,6 +165,13 @@ def test_compose_refuses_files_that_are_not_filled_in():
         assert f"deploy/compose/{name}" in ignored
 
 
+def test_every_file_that_compose_mounts_is_there():
+    mounts = [each.split(":") for service in COMPOSE["services"].values() for each in service["volumes"]]
+    sources = {source for source, *_ in mounts if source.startswith(".")}
+    assert len(sources) > 2
+    assert [each for each in sources if not (DEPLOY / "compose" / each).resolve().is_file()] == []
+
+
 # One process.
 
 
