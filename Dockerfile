@@ -43,7 +43,7 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['WATCHDOG_PORT'] + '/livez', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["/bin/sh", "-c", "exec python -m watchdog.alive $WATCHDOG_HOST $WATCHDOG_PORT ${WATCHDOG_TLS_CERT:+tls}"]
 ENTRYPOINT ["watchdog"]
 CMD ["run"]

@@ -36,7 +36,7 @@ test-long: check ## Run all checks and all tests
 	@tests/setup.sh $(TEST_PACKAGES) $(LONG_PACKAGES)
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
-check: $(VENV)/.dev ## Lint, check the format, types, layers, licences, the browser client, alerts and the Dockerfile
+check: $(VENV)/.dev ## Lint, check the format, types, layers, licences, the browser client, alerts and what is in deploy/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -45,7 +45,7 @@ check: $(VENV)/.dev ## Lint, check the format, types, layers, licences, the brow
 	$(PYTHON) -m tests.audit || [[ $$? == 3 ]]
 	tests/client/check.sh
 	tests/prometheus/check.sh
-	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; else echo "no hadolint here: Dockerfile not linted"; fi
+	tests/deploy/check.sh $(BIN)
 
 audit: $(VENV)/.dev ## Ask for known weaknesses of what the daemon needs; fails where no service can be reached
 	@$(PYTHON) -m tests.audit

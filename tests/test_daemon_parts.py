@@ -735,3 +735,27 @@ def test_the_store_serves_the_instances_of_the_settings_and_knows_the_quota_of_l
         "ListRoutingProfiles": 5.0,
         "ListRoutingProfileQueues": 5.0,
     }
+
+
+@pytest.mark.looptime
+async def test_a_service_manager_hears_of_each_sweep_that_is_tried_also_while_the_disk_is_full(parts: Parts) -> None:
+    await parts.store.open(instant())
+    told: list[float] = []
+    loops = Loops(
+        "me",
+        store=parts.store,
+        buffer=parts.buffer,
+        dispatcher=parts.dispatcher,
+        health=parts.health,
+        metrics=parts.metrics,
+        now=instant,
+        alive=lambda: told.append(parts.health.swept_at),
+    )
+    await loops.flush()
+    assert told == []
+    await loops.sweep()
+    SwitchDisk.full = True
+    await asyncio.sleep(SWEEP_S)
+    await loops.sweep()
+    assert len(told) == 2
+    assert parts.health.store_fault is not None

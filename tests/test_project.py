@@ -4,6 +4,8 @@ import fnmatch
 import json
 import os
 import re
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from watchdog import __version__
+from tests.ingest.certificates import write
+from watchdog import __version__, alive
 from watchdog.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -86,26 +89,46 @@ def test_the_variables_that_the_image_sets_are_settings():
     assert settings.store_path == Path("/data/watchdog.db")
 
 
-def test_the_image_asks_for_its_health_where_it_listens():
+def health_check():
+    """The command of the image's HEALTHCHECK."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    found = re.search(r"^HEALTHCHECK .*?CMD (\[[^\n]*\])$", text, re.MULTILINE | re.DOTALL)
-    _, *arguments = json.loads(found[1])
+    return json.loads(re.search(r"^HEALTHCHECK .*?CMD (\[[^\n]*\])$", text, re.MULTILINE | re.DOTALL)[1])
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (204, 1), (503, 1)])
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_image_asks_for_its_health_where_it_listens(tmp_path, status, code, tls):
     asked = []
 
     class Livez(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
-            self.send_response(200)
+            asked.append((self.path, self.headers["Host"]))
+            self.send_response(status)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Livez) as server:
+        env = {"WATCHDOG_HOST": "0.0.0.0", "WATCHDOG_PORT": str(server.server_port), "PYTHONPATH": str(ROOT)}
+        if tls:
+            # For another name, and of nobody's authority.
+            cert, key = write(tmp_path, "watchdog.example.com")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(cert, key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            env["WATCHDOG_TLS_CERT"] = str(cert)
         threading.Thread(target=server.handle_request, daemon=True).start()
-        env = {"PATH": os.environ["PATH"], "WATCHDOG_PORT": str(server.server_port)}
-        subprocess.run([sys.executable, *arguments], env=env, check=True, timeout=30)
-    assert asked == ["/livez"]
+        env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(health_check(), env=env, check=False, timeout=30, capture_output=True)
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert asked == [("/livez", "localhost")]
+
+
+def test_an_image_in_which_nobody_listens_is_unhealthy():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert not alive.ask("127.0.0.1", taken.getsockname()[1], tls=False)
 
 
 def test_every_file_of_the_package_goes_into_the_wheel():

@@ -72,6 +72,7 @@ from watchdog.ingest.websocket_protocol import Ended
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.outgoing import Caller
+from watchdog.sd_notify import Supervisor
 from watchdog.settings import Settings
 from watchdog.standby import stood_by
 from watchdog.stores.base import StoreRules
@@ -168,6 +169,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         certificate = _certificate(settings)
+        supervisor = Supervisor(settings.notify_socket, loop.time)
         store = _store(settings, self._boot)
         try:
             await _opened(store)
@@ -175,8 +177,9 @@ class Daemon:
             if settings.store_address is None:
                 raise
             log.info("store.standing_by", reason=str(error))
-            if not await self._stood_by(store, certificate, stop):
+            if not await self._stood_by(store, certificate, supervisor, stop):
                 await store.close()
+                supervisor.close()
                 log.info("daemon.stopped")
                 return 0, True
         for row in store.unreadable[:TOLD_ROWS]:
@@ -184,14 +187,17 @@ class Daemon:
         try:
             listener = _bound(settings.host, settings.port)
             try:
-                return await self._serve(store, listener, certificate, stop)
+                return await self._serve(store, listener, certificate, supervisor, stop)
             finally:
                 listener.close()
         finally:
             await store.close()
+            supervisor.close()
             log.info("daemon.stopped")
 
-    async def _stood_by(self, store: TableStore, certificate: Certificate | None, stop: asyncio.Event) -> bool:
+    async def _stood_by(
+        self, store: TableStore, certificate: Certificate | None, supervisor: Supervisor, stop: asyncio.Event
+    ) -> bool:
         """See `watchdog.standby.stood_by`."""
         settings, loop = self._settings, asyncio.get_running_loop()
         http = server(
@@ -200,11 +206,22 @@ class Daemon:
             drain_s=1,
             tls=None if certificate is None else certificate.context,
         )
+
+        async def opened() -> None:
+            # For a service manager standing by is work like any other.
+            supervisor.alive(listening=http.started)
+            await _opened(store)
+
         with _bound(settings.host, settings.port) as listener:
-            return await stood_by(partial(_opened, store), http, listener, stop)
+            return await stood_by(opened, http, listener, stop)
 
     async def _serve(
-        self, store: TableStore, listener: socket.socket, certificate: Certificate | None, stop: asyncio.Event
+        self,
+        store: TableStore,
+        listener: socket.socket,
+        certificate: Certificate | None,
+        supervisor: Supervisor,
+        stop: asyncio.Event,
     ) -> tuple[int, bool]:
         settings, loop = self._settings, asyncio.get_running_loop()
         metrics = Metrics(
@@ -353,6 +370,7 @@ class Daemon:
             canary=canary,
             connections=connections,
             tell=None if notifier is None else notifier.brake,
+            alive=lambda: supervisor.alive(listening=http.started),
         )
         scheduler = Jobs(settings, store, dispatcher.directory, health, machine.now, dispatcher.reconciler).scheduler()
         sweeping, flushing = asyncio.Event(), asyncio.Event()
@@ -400,6 +418,7 @@ class Daemon:
             notifier,
         )
         health.stopping = True
+        supervisor.stopping()
         return code, await self._stopped(parts)
 
     async def _stopped(self, parts: _Parts) -> bool:

@@ -72,6 +72,7 @@ class Loops:
         canary: Canary | None = None,
         connections: Connections | None = None,
         tell: Callable[[BrakeChange, HoldView], None] | None = None,
+        alive: Callable[[], None] | None = None,
     ) -> None:
         """Takes the parts.
 
@@ -86,6 +87,7 @@ class Loops:
             canary: Asked whether anybody can be heard; None trusts the way from outside.
             connections: Asked whether somebody was turned away; None where nobody is.
             tell: Told each change of the brake; must not block.
+            alive: Told that the sweep is tried, whatever comes of it; must not block.
         """
         self._owner = owner
         self._store = store
@@ -97,6 +99,7 @@ class Loops:
         self._canary = canary
         self._connections = connections
         self._tell = tell
+        self._alive = alive
         self._counted_at = 0.0
         self._ticked_at: Instant | None = None
 
@@ -120,6 +123,8 @@ class Loops:
     async def sweep(self) -> None:
         """One tick: flushes, advances the clock, and hands over who is due."""
         self._health.sweeping()
+        if self._alive is not None:
+            self._alive()
         blind: Cause | None = None
         try:
             await self._buffer.flush()

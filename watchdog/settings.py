@@ -421,6 +421,7 @@ class Settings(BaseSettings):
 
     _sources: Mapping[str, Source] = PrivateAttr(default_factory=dict)
     _region: str | None = PrivateAttr(default=None)
+    _notify_socket: str | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(  # the signature is pydantic's
@@ -524,6 +525,7 @@ class Settings(BaseSettings):
             raise SettingsError(faults)
         settings._sources = reading.sources
         settings._region = variables.get("AWS_REGION") or None
+        settings._notify_socket = variables.get("NOTIFY_SOCKET") or None
         return settings
 
     def is_set(self, name: str) -> bool:
@@ -563,6 +565,11 @@ class Settings(BaseSettings):
     def region(self) -> str | None:
         """AWS_REGION, for instances that name none; None leaves it to botocore, which reads AWS_DEFAULT_REGION only."""
         return self._region
+
+    @property
+    def notify_socket(self) -> str | None:
+        """NOTIFY_SOCKET, where systemd wants to hear from services with `Type=notify`; None without it."""
+        return self._notify_socket
 
     def describe(self) -> tuple[Row, ...]:
         """Lists every setting in the order of this class, with secrets masked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -126,13 +127,13 @@ def test_a_daemon_that_was_stopped_and_replaced_ends_and_acts_on_nobody(stage: S
 
 
 @contextmanager
-def _standby(stage: Stage) -> Iterator[Daemon]:
+def _standby(stage: Stage, **variables: str) -> Iterator[Daemon]:
     """A second daemon at the same store."""
     folder = stage.folder / "second"
     folder.mkdir()
     second = Daemon(folder, settings(stage.connect.server.url), client=httpx.Client(timeout=30.0))
     second.env["WATCHDOG_STORE"] = stage.daemon.env["WATCHDOG_STORE"]
-    second.start(**TIMES)
+    second.start(**TIMES, **variables)
     try:
         until(lambda: second.events("store.standing_by"), "it stands by", 60)
         until(lambda: second.get("/livez") == 200, "it is alive")
@@ -186,3 +187,16 @@ def test_a_daemon_that_stands_by_ends_when_it_is_told_to(stage: Stage) -> None:
         with _standby(stage) as second:
             assert second.stop() == 0
         assert stage.daemon.get("/readyz") == 200
+
+
+@story(agents=2, seconds=20)
+def test_systemd_takes_a_daemon_that_stands_by_for_ready_and_alive(stage: Stage) -> None:
+    name = str(stage.folder / "notify")
+    with _server(stage), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(30)
+        stage.start()
+        with _standby(stage, NOTIFY_SOCKET=name) as second:
+            assert manager.recv(4096) == b"READY=1\nWATCHDOG=1"
+            assert manager.recv(4096) == b"WATCHDOG=1"
+            assert second.get("/readyz") == 503
