@@ -57,6 +57,7 @@ from watchdog.ingest.connections import Connections
 from watchdog.ingest.console import Console
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.events import STEP_S, Events
+from watchdog.ingest.fast_lane import Shortcut
 from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.jwt import JwtRules, Jwts
@@ -315,7 +316,7 @@ class Daemon:
             _heartbeat_rules(settings, self._boot),
             metrics,
             arrivals=arrivals,
-            epoch=lambda: machine.now().epoch,
+            epoch=machine.epoch,
             time=running,
             random=random.random,
             recordings=recordings,
@@ -353,9 +354,11 @@ class Daemon:
             _most_connections(), loop.time, lambda: machine.now().epoch, proxies, arrivals.has_agents
         )
         front = Front(application, origins, metrics, loop.time)
+        cors = Cors(front, settings.allowed_origins)
         http = server(
-            Cors(front, settings.allowed_origins),
+            cors,
             connections,
+            shortcut=Shortcut(lane, front, cors) if settings.fast_lane else None,
             drain_s=SERVER_STOP_S,
             tls=None if certificate is None else certificate.context,
         )

@@ -23,6 +23,11 @@ def boot_id() -> str:
         return uuid4().hex
 
 
+def epoch() -> Epoch:
+    """The wall clock."""
+    return Epoch(time.time())
+
+
 def now() -> Instant:
     """One reading of all clocks."""
     return Instant(Boot(time.clock_gettime(_CLOCK)), Epoch(time.time()), boot_id())

@@ -41,6 +41,7 @@ def is_barred(text: str) -> bool:
     return inner.is_link_local or address.is_link_local or inner in _METADATA
 
 
+@lru_cache(maxsize=4096)
 def site(text: str) -> str:
     """What counts as one client: an IPv4 address, or the network of an IPv6 address."""
     address = _read(text)

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from watchdog.core.model import AgentId, Beat, BeatType, Epoch
 from watchdog.errors import MessageError
@@ -19,6 +20,12 @@ from watchdog.ingest.jwt import Bearer, Fault, Jwts
 
 TICKET_TTL_S = 24 * 60 * 60
 """A ticket is valid for this long: longer than any shift, and every reply brings a new one."""
+
+REISSUE_S = 600.0
+"""For so long replies to a session bring the same ticket: neither it nor its check is computed anew."""
+
+MAX_ISSUED = 100_000
+"""Sessions whose last ticket is remembered, and as many of those before: 0.1 GB. Others' are computed each time."""
 
 _VERSION = 1
 _HEAD = struct.Struct(">BII")
@@ -83,6 +90,15 @@ class Tokens:
         return found
 
 
+class _Issued(NamedTuple):
+    """The ticket that a session was given last."""
+
+    agent: AgentId
+    incarnation: int
+    ticket: str
+    at: Epoch
+
+
 class Tickets:
     """Signs and checks the tickets of sessions."""
 
@@ -95,6 +111,26 @@ class Tickets:
         if not secrets:
             raise ValueError("Tickets need at least one secret.")
         self._secrets = tuple(secrets)
+        self._issued: dict[bytes, _Issued] = {}
+        self._before: dict[bytes, _Issued] = {}
+
+    def renew(self, agent: AgentId, session_id: bytes, incarnation: int, now: Epoch) -> str:
+        """A ticket for the session in this incarnation: for `REISSUE_S` the same, then a new one."""
+        last = self._last(agent, session_id, incarnation)
+        if last is not None and 0 <= now - last.at < REISSUE_S:
+            return last.ticket
+        ticket = self.issue(agent, session_id, incarnation, now)
+        if len(self._issued) >= MAX_ISSUED:
+            self._before, self._issued = self._issued, {}
+        self._issued[session_id] = _Issued(agent, incarnation, ticket, now)
+        return ticket
+
+    def _last(self, agent: AgentId, session_id: bytes, incarnation: int) -> _Issued | None:
+        """What was issued last, by this process."""
+        last = self._issued.get(session_id) or self._before.get(session_id)
+        if last is None or last.incarnation != incarnation or last.agent != agent:
+            return None
+        return last
 
     def issue(
         self,
@@ -119,6 +155,10 @@ class Tickets:
         purpose: Purpose = Purpose.SESSION,
     ) -> bool:
         """Whether it was issued for just this purpose, session, agent and incarnation, and still holds."""
+        if purpose is Purpose.SESSION:
+            last = self._last(agent, session_id, incarnation)
+            if last is not None and ticket.isascii() and hmac.compare_digest(last.ticket, ticket):
+                return now < int(last.at) + TICKET_TTL_S
         try:
             raw = base64.b64decode(ticket + "=" * (-len(ticket) % 4), altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):

@@ -26,22 +26,25 @@ class Cors:
         self._app = app
         self._origins = frozenset(origin.encode() for origin in origins)
 
+    def allowed(self, headers: Iterable[Header]) -> tuple[Header, ...]:
+        """What every answer to a heartbeat with these headers has besides its own; nothing if no page has sent it."""
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        if origin is None:
+            return ()
+        vary: Header = (b"vary", b"origin")
+        if origin not in self._origins:
+            return (vary,)
+        return (vary, (b"access-control-allow-origin", origin), (b"access-control-expose-headers", b"retry-after"))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         if scope["type"] != "http" or scope["path"] not in (ONE, MANY):
             await self._app(scope, receive, send)
             return
-        origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
-        if origin is None:
+        allowed = self.allowed(scope["headers"])
+        if not allowed:
             await self._app(scope, receive, send)
             return
-        allowed: tuple[Header, ...] = ((b"vary", b"origin"),)
-        if origin in self._origins:
-            allowed = (
-                *allowed,
-                (b"access-control-allow-origin", origin),
-                (b"access-control-expose-headers", b"retry-after"),
-            )
         if scope["method"] == "OPTIONS":
             asked: tuple[Header, ...] = (
                 (b"access-control-allow-methods", b"POST"),

@@ -5,7 +5,7 @@ Stands in front of the application and behind `Cors`. What a heartbeat says, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -15,7 +15,7 @@ from watchdog.ingest.answers import CLOSE, PROBLEM_HEADERS, Rejection
 from watchdog.ingest.heartbeat import MANY, ONE
 from watchdog.ingest.origins import ASKED, SAFE_METHODS, Origins
 from watchdog.ingest.problems import Problem
-from watchdog.ingest.wire import Asgi, Message, Receive, Scope, Send, answer, read_body, read_head
+from watchdog.ingest.wire import Asgi, Header, Message, Receive, Scope, Send, answer, read_body, read_head
 
 MAX_URL = 8192
 """Bytes of a path and its query. Source: RFC 9110, section 4.1, asks for 8,000 octets at least."""
@@ -77,10 +77,14 @@ class Front:
             return
         path: str = scope["path"]
         heartbeat = path in (ONE, MANY)
-        problem, reason = self._wrong(scope, path, heartbeat=heartbeat)
+        headers = scope["headers"]
+        problem = self.wrong(path, len(scope["raw_path"]) + len(scope["query_string"]), headers, scope["method"])
         if problem is not None:
+            reason = Rejection(problem.kind) if problem.kind else None
             if heartbeat and reason is not None:
                 self._counters.rejected[reason] += 1
+            if reason in (Rejection.ORIGIN, Rejection.HOST):
+                self._tell(next((value for name, value in reversed(headers) if name == b"origin"), b""), reason)
             await answer(send, problem.status, problem.body(), (*PROBLEM_HEADERS, CLOSE))
             return
         if heartbeat or scope["method"] in SAFE_METHODS:
@@ -96,22 +100,25 @@ class Front:
         if body is not None:
             await self._app(scope, _again(body, receive), send)
 
-    def _wrong(self, scope: Scope, path: str, *, heartbeat: bool) -> tuple[Problem | None, Rejection | None]:
-        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URL:
-            return LONG_URL, None
-        asked = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
+    def wrong(self, path: str, url_bytes: int, headers: Iterable[Header], method: str) -> Problem | None:
+        """Why a request is refused whatever its body says; None when it may pass. Nothing is counted or told.
+
+        Args:
+            path: Of the URL.
+            url_bytes: Length of the path and its query.
+            headers: The request's, their names in lower case.
+            method: The request's.
+        """
+        if url_bytes > MAX_URL:
+            return LONG_URL
+        asked = {name: value for name, value in headers if name in _LOOKED_AT}
         encoding = asked.pop(b"content-encoding", b"identity")
         if encoding.strip().lower() not in (b"identity", b""):
-            return ENCODED, Rejection.MEDIA_TYPE
-        if scope["method"] in SAFE_METHODS and not path.startswith(("/v1/", "/metrics")):
+            return ENCODED
+        if method in SAFE_METHODS and not path.startswith(("/v1/", "/metrics")):
             # Files and probes are for everybody; but nobody is answered under a name that is not ours.
             asked = {name: value for name, value in asked.items() if name == b"host"}
-        problem = self._origins.problem(asked, heartbeat=heartbeat)
-        if problem is None:
-            return None, None
-        reason = Rejection(problem.kind)
-        self._tell(asked.get(b"origin", b""), reason)
-        return problem, reason
+        return self._origins.problem(asked, heartbeat=path in (ONE, MANY))
 
     def _tell(self, origin: bytes, reason: Rejection) -> None:
         """One line a minute: a page that may not send heartbeats looks like an agent who is not there."""

@@ -1,14 +1,15 @@
-"""The fast lane: `POST /v1/heartbeat` and `POST /v1/heartbeats`, as an ASGI callable of their own.
+"""Heartbeats: what is answered to `POST /v1/heartbeat` and `POST /v1/heartbeats`, and an ASGI callable that does it.
 
 Parse, look at the instance, authenticate, give to the buffer, answer. Nothing here knows of deadlines or timers, and
-nothing is logged for a single heartbeat; counts tell.
+nothing is logged for a single heartbeat; counts tell. `fast_lane.py` asks for the same answers without ASGI.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -96,6 +97,20 @@ class HeartbeatRules:
     boot: str
 
 
+class Waiting(NamedTuple):
+    """A heartbeat that is answered after its flush.
+
+    Attributes:
+        reply: The store's; `FastLane.settle` takes this object when it is done.
+        beat: What was given to the buffer.
+        body: As it came.
+    """
+
+    reply: asyncio.Future[Reply]
+    beat: Beat
+    body: bytes
+
+
 class FastLane:
     """Answers the two heartbeat paths.
 
@@ -148,14 +163,18 @@ class FastLane:
         reply = await self._reply(scope, receive)
         if reply is None:
             return
-        if reply.reason is not None:
-            self._counters.rejected[reply.reason] += 1
+        self.count(reply)
         await answer(send, reply.status, reply.body, reply.headers)
+
+    def count(self, answered: Answer) -> None:
+        """Counts an answer if it is a refusal."""
+        if answered.reason is not None:
+            self._counters.rejected[answered.reason] += 1
 
     async def _reply(self, scope: Scope, receive: Receive) -> Answer | None:
         many = scope["path"] == MANY
         head = read_head(scope["headers"])
-        wrong = _check_request(scope["method"], head)
+        wrong = check_request(scope["method"], head)
         if wrong is not None:
             return wrong
         try:
@@ -164,27 +183,29 @@ class FastLane:
             return refusal(Rejection.TOO_LARGE, error, CLOSE)
         if body is None:
             return None
-        token = bearer(head.authorization.decode("latin-1")) if head.authorization else None
-        address = self.address(scope)
-        return await (self._many if many else self._one)(body, token, address)
+        token, address = token_of(head), self.address(scope.get("client"), scope["headers"])
+        if many:
+            return await self._many(body, token, address)
+        return await self.settled(self.one(body, token, address))
 
-    def address(self, scope: Scope) -> str:
-        """Whom a request, or a socket, is from."""
-        return self._arrivals.address(scope.get("client"), scope["headers"])
+    def address(self, client: Sequence[object] | None, headers: Sequence[Header]) -> str:
+        """Whom a request, or a socket, is from: see `Arrivals.address`."""
+        return self._arrivals.address(client, headers)
 
-    async def _one(self, body: bytes, token: str | None, address: str) -> Answer:
+    def one(self, body: bytes, token: str | None, address: str) -> Answer | Waiting:
+        """The answer to the body of a single heartbeat, or what it waits for; a refusal is not counted yet."""
         if body.startswith(canary.PREFIX):
             return self._canary(body)
         beat = self._admit(parse_heartbeat, body, token, address)
-        return beat if isinstance(beat, Answer) else await self.take(beat, body)
+        return beat if isinstance(beat, Answer) else self.take(beat, body)
 
     def admit(self, body: bytes, token: str | None, address: str, tether: int) -> Beat | Answer:
         """The beat of a message that a socket carried and that may pass, or the refusal, which is not counted yet."""
         beat = self._admit(parse_heartbeat, body, token, address)
         return beat if isinstance(beat, Answer) else replace(beat, tether=tether)
 
-    async def take(self, beat: Beat, body: bytes) -> Answer:
-        """Gives a beat to the buffer, and the answer when there is one; a refusal is not counted yet."""
+    def take(self, beat: Beat, body: bytes) -> Answer | Waiting:
+        """Gives a beat to the buffer: the answer, if it is known at once. A refusal is not counted yet."""
         if self._buffer.late:
             return self._unavailable(Rejection.LATE)
         try:
@@ -192,7 +213,23 @@ class FastLane:
             if left_s is not None and self._buffer.submit(beat):
                 self._took(beat, parse_heartbeat, body)
                 return self._live(beat, left_s)
-            reply = await self._buffer.submit_and_wait(beat)
+            return Waiting(self._buffer.expect(beat), beat, body)
+        except StoreUnavailable:
+            return self._unavailable(Rejection.STORE)
+
+    async def settled(self, found: Answer | Waiting) -> Answer:
+        """Waits for an answer that is not known yet."""
+        if isinstance(found, Answer):
+            return found
+        with contextlib.suppress(StoreUnavailable):
+            await found.reply
+        return self.settle(found)
+
+    def settle(self, waiting: Waiting) -> Answer:
+        """The answer to a beat whose flush has ended; a refusal is not counted yet."""
+        beat, body = waiting.beat, waiting.body
+        try:
+            reply = waiting.reply.result()
         except StoreUnavailable:
             return self._unavailable(Rejection.STORE)
         if reply.verdict is Verdict.FOREIGN:
@@ -241,8 +278,7 @@ class FastLane:
             if isinstance(reply, Reply) and reply.verdict is Verdict.STOPPED:
                 refused.append((index, STOPPED))
         for _, each in refused:
-            if each.reason is not None:
-                self._counters.rejected[each.reason] += 1
+            self.count(each)
         rejected = [{"index": index, "detail": each.detail} for index, each in sorted(refused)]
         told = {"accepted": len(items) - len(rejected), "rejected": rejected}
         return Answer(200, orjson.dumps(told), JSON_HEADERS)
@@ -304,7 +340,7 @@ class FastLane:
             self._recordings.heartbeat(beat, parse(raw).gap_ms)
 
     def _live(self, beat: Beat, left_s: float, notice: Notice | None = None) -> Answer:
-        ticket = self._gate.tickets.issue(beat.agent, beat.session_id, beat.incarnation, self._epoch())
+        ticket = self._gate.tickets.renew(beat.agent, beat.session_id, beat.incarnation, self._epoch())
         body = {
             "state": "live",
             "next_ms": self._next_ms(),
@@ -327,11 +363,17 @@ class FastLane:
         return (b"retry-after", b"%d" % after)
 
 
+def token_of(head: Head) -> str | None:
+    """The bearer token of a request."""
+    return bearer(head.authorization.decode("latin-1")) if head.authorization else None
+
+
 def _told(notice: Notice | None) -> dict[str, object]:
     return {} if notice is None else {"notice": notice_out(notice).model_dump()}
 
 
-def _check_request(method: str, head: Head) -> Answer | None:
+def check_request(method: str, head: Head) -> Answer | None:
+    """The refusal of a request that can hold no heartbeat, whatever its body says."""
     if method != "POST":
         return WRONG_METHOD
     if head.content_type != b"application/json":

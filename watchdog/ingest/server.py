@@ -16,6 +16,7 @@ import uvicorn
 from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.connections import BoundedProtocol, Connections
 from watchdog.ingest.greetings import Greetings
+from watchdog.ingest.fast_lane import FastProtocol, Shortcut
 from watchdog.ingest.websocket_protocol import PING_S, PONG_S, SocketProtocol
 from watchdog.ingest.wire import Asgi
 
@@ -74,7 +75,14 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: Asgi, connections: Connections, *, drain_s: int = 5, tls: ssl.SSLContext | None = None) -> Server:
+def server(
+    app: Asgi,
+    connections: Connections,
+    *,
+    drain_s: int = 5,
+    tls: ssl.SSLContext | None = None,
+    shortcut: Shortcut | None = None,
+) -> Server:
     """A server that is not running yet: `await serve(sockets=[bound])` runs it until `should_exit` is set.
 
     Args:
@@ -82,10 +90,14 @@ def server(app: Asgi, connections: Connections, *, drain_s: int = 5, tls: ssl.SS
         connections: What its connections share.
         drain_s: For how long requests may still run when it stops.
         tls: Serves HTTPS; None for HTTP.
+        shortcut: Answers what it can of the application's heartbeats before they become ASGI; None for none.
     """
+    protocol = (
+        partial(BoundedProtocol, connections) if shortcut is None else partial(FastProtocol, shortcut, connections)
+    )
     config = uvicorn.Config(
         app,
-        http=partial(BoundedProtocol, connections),  # type: ignore[arg-type]  # called with keywords, nothing else
+        http=protocol,  # type: ignore[arg-type]  # called with keywords, nothing else
         ws=SocketProtocol,
         ws_max_size=MAX_BODY,
         ws_ping_interval=PING_S,

@@ -106,7 +106,9 @@ class Tethers:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
-        socket = _Socket(self._lane, self._counters, token, self._lane.address(scope), self._number())
+        socket = _Socket(
+            self._lane, self._counters, token, self._lane.address(scope.get("client"), scope["headers"]), self._number()
+        )
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
@@ -176,7 +178,7 @@ class _Socket:
         beat = self._lane.admit(body, self._token, self._address, self.number)
         if not isinstance(beat, Answer):
             beat = self._misplaced(beat) or beat
-        answer = beat if isinstance(beat, Answer) else await self._lane.take(beat, body)
+        answer = beat if isinstance(beat, Answer) else await self._lane.settled(self._lane.take(beat, body))
         if answer.reason is not None:
             self._counters.rejected[answer.reason] += 1
         elif isinstance(beat, Beat):
