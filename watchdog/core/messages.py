@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -45,6 +46,12 @@ class LeaseRules:
     session_ttl_s: float
     throttled_ttl_s: float
     max_page_lag_s: float
+
+
+@lru_cache(maxsize=64)
+def _is_id(text: str) -> bool:
+    """Whether it can be an instance's id, of which there are few."""
+    return _ID.fullmatch(text) is not None
 
 
 class Heartbeat(BaseModel):
@@ -92,7 +99,7 @@ class Heartbeat(BaseModel):
         """
         named: AgentId | None = None
         if self.instance_id is not None and self.user_id is not None:
-            if not (_ID.fullmatch(self.instance_id) and _ID.fullmatch(self.user_id)):
+            if not (_is_id(self.instance_id) and _ID.fullmatch(self.user_id)):
                 raise _bad("`instance_id` and `user_id` take the ids that Amazon Connect shows in the agent's ARN.")
             named = AgentId(self.instance_id, self.user_id)
         if self.agent is None:
@@ -108,6 +115,10 @@ class Heartbeat(BaseModel):
         return by_arn
 
 
+_READ = Heartbeat.__pydantic_validator__.validate_json
+"""`Heartbeat.model_validate_json` without its arguments."""
+
+
 def parse_heartbeat(body: bytes) -> Heartbeat:
     """Reads one heartbeat.
 
@@ -117,7 +128,7 @@ def parse_heartbeat(body: bytes) -> Heartbeat:
     if len(body) > MAX_BODY:
         raise MessageError(413, "Heartbeat too large", f"A heartbeat has at most {MAX_BODY} bytes. Send less.")
     try:
-        return Heartbeat.model_validate_json(body)
+        return _READ(body)
     except ValidationError as error:
         raise _bad(_told(error)) from None
 
@@ -139,16 +150,16 @@ def to_beat(heartbeat: Heartbeat, agent: AgentId, rules: LeaseRules) -> Beat:
     hidden = heartbeat.visibility == "hidden"
     main_driver = heartbeat.driver == "main"
     return Beat(
-        agent=agent,
-        session_id=heartbeat.session_id.bytes,
-        type=heartbeat.type,
-        incarnation=heartbeat.incarnation,
-        seq=heartbeat.seq,
-        ttl=_ttl(heartbeat, rules, hidden=hidden, main_driver=main_driver),
-        hidden=hidden,
-        main_driver=main_driver,
-        gap_ms=heartbeat.gap_ms,
-        arrived=heartbeat.login is True and heartbeat.visibility == "visible",
+        agent,
+        heartbeat.session_id.bytes,
+        heartbeat.type,
+        heartbeat.incarnation,
+        heartbeat.seq,
+        _ttl(heartbeat, rules, hidden=hidden, main_driver=main_driver),
+        hidden,
+        main_driver,
+        heartbeat.gap_ms,
+        heartbeat.login is True and heartbeat.visibility == "visible",
     )
 
 

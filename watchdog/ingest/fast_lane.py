@@ -191,6 +191,7 @@ class FastProtocol(BoundedProtocol):
     _idle: asyncio.TimerHandle | None = None
     _learning: bytes | None = None
     _answered = 0
+    _peer = ""
 
     def __init__(self, shortcut: Shortcut, shared: Connections, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes what all connections share, and uvicorn's arguments."""
@@ -198,6 +199,11 @@ class FastProtocol(BoundedProtocol):
         self._shortcut = shortcut
         self._lane = shortcut.lane
         self._turn = Turn()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Looks whom it is from."""
+        super().connection_made(transport)
+        self._peer = self._lane.address(self.client, ())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time of idleness."""
@@ -218,11 +224,13 @@ class FastProtocol(BoundedProtocol):
         head = self._shortcut.find(raw)
         if head is not None:
             if len(data) == end + head.length and not self.transport.is_closing():
-                self._unset_keepalive_if_required()
-                self._disarm()
+                if self.timeout_keep_alive_task is not None:
+                    self._unset_keepalive_if_required()
+                if self._deadline is not None:
+                    self._disarm()
                 self._respond(head, data[end:])
                 return
-        elif raw.startswith(START) and end < len(data) <= end + MAX_BODY:
+        elif raw.startswith(START) and end < len(data) <= end + MAX_BODY and b"uthorization" not in raw:
             # In two pieces, so that it is known where the parser sees the end of the head. One that comes with its
             # whole body and nothing else can be known by its bytes the next time.
             super().data_received(raw)
@@ -270,7 +278,7 @@ class FastProtocol(BoundedProtocol):
     def _respond(self, head: Head, body: bytes) -> None:
         """Answers a heartbeat, now or after its flush."""
         try:
-            address = self._lane.address(self.client, head.forwarded)
+            address = self._lane.address(self.client, head.forwarded) if head.forwarded else self._peer
             found = self._lane.one(body, head.token, address)
             if isinstance(found, Answer):
                 self._write(found, head, keep_alive=self.cycle is not self._turn or self._turn.keep_alive)

@@ -348,8 +348,9 @@ class FastLane:
             "ws": True,
             "ticket": ticket,
             "boot": self._rules.boot,
-            **_told(notice),
         }
+        if notice is not None:
+            body |= _told(notice)
         return Answer(200, orjson.dumps(body), JSON_HEADERS)
 
     def _next_ms(self) -> int:
