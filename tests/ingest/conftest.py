@@ -1,6 +1,7 @@
 """A store that is a few dictionaries, and the application over it."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
@@ -431,10 +432,11 @@ class World:
     async def flush_always(self) -> None:
         while True:
             await asyncio.sleep(0.2)
-            try:
-                await self.buffer.flush()
-            except StoreUnavailable:
-                continue
+            await self.flush_once()
+
+    async def flush_once(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self.buffer.flush()
 
 
 @pytest.fixture

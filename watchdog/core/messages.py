@@ -8,6 +8,7 @@ that may be a token.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -115,7 +116,7 @@ class Heartbeat(BaseModel):
         return by_arn
 
 
-_READ = Heartbeat.__pydantic_validator__.validate_json
+_READ: Callable[[bytes], Heartbeat] = Heartbeat.__pydantic_validator__.validate_json
 """`Heartbeat.model_validate_json` without its arguments."""
 
 

@@ -187,6 +187,9 @@ class Turn:
 class FastProtocol(BoundedProtocol):
     """One connection with a fast lane."""
 
+    cycle: Any
+    """uvicorn's, or our own `Turn`."""
+
     _idle_since = 0.0
     _idle: asyncio.TimerHandle | None = None
     _learning: bytes | None = None
@@ -215,7 +218,7 @@ class FastProtocol(BoundedProtocol):
     def data_received(self, data: bytes) -> None:
         """Answers a read that is one heartbeat with a known head; gives the parser any other."""
         self._answered = 0
-        cycle: Any = self.cycle
+        cycle = self.cycle
         if self._begun or not (cycle is None or cycle.response_complete) or self.flow.write_paused:
             super().data_received(data)
             return
@@ -244,7 +247,7 @@ class FastProtocol(BoundedProtocol):
 
     def on_headers_complete(self) -> None:
         """Begins a heartbeat, unless it has to go the plain way."""
-        cycle: Any = self.cycle
+        cycle = self.cycle
         if (
             self.url == _ONE
             and (cycle is None or cycle.response_complete)
@@ -259,15 +262,17 @@ class FastProtocol(BoundedProtocol):
                 self._answered += 1
                 self._flooded = self._answered > MAX_PIPELINED + 1
                 self._turn.begin(head, more_body=True)
-                self.cycle = self._turn  # type: ignore[assignment]
+                self.cycle = self._turn
                 return
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Answers a heartbeat that is complete."""
-        super().on_message_complete()
         turn = self._turn
-        if self.cycle is turn and not turn.response_complete and not self._flooded and turn.head is not None:
+        # While one waits, its own message is over: another that ends then is one that is read anew without its upgrade.
+        ends = self.cycle is turn and turn.more_body and not self._flooded
+        super().on_message_complete()
+        if ends and turn.head is not None:
             self._respond(turn.head, turn.body)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -289,7 +294,7 @@ class FastProtocol(BoundedProtocol):
             return
         if self.cycle is not self._turn or self._turn.response_complete:
             self._turn.begin(head, more_body=False)
-            self.cycle = self._turn  # type: ignore[assignment]
+            self.cycle = self._turn
         found.reply.add_done_callback(partial(self._flushed, found, head))
 
     def _flushed(self, waiting: Waiting, head: Head, _: asyncio.Future[Any]) -> None:
@@ -332,7 +337,7 @@ class FastProtocol(BoundedProtocol):
 
     def _look_idle(self) -> None:
         self._idle = None
-        cycle: Any = self.cycle
+        cycle = self.cycle
         if self._begun or self.timeout_keep_alive_task is not None or not (cycle is None or cycle.response_complete):
             # Other times are counted now; the next heartbeat that is answered at once begins this one again.
             return
