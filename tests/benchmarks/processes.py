@@ -238,6 +238,16 @@ class Nginx(Child):
         """
 
 
+class Naive(Child):
+    """The obvious design: see naive.py."""
+
+    def __init__(self, core: int, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        command = [sys.executable, "-m", "tests.benchmarks.naive", str(self.port)]
+        super().__init__("naive", command, core, folder, _environment())
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every measurement is given.

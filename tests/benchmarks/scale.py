@@ -12,7 +12,8 @@ class Scale:
     Attributes:
         rounds: Of everything of which a median is taken.
         load_s: Of one run of the load generator.
-        connections: Of the load generator.
+        connections: Of the load generator,
+        many_connections: and in the runs with many.
         sessions: That it takes turns with.
         lag_agents: Live agents while the detection lag is measured.
         lag_silent: Of whom so many fall silent,
@@ -28,6 +29,7 @@ class Scale:
     rounds: int
     load_s: int
     connections: int
+    many_connections: int
     sessions: int
     lag_agents: int
     lag_silent: int
@@ -44,6 +46,7 @@ FULL = Scale(
     rounds=3,
     load_s=5,
     connections=64,
+    many_connections=1_000,
     sessions=10_000,
     lag_agents=10_000,
     lag_silent=200,
@@ -60,6 +63,7 @@ QUICK = Scale(
     rounds=1,
     load_s=2,
     connections=64,
+    many_connections=1_000,
     sessions=1_000,
     lag_agents=1_000,
     lag_silent=40,

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
@@ -94,7 +94,7 @@ class Served:
         self.server.server_state.default_headers = [DATE, *headers]
         self.socket = socket.create_server(("127.0.0.1", 0))
 
-    async def __aenter__(self) -> Served:
+    async def __aenter__(self) -> Self:
         await self.server.startup([self.socket])
         return self
 

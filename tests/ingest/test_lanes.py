@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -451,7 +452,9 @@ async def turns() -> None:
 
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("sent", [BEAT[:40], BEAT[:-5], BEAT + BEAT[:40], BEAT + BEAT[:-5]])
-async def test_a_request_that_does_not_end_is_ended(make_world: Any, monkeypatch: Any, sent: bytes, fast: bool) -> None:
+async def test_a_request_that_does_not_end_is_ended(
+    make_world: Any, monkeypatch: Any, sent: bytes, *, fast: bool
+) -> None:
     monkeypatch.setattr(connections, "REQUEST_S", 0.1)
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
@@ -465,7 +468,7 @@ async def test_a_request_that_does_not_end_is_ended(make_world: Any, monkeypatch
 
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("beats", [1, 3])
-async def test_a_connection_that_nobody_uses_is_closed(make_world: Any, fast: bool, beats: int) -> None:
+async def test_a_connection_that_nobody_uses_is_closed(make_world: Any, beats: int, *, fast: bool) -> None:
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
         served.server.config.timeout_keep_alive = 0.2
@@ -483,7 +486,7 @@ async def test_a_connection_that_nobody_uses_is_closed(make_world: Any, fast: bo
 
 
 @pytest.mark.parametrize("fast", [False, True])
-async def test_while_a_hello_waits_nobody_is_idle(make_world: Any, fast: bool) -> None:
+async def test_while_a_hello_waits_nobody_is_idle(make_world: Any, *, fast: bool) -> None:
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
         served.server.config.timeout_keep_alive = 0.1
@@ -501,28 +504,33 @@ async def test_while_a_hello_waits_nobody_is_idle(make_world: Any, fast: bool) -
 
 @pytest.mark.parametrize("fast", [False, True])
 async def test_whoever_leaves_the_answers_unread_is_asked_to_wait_and_is_cut_off(
-    make_world: Any, monkeypatch: Any, fast: bool
+    make_world: Any, monkeypatch: Any, *, fast: bool
 ) -> None:
     monkeypatch.setattr(connections, "WRITE_S", 0.2)
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
-        _, writer = await opened(served)
+        served.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(served.socket.getsockname())
+        _, writer = await asyncio.open_connection(sock=narrow)
         writer.transport.pause_reading()
         while not served.server.server_state.connections:
             await asyncio.sleep(0)
         (connection,) = served.server.server_state.connections
-        sent = 0
-        while not connection.flow.write_paused:
+        heard = served.world.counters.heartbeats
+        for sent in range(1, 10_000):
             writer.write(PROVEN)
-            sent += 1
-            await asyncio.sleep(0)
-            assert sent < 100_000
-        await turns()
-        taken = served.world.counters.heartbeats["beat"]
-        for _ in range(200):
+            while heard["beat"] < sent and not connection.flow.write_paused:
+                await asyncio.sleep(0)
+            if connection.flow.write_paused:
+                break
+        assert connection.flow.write_paused
+        taken = heard["beat"]
+        for _ in range(connections.MAX_PIPELINED // 2):
             writer.write(PROVEN)
         await turns()
-        assert served.world.counters.heartbeats["beat"] <= taken + 2, "what comes then is not answered into the memory"
+        assert heard["beat"] <= taken + 2, "what comes then is not answered into the memory"
         async with asyncio.timeout(5):
             while served.server.server_state.connections:
                 await asyncio.sleep(0.01)
