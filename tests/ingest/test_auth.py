@@ -89,6 +89,59 @@ def test_a_ticket_of_another_version_is_refused_even_when_it_is_genuine(tickets,
     assert tickets.check(ticket, AGENT, SESSION, 0, NOW) is holds
 
 
+def test_replies_bring_the_same_ticket_for_ten_minutes(tickets):
+    ticket = tickets.renew(AGENT, SESSION, 0, NOW)
+    assert ticket == tickets.issue(AGENT, SESSION, 0, NOW)
+    assert tickets.renew(AGENT, SESSION, 0, Epoch(NOW + auth.REISSUE_S - 1)) == ticket
+    later = tickets.renew(AGENT, SESSION, 0, Epoch(NOW + auth.REISSUE_S))
+    assert later == tickets.issue(AGENT, SESSION, 0, Epoch(NOW + auth.REISSUE_S))
+    assert tickets.renew(AGENT, SESSION, 0, NOW) == ticket, "a wall clock that was set back is no reason for an old one"
+
+
+@pytest.mark.parametrize(
+    ("agent", "session", "incarnation"),
+    [(AgentId("instance", "other"), SESSION, 0), (AGENT, bytes(16), 0), (AGENT, SESSION, 1)],
+)
+def test_the_ticket_of_another_is_not_given_again_and_does_not_hold(tickets, agent, session, incarnation):
+    first = tickets.renew(AGENT, SESSION, 0, NOW)
+    assert not tickets.check(first, agent, session, incarnation, NOW)
+    assert tickets.renew(agent, session, incarnation, NOW) == tickets.issue(agent, session, incarnation, NOW) != first
+    assert tickets.check(first, AGENT, SESSION, 0, NOW), "computed anew, if it is not remembered any more"
+
+
+def test_a_ticket_that_is_remembered_is_over_when_any_other_is_and_is_for_one_purpose(tickets):
+    ticket = tickets.renew(AGENT, SESSION, 0, Epoch(NOW + 0.9))
+    assert tickets.check(ticket, AGENT, SESSION, 0, Epoch(NOW + TICKET_TTL_S - 1))
+    assert not tickets.check(ticket, AGENT, SESSION, 0, Epoch(NOW + TICKET_TTL_S))
+    assert not tickets.check(ticket, AGENT, SESSION, 0, NOW, Purpose.CANARY)
+    for no_ticket in ("", "é" * 34, ticket[:-1], ticket + "A"):
+        assert not tickets.check(no_ticket, AGENT, SESSION, 0, NOW)
+
+
+def test_after_a_rotation_a_reply_brings_a_ticket_of_the_new_secret():
+    old, new = b"o" * 32, b"n" * 32
+    ticket = Tickets([old]).renew(AGENT, SESSION, 0, NOW)
+    rotated = Tickets([new, old])
+    assert rotated.check(ticket, AGENT, SESSION, 0, NOW)
+    assert Tickets([new]).check(rotated.renew(AGENT, SESSION, 0, NOW), AGENT, SESSION, 0, NOW)
+
+
+def test_only_so_many_tickets_are_remembered_and_the_latest_ones(tickets, monkeypatch):
+    monkeypatch.setattr(auth, "MAX_ISSUED", 10)
+    sessions = [bytes(15) + bytes([number]) for number in range(100)]
+    for session in sessions:
+        tickets.renew(AGENT, session, 0, NOW)
+    later = Epoch(NOW + 1)
+    same = [
+        session
+        for session in sessions
+        if tickets.renew(AGENT, session, 0, later) == tickets.issue(AGENT, session, 0, NOW)
+    ]
+    assert len(tickets._issued) + len(tickets._before) <= 20
+    assert same == []
+    assert tickets.renew(AGENT, sessions[-1], 0, Epoch(NOW + 2)) == tickets.issue(AGENT, sessions[-1], 0, later)
+
+
 def test_secrets_can_be_rotated():
     old, new = b"o" * 32, b"n" * 32
     ticket = Tickets([old]).issue(AGENT, SESSION, 0, NOW)

@@ -366,6 +366,33 @@ CASES = (
         1,
         b'"state":"live"',
     ),
+    Case("a known head behind a hello", (*OPEN, PROVEN, Answered, HELLO, PROVEN), 3, b'"state":"live"'),
+    Case("known heads in one read", (*OPEN, PROVEN, Answered, PROVEN + PROVEN), 4, b'"state":"live"'),
+    Case(
+        "a body that looks like a heartbeat",
+        (*OPEN, PROVEN, Answered, post(PROVEN, BEARER)[: -len(PROVEN)], PROVEN),
+        3,
+        b"400 Bad Request",
+    ),
+    Case(
+        "a known head that ends the connection",
+        (*OPEN, *[post(message(seq=1, ticket=ticket()), b"connection: close")]),
+        1,
+        b"connection: close",
+        last=False,
+    ),
+    Case(
+        "a page that may and one that may not, in turn",
+        (
+            *OPEN,
+            *[post(message(seq=1, ticket=ticket()), *FROM_PAGE), Answered] * 2,
+            PROVEN,
+            Answered,
+            post(message(seq=1, ticket=ticket()), b"origin: https://evil.example"),
+        ),
+        4,
+        b"403 Forbidden",
+    ),
     # How it ends.
     Case("the server stops while a hello waits", (HELLO, Stop), 1, b"connection: close", last=False),
     Case(

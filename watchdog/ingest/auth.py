@@ -19,7 +19,7 @@ from watchdog.errors import MessageError
 from watchdog.ingest.jwt import Bearer, Fault, Jwts
 
 TICKET_TTL_S = 24 * 60 * 60
-"""A ticket is valid for this long: longer than any shift, and every reply brings a new one."""
+"""A ticket is valid for this long: longer than any shift, and replies bring new ones."""
 
 REISSUE_S = 600.0
 """For so long replies to a session bring the same ticket: neither it nor its check is computed anew."""
