@@ -303,10 +303,10 @@ class Settings(BaseSettings):
     """
 
     fast_lane: Annotated[bool, Takes("true or false")] = True
-    """Answer heartbeats in the connection itself. False sends them through ASGI like everything else, at a fifth of the
-    speed, with the same answers.
+    """Answer heartbeats in the connection itself.
 
-    To be switched off if a new uvicorn breaks what the fast lane takes for granted.
+    False sends them through ASGI like everything else: the same answers, at a third of the speed. For the case that
+    something is wrong with the fast lane.
     """
 
     max_agents: Annotated[int, Ge(1), Le(10_000_000), Takes("agents, a whole number")] = 100_000
