@@ -57,7 +57,6 @@ from watchdog.ingest.connections import Connections
 from watchdog.ingest.console import Console
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.events import STEP_S, Events
-from watchdog.ingest.fast_lane import Shortcut
 from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
 from watchdog.ingest.jwt import JwtRules, Jwts
@@ -67,6 +66,7 @@ from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
 from watchdog.ingest.standby import standing_by
+from watchdog.ingest.shortcut import Shortcut
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended

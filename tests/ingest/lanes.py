@@ -12,11 +12,11 @@ from typing import Any, Self
 
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.cors import Cors
-from watchdog.ingest.fast_lane import Shortcut
 from watchdog.ingest.front import Front
 from watchdog.ingest.heartbeat import ONE
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.server import server
+from watchdog.ingest.shortcut import Shortcut
 
 PAGE = "https://desk.example"
 DATE = (b"date", b"Sat, 21 Nov 2026 12:00:00 GMT")

@@ -23,7 +23,7 @@ from tests.ingest.lanes import PAGE, Answered, Eof, Flush, Left, Seen, Served, S
 from watchdog.core.addresses import Proxies
 from watchdog.core.model import Epoch, Notice
 from watchdog.errors import StoreUnavailable
-from watchdog.ingest import canary, connections, fast_lane
+from watchdog.ingest import canary, connections, shortcut
 from watchdog.ingest.auth import TICKET_TTL_S, AuthMode, Tickets
 
 NOW = Epoch(1_800_000_000.0)
@@ -375,6 +375,12 @@ CASES = (
         b"400 Bad Request",
     ),
     Case(
+        "a head that goes on like a heartbeat",
+        (*OPEN, PROVEN, Answered, b"GET /livez HTTP/1.1\r\nx: ", PROVEN),
+        2,
+        b'{"status":"ok"}',
+    ),
+    Case(
         "a known head that ends the connection",
         (*OPEN, *[post(message(seq=1, ticket=ticket()), b"connection: close")]),
         1,
@@ -554,9 +560,9 @@ async def test_whoever_leaves_the_answers_unread_is_asked_to_wait_and_is_cut_off
                 break
         assert connection.flow.write_paused
         taken = heard["beat"]
-        for _ in range(connections.MAX_PIPELINED // 2):
+        for _ in range(10):
             writer.write(PROVEN)
-        await turns()
+            await turns()
         assert heard["beat"] <= taken + 2, "what comes then is not answered into the memory"
         async with asyncio.timeout(5):
             while served.server.server_state.connections:
@@ -581,12 +587,12 @@ async def test_more_than_may_be_pipelined_ends_the_connection(make_world: Any) -
 async def test_heads_of_heartbeats_that_were_taken_are_remembered_and_no_others(
     make_world: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(fast_lane, "MAX_KEPT", 2)
+    monkeypatch.setattr(shortcut, "MAX_KEPT", 2)
     async with Served(make_world(), fast=True) as served:
-        shortcut = served.server.config.http_protocol_class.args[0]
+        kept_by = served.server.config.http_protocol_class.args[0]
 
         def kept() -> int:
-            return len(shortcut._heads) + len(shortcut._before)
+            return len(kept_by._heads) + len(kept_by._before)
 
         await served.say(list(OPEN))
         proof = {"seq": 1, "ticket": ticket()}
