@@ -85,6 +85,7 @@ def test_two_variables_are_enough_and_the_defaults_are_the_documented_ones():
         "tls_key": None,
         "trusted_proxies": (),
         "max_agents": 100_000,
+        "fast_lane": True,
         "canary_url": None,
         "notify_urls": (),
         "notify_secret": (),
@@ -154,6 +155,7 @@ def test_every_variable_is_taken():
         TLS_KEY="/etc/tls/tls.key",
         TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1,fd00::/8",
         MAX_AGENTS="500",
+        FAST_LANE="false",
         CANARY_URL="https://example.com/watchdog/",
         DEADMAN_URL="https://example.com/ping/1",
         NOTIFY_URLS="https://example.com/hook, http://127.0.0.1:1/hook?token=1",
@@ -189,6 +191,7 @@ def test_every_variable_is_taken():
     assert (settings.log_level, settings.log_format, settings.history_days) == ("debug", "console", 7)
     assert settings.allowed_origins == ("https://ccp.example.com", "http://localhost:3000")
     assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/tls.crt"), Path("/etc/tls/tls.key"))
+    assert settings.fast_lane is False
     assert (settings.trusted_proxies, settings.max_agents) == (("10.0.0.0/8", "192.0.2.1/32", "fd00::/8"), 500)
     assert settings.url == "https://127.0.0.1:0"
     assert settings.canary_url == "https://example.com/watchdog/"

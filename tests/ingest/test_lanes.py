@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ingest.conftest import AGENT, ARN, USER
-from tests.ingest.lanes import PAGE, Answered, Eof, Flush, Left, Seen, Served, Step, Stop
+from tests.ingest.lanes import DATE, PAGE, Answered, Eof, Flush, Left, Seen, Served, Step, Stop
 from watchdog.core.addresses import Proxies
 from watchdog.core.model import Epoch, Notice
 from watchdog.errors import StoreUnavailable
@@ -581,7 +581,9 @@ async def test_more_than_may_be_pipelined_ends_the_connection(make_world: Any) -
         writer.write(BEAT * (connections.MAX_PIPELINED + 2))
         said = await asyncio.wait_for(reader.read(), 5)
         writer.close()
-    assert said.count(b"200 OK") == connections.MAX_PIPELINED + 1, "those before are answered"
+    assert said.count(b"HTTP/1.1 ") == said.count(b"200 OK") == connections.MAX_PIPELINED + 1, (
+        "those before are answered"
+    )
 
 
 async def test_heads_of_heartbeats_that_were_taken_are_remembered_and_no_others(
@@ -599,6 +601,7 @@ async def test_heads_of_heartbeats_that_were_taken_are_remembered_and_no_others(
         for request in (
             post(message(**proof), b"cookie: a=b"),
             post(message(**proof), BEARER),
+            post(message(**proof), b"AUTHORIZATION: Bearer beat-token"),
             post(message(seq=1)),
             post(b"[]"),
             PROVEN[:-4],
@@ -612,6 +615,13 @@ async def test_heads_of_heartbeats_that_were_taken_are_remembered_and_no_others(
         for number in range(20):
             await served.say([post(message(**proof), b"x: %d" % number)])
             assert kept() <= 4
+
+
+async def test_the_date_is_that_of_the_answer(make_world: Any) -> None:
+    async with Served(make_world(), fast=True) as served:
+        assert (await served.say([*OPEN, PROVEN])).said.count(DATE[1]) == 3
+        served.server.server_state.default_headers = [(b"date", b"Sat, 21 Nov 2026 12:00:01 GMT")]
+        assert (await served.say([PROVEN])).said.count(b"12:00:01 GMT") == 2
 
 
 async def test_a_ticket_is_new_after_ten_minutes(make_world: Any) -> None:

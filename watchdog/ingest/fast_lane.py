@@ -15,6 +15,8 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import structlog
+
 from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.answers import PROBLEM_HEADERS, Answer
 from watchdog.ingest.connections import MAX_PIPELINED, BoundedProtocol, Connections
@@ -23,6 +25,8 @@ from watchdog.ingest.problems import UNEXPECTED
 from watchdog.ingest.shortcut import Head, Shortcut
 
 _ONE = ONE.encode()
+
+log = structlog.stdlib.get_logger(__name__)
 
 START = b"POST %b HTTP/1.1\r\n" % _ONE
 """How a request begins whose head may be remembered."""
@@ -145,7 +149,6 @@ class FastProtocol(BoundedProtocol):
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
         ):
             head = self._shortcut.read(self.headers)
             if head is not None:
@@ -239,7 +242,7 @@ class FastProtocol(BoundedProtocol):
 
     def _fail(self, error: Exception, head: Head) -> None:
         """A fault of our own: told as on the plain way, where the connection ends, too."""
-        self.logger.error("Exception in ASGI application\n", exc_info=error)
+        log.error("http.heartbeat_failed", exc_info=error)
         told = Answer(UNEXPECTED.status, UNEXPECTED.body(), PROBLEM_HEADERS)
         self._turn.response_complete = True
         if not self.transport.is_closing():

@@ -18,8 +18,8 @@ MAX_KEPT = 5_000
 """Heads that are remembered, and as many of those before: 20 MB at most. Clients differ in little but the length of
 what they send, unless a proxy adds their addresses."""
 
-_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
-"""Headers of a request that goes the plain way."""
+_PLAIN = frozenset({b"expect", b"upgrade"})
+"""Headers of a request that goes the plain way, besides those without a length."""
 
 _SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 """A head with one of these is not remembered."""
