@@ -519,6 +519,22 @@ async def test_a_connection_that_nobody_uses_is_closed(make_world: Any, beats: i
 
 
 @pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("first", [PROVEN, LIVEZ])
+async def test_a_connection_that_is_used_stays(make_world: Any, monkeypatch: Any, first: bytes, *, fast: bool) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.1)
+    async with Served(make_world(), fast=fast) as served:
+        await served.say([*OPEN, PROVEN])
+        served.server.config.timeout_keep_alive = 0.2
+        reader, writer = await opened(served)
+        for request in (first, PROVEN, PROVEN, PROVEN):
+            writer.write(request)
+            assert b"200 OK" in await served._answer(reader)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 0.12)
+        writer.close()
+
+
+@pytest.mark.parametrize("fast", [False, True])
 async def test_while_a_hello_waits_nobody_is_idle(make_world: Any, *, fast: bool) -> None:
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
