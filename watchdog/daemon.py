@@ -65,8 +65,8 @@ from watchdog.ingest.key_source import KeySource
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
-from watchdog.ingest.standby import standing_by
 from watchdog.ingest.shortcut import Shortcut
+from watchdog.ingest.standby import standing_by
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
