@@ -61,6 +61,7 @@ class Seen:
         rejected: The counters at the end.
         sessions: What the store knows at the end.
         through_asgi: Heartbeats that became ASGI.
+        sites: From where something was heard.
     """
 
     said: bytes = b""
@@ -68,6 +69,7 @@ class Seen:
     rejected: dict[str, int] = field(default_factory=dict)
     sessions: dict[bytes, tuple[Any, ...]] = field(default_factory=dict)
     through_asgi: int = 0
+    sites: tuple[str, ...] = ()
 
 
 class Served:
@@ -144,7 +146,9 @@ class Served:
         sessions = {
             name: (row.agent, row.incarnation, row.seq, row.closed) for name, row in self.world.store.sessions.items()
         }
-        return Seen(said, counters.heartbeats, counters.rejected, sessions, self.through_asgi)
+        return Seen(
+            said, counters.heartbeats, counters.rejected, sessions, self.through_asgi, tuple(self.world.arrivals._sites)
+        )
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")

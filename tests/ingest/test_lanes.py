@@ -446,7 +446,7 @@ async def test_both_lanes_tell_the_same(make_world: Any, case: Case) -> None:
     assert case.says in plain.said
     assert settled(fast.said) == settled(plain.said)
     assert (fast.heartbeats, fast.rejected) == (plain.heartbeats, plain.rejected)
-    assert fast.sessions == plain.sessions
+    assert (fast.sessions, fast.sites) == (plain.sessions, plain.sites)
     assert plain.through_asgi - fast.through_asgi == case.fast
 
 

@@ -192,10 +192,6 @@ class FastProtocol(BoundedProtocol):
 
     def _flushed(self, waiting: Waiting, head: Head, _: asyncio.Future[Any]) -> None:
         """The answer to a heartbeat that has waited."""
-        if waiting.reply.cancelled():
-            # The daemon ends.
-            self.transport.close()
-            return
         turn = self._turn
         try:
             # Also for a client who is gone: it is counted.
