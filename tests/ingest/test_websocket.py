@@ -363,7 +363,7 @@ async def test_a_socket_has_no_time_in_which_its_request_is_to_be_complete(serve
 async def test_an_error_of_ours_closes_the_socket_and_shortens_nothing(served, world, message):
     async with served.open() as ws:
         await told(ws, message(type="hello"))
-        world.gate.tickets.issue = None
+        world.gate.tickets.renew = None
         await ws.send(orjson.dumps(message()))
         assert await closed(ws) == 1011
     await served.ends("closed")
