@@ -358,8 +358,7 @@ class Daemon:
         connections = health.connections = Connections(
             _most_connections(), loop.time, lambda: machine.now().epoch, proxies, arrivals.has_agents
         )
-        front = Front(application, origins, metrics, loop.time)
-        cors = Cors(front, settings.allowed_origins)
+        cors = Cors(front := Front(application, origins, metrics, loop.time), settings.allowed_origins)
         http = server(
             cors,
             connections,

@@ -100,7 +100,7 @@ class FastProtocol(BoundedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Looks whom it is from."""
         super().connection_made(transport)
-        self._peer = self._lane.address(self.client, ())
+        self._peer = self._lane.whose(self.client, ())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time of idleness."""
@@ -176,7 +176,7 @@ class FastProtocol(BoundedProtocol):
     def _respond(self, head: Head, body: bytes) -> None:
         """Answers a heartbeat, now or after its flush."""
         try:
-            address = self._lane.address(self.client, head.forwarded) if head.forwarded else self._peer
+            address = self._lane.whose(self.client, head.forwarded) if head.forwarded else self._peer
             found = self._lane.one(body, head.token, address)
             if isinstance(found, Answer):
                 self._write(found, head, keep_alive=self.cycle is not self._turn or self._turn.keep_alive)

@@ -183,13 +183,17 @@ class FastLane:
             return refusal(Rejection.TOO_LARGE, error, CLOSE)
         if body is None:
             return None
-        token, address = token_of(head), self.address(scope.get("client"), scope["headers"])
+        token, address = token_of(head), self.address(scope)
         if many:
             return await self._many(body, token, address)
         return await self.settled(self.one(body, token, address))
 
-    def address(self, client: Sequence[object] | None, headers: Sequence[Header]) -> str:
-        """Whom a request, or a socket, is from: see `Arrivals.address`."""
+    def address(self, scope: Scope) -> str:
+        """Whom a request, or a socket, is from."""
+        return self.whose(scope.get("client"), scope["headers"])
+
+    def whose(self, client: Sequence[object] | None, headers: Sequence[Header]) -> str:
+        """The same: see `Arrivals.address`."""
         return self._arrivals.address(client, headers)
 
     def one(self, body: bytes, token: str | None, address: str) -> Answer | Waiting:

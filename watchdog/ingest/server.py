@@ -15,8 +15,8 @@ import uvicorn
 
 from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.connections import BoundedProtocol, Connections
-from watchdog.ingest.greetings import Greetings
 from watchdog.ingest.fast_lane import FastProtocol
+from watchdog.ingest.greetings import Greetings
 from watchdog.ingest.shortcut import Shortcut
 from watchdog.ingest.websocket_protocol import PING_S, PONG_S, SocketProtocol
 from watchdog.ingest.wire import Asgi

@@ -106,9 +106,7 @@ class Tethers:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
-        socket = _Socket(
-            self._lane, self._counters, token, self._lane.address(scope.get("client"), scope["headers"]), self._number()
-        )
+        socket = _Socket(self._lane, self._counters, token, self._lane.address(scope), self._number())
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
