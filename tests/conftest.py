@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 # CI draws the same examples each time, so that a red build can be repeated; `make test-long` draws new ones, and more.
 settings.register_profile(
     "ci",
+    max_examples=50,
     derandomize=True,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.target],

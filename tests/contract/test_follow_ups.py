@@ -343,7 +343,7 @@ async def tripped(world: World, *, before_the_outcome: bool, after_s: float) -> 
 
 @pytest.mark.parametrize("before_the_outcome", [True, False])
 @pytest.mark.parametrize("restarted", [True, False])
-@pytest.mark.parametrize("after_s", [100, 1200])
+@pytest.mark.parametrize("after_s", [100, pytest.param(1200, marks=pytest.mark.long)])
 async def test_a_trip_shortly_after_it_was_set_is_told_however_late_the_rest_is_due(
     braked: World, *, before_the_outcome: bool, restarted: bool, after_s: float
 ) -> None:

@@ -106,8 +106,15 @@ def test_the_settings_are_shown_without_secrets(browser: Browser, floor: Floor) 
     browser.until(lambda: len(rows(browser)) == 1, "one setting")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "dark"),
+    [
+        pytest.param(DESKTOP, False, id="desktop-light"),
+        pytest.param(PHONE, True, id="phone-dark"),
+        pytest.param(DESKTOP, True, id="desktop-dark", marks=pytest.mark.long),
+        pytest.param(PHONE, False, id="phone-light", marks=pytest.mark.long),
+    ],
+)
 def test_every_page_is_usable_in_either_light_on_either_screen(
     browser: Browser, floor: Floor, size: tuple[int, int], *, dark: bool
 ) -> None:

@@ -472,7 +472,7 @@ def _dumped(value):
 BODIES = st.binary(max_size=300) | st.builds(_dumped, JSON | st.dictionaries(FIELDS, PLAUSIBLE, max_size=15))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=BODIES, batch=st.booleans(), valid=st.booleans(), override=st.dictionaries(FIELDS, PLAUSIBLE, max_size=4))
 async def test_no_body_makes_the_daemon_fail(make_world, message, body, batch, valid, override):
     world = make_world(mode=AuthMode.NONE)
