@@ -69,7 +69,7 @@ async def test_a_black_hole_of_a_minute_in_front_of_everybody_sets_nobody(tmp_pa
         assert set(w.outcomes()) == {"held"}
 
 
-@pytest.mark.parametrize("length", [600, 3000])
+@pytest.mark.parametrize("length", [600, pytest.param(3000, marks=pytest.mark.long)])
 async def test_a_black_hole_of_many_minutes_sets_nobody_either(tmp_path, length):
     async with floor(tmp_path, 40) as (w, f):
         await asyncio.sleep(120)

@@ -135,3 +135,18 @@ async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
     rules = replace(RULES, instances=frozenset({INSTANCE}))
     async with story(request.param, tmp_path, rules, server_for(request)) as made:
         yield made
+
+
+LONG_HOLDS = ("operator", "small_team", "longest_hold", "lengthen", "another_instance", "really_died", "without_proof")
+"""Parts of the names of stories of many minutes, which the short run tells over SQLite alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stories of long holds over the other stores are for the long run; the state machines compare them in any."""
+    for item in items:
+        if (
+            item.path.name == "test_brake.py"
+            and "[sqlite" not in item.name
+            and any(each in item.name for each in LONG_HOLDS)
+        ):
+            item.add_marker(pytest.mark.long)

@@ -93,7 +93,8 @@ def test_more_connections_than_files_stop_the_clock_and_are_told(stage: Stage) -
                 # Whoever comes anew is turned away, and told to come again; the others are heard.
                 with socket.create_connection(("127.0.0.1", stage.daemon.port)) as another:
                     another.settimeout(5)
-                    assert another.recv(100).startswith(b"HTTP/1.1 503 ")
+                    # All of them come from one address, which may not have all there is.
+                    assert another.recv(100).startswith((b"HTTP/1.1 429 ", b"HTTP/1.1 503 "))
                 stage.nap(0.5)
             assert stage.status()["clock"]["observed_s"] == observed
             assert crowd.heard(begun + 8) == set(present)
