@@ -94,12 +94,12 @@ $(PYTHON):
 
 $(VENV)/.demo: requirements/sandbox.txt $(PROJECT) | $(PYTHON)
 	@echo "Installing the requirements of the daemon and its sandbox into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements/sandbox.txt
+	@$(PIP) install --no-compile --require-hashes -r requirements/sandbox.txt
 	@$(PIP) --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(PROJECT) | $(PYTHON)
 	@echo "Installing the requirements of development into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
 	@$(PIP) --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo

@@ -137,16 +137,14 @@ async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         yield made
 
 
-LONG_HOLDS = ("operator", "small_team", "longest_hold", "lengthen", "another_instance", "really_died", "without_proof")
-"""Parts of the names of stories of many minutes, which the short run tells over SQLite alone."""
+SHORT_RUN = frozenset({"test_stores.py", "test_outbox.py", "test_tear.py"})
+"""Stories that the short run tells over every store. The state machines compare SQLite and Redis with the oracle there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stories of long holds over the other stores are for the long run; the state machines compare them in any."""
+    """The other stories are told over SQLite alone in the short run, and over all in the long one."""
     for item in items:
-        if (
-            item.path.name == "test_brake.py"
-            and "[sqlite" not in item.name
-            and any(each in item.name for each in LONG_HOLDS)
-        ):
+        callspec = getattr(item, "callspec", None)
+        told_over = set() if callspec is None else {each for each in callspec.params.values() if isinstance(each, str)}
+        if item.path.parent.name == "contract" and item.path.name not in SHORT_RUN and told_over & {"oracle", "valkey"}:
             item.add_marker(pytest.mark.long)

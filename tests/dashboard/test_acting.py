@@ -87,6 +87,7 @@ def test_an_agent_is_left_alone_after_one_question(connect: Connect, daemon: Dae
     browser.says("Nothing waits to be done", "dialog")
 
 
+@pytest.mark.long
 def test_an_agent_is_logged_out(connect: Connect, daemon: Daemon, browser: Browser) -> None:
     user = connect.users[1]
     daemon.start().ready(60)
@@ -138,6 +139,7 @@ def test_the_brake_holds_and_releases_with_reason_and_expiry(
     browser.says("released by an operator", ".hold")
 
 
+@pytest.mark.long
 def test_the_history_is_filtered_and_exported(
     connect: Connect, daemon: Daemon, browser: Browser, downloads: Path
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_daemon_that_goes_away_is_told_and_one_that_comes_back_is_found(
     browser.says("1 present", "h1")
 
 
+@pytest.mark.long
 def test_a_token_that_is_taken_away_signs_out(connect: Connect, daemon: Daemon, browser: Browser) -> None:
     daemon.start().ready(60)
     browser.sign_in(daemon.url)
@@ -232,6 +235,7 @@ def test_a_token_that_is_taken_away_signs_out(connect: Connect, daemon: Daemon, 
     assert browser.driver.execute_script("return Object.keys(sessionStorage).length") == 0
 
 
+@pytest.mark.long
 def test_without_any_authentication_nobody_is_asked_for_a_token(
     connect: Connect, daemon: Daemon, browser: Browser
 ) -> None:
@@ -243,6 +247,7 @@ def test_without_any_authentication_nobody_is_asked_for_a_token(
     browser.says("Dry run. Everything is decided", "#notices")
 
 
+@pytest.mark.long
 def test_problems_are_told_with_what_to_do(connect: Connect, daemon: Daemon, browser: Browser) -> None:
     connect.model.add_fault(Fault(FaultKind.ACCESS_DENIED, operation="PutUserStatus"))
     daemon.start(WATCHDOG_SESSION_END_TIMER="1").ready(60)
@@ -258,6 +263,7 @@ def test_problems_are_told_with_what_to_do(connect: Connect, daemon: Daemon, bro
     assert browser.faults() == []
 
 
+@pytest.mark.long
 def test_an_hour_of_events_leaves_the_page_as_small_as_it_was(
     connect: Connect, daemon: Daemon, browser: Browser
 ) -> None:

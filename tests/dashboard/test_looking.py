@@ -80,6 +80,7 @@ def test_agents_are_searched_and_filtered_by_the_daemon(browser: Browser, floor:
     assert all("grace" in each for each in rows(browser))
 
 
+@pytest.mark.long
 def test_a_countdown_runs_between_two_answers(browser: Browser, floor: Floor) -> None:
     browser.sign_in(floor.url)
     browser.says("present", "h1")
@@ -135,6 +136,7 @@ def test_every_page_is_usable_in_either_light_on_either_screen(
     assert browser.faults() == []
 
 
+@pytest.mark.long
 def test_a_tab_that_comes_and_goes_keeps_no_connection(browser: Browser, floor: Floor) -> None:
     """A browser has six to a host; a page that it keeps for the way back must not hold one."""
     browser.sign_in(floor.url)
@@ -149,6 +151,7 @@ def test_a_tab_that_comes_and_goes_keeps_no_connection(browser: Browser, floor: 
     browser.says("live", ".pill")
 
 
+@pytest.mark.long
 def test_a_chosen_theme_goes_before_that_of_the_system(browser: Browser, floor: Floor) -> None:
     browser.sign_in(floor.url)
     browser.says("present", "h1")

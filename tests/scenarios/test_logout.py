@@ -83,6 +83,7 @@ def test_an_agent_with_three_pages_is_logged_out_and_its_pages_stop_until_a_hell
     assert (len(connect.writes(user)), ended(connect, user)) == (1, 1)
 
 
+@pytest.mark.long
 def test_what_refuses_a_logout_changes_nothing(connect: Connect, daemon: Daemon) -> None:
     user, absent, busy, _ = connect.users
     session = new_session()
@@ -105,6 +106,7 @@ def test_what_refuses_a_logout_changes_nothing(connect: Connect, daemon: Daemon)
     assert (connect.status(busy), ended(connect, busy)) == ("Lunch", 1)
 
 
+@pytest.mark.long
 def test_who_says_hello_while_the_order_is_under_way_is_not_signed_out(connect: Connect, daemon: Daemon) -> None:
     user, session = connect.users[0], new_session()
     daemon.beat(user, session, type="hello")

@@ -137,6 +137,7 @@ def test_after_the_window_nothing_is_set(connect: Connect, daemon: Daemon) -> No
         assert restores(daemon, user) == []
 
 
+@pytest.mark.long
 def test_a_status_that_was_chosen_meanwhile_stays(connect: Connect, daemon: Daemon) -> None:
     with running(connect, daemon):
         user = connect.users[0]
@@ -162,6 +163,7 @@ def test_an_old_page_that_wakes_up_restores_nothing_and_is_told(connect: Connect
         assert restores(daemon, user) == []
 
 
+@pytest.mark.long
 def test_the_profile_decides_and_a_restart_forgets_neither_return_nor_notice(connect: Connect, daemon: Daemon) -> None:
     connect.model.add_routing_profile(INSTANCE, "EMEA Sales")
     rules = """[

@@ -58,6 +58,7 @@ def test_whose_page_ran_all_the_time_gets_the_status_back(connect: Connect, daem
     assert len(connect.writes(ran)) == 2
 
 
+@pytest.mark.long
 def test_a_restore_that_was_begun_is_finished_by_the_next_process(
     connect: Connect, daemon: Daemon, onlooker: None
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_restore_that_was_begun_is_finished_by_the_next_process(
     assert len(connect.writes(user)) == 2
 
 
+@pytest.mark.long
 def test_an_order_restores_who_is_heard_now_and_later(connect: Connect, daemon: Daemon, onlooker: None) -> None:
     sessions = set_offline(connect, daemon)
     now, later, never = connect.users
