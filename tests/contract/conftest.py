@@ -138,7 +138,7 @@ async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
 
 
 SHORT_RUN = frozenset({"test_stores.py", "test_outbox.py", "test_tear.py"})
-"""Stories that the short run tells over every store. The state machines compare SQLite and Redis with the oracle there."""
+"""Stories that the short run tells over every store; the state machines compare all with the oracle there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
