@@ -67,6 +67,7 @@ def test_a_page_that_comes_back_from_the_cache_goes_on_in_its_session(stage: Sta
     tab.close()
 
 
+@pytest.mark.long
 def test_a_page_that_is_left_says_bye_also_where_it_is_kept_in_the_cache(stage: Stage, chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(chromium, user)
@@ -80,6 +81,7 @@ def test_a_page_that_is_left_says_bye_also_where_it_is_kept_in_the_cache(stage: 
     tab.close()
 
 
+@pytest.mark.long
 def test_a_duplicated_tab_is_another_session(stage: Stage, chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(chromium, user)
@@ -98,6 +100,7 @@ def test_a_duplicated_tab_is_another_session(stage: Stage, chromium: Chromium) -
     stage.set_offline("tab duplicated, both closed", user, begun, "bye")
 
 
+@pytest.mark.long
 def test_a_pop_out_outlives_the_window_that_opened_it(stage: Stage, chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(chromium, user)

@@ -33,6 +33,7 @@ def test_a_browser_that_is_killed_without_a_socket_is_missed_in_silence(stage: S
     stage.set_offline('browser killed (SIGKILL), `transport: "post"`', user, begun, "silence")
 
 
+@pytest.mark.long
 def test_a_browser_that_is_ended_says_bye_or_is_missed_at_the_end_of_its_socket(
     stage: Stage, own_chromium: Chromium
 ) -> None:

@@ -92,6 +92,7 @@ def is_back(tab: Tab, stage: Stage, user: str) -> None:
     assert len(stage.connect.writes(user)) == 1
 
 
+@pytest.mark.long
 def test_a_frozen_page_is_missed_in_silence_and_told_when_it_thaws(stage: Stage, chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(chromium, user)
