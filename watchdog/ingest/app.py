@@ -18,12 +18,13 @@ from watchdog.errors import MessageError
 from watchdog.ingest import audit, openapi, problems
 from watchdog.ingest import console as consoles
 from watchdog.ingest.answers import PROBLEM_HEADERS
-from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.auth import Gate
 from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.console import Console
 from watchdog.ingest.dashboard import DashboardFiles, is_of_dashboard
 from watchdog.ingest.heartbeat import MANY, ONE, FastLane
 from watchdog.ingest.logout import LogOuts, router_of
+from watchdog.ingest.operators import Operator, operator_of, router_for
 from watchdog.ingest.origins import is_local
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.recording import MAX_S, Recordings
@@ -131,11 +132,12 @@ def build(
     def address(scope: Scope) -> str:
         return lane.address(scope)
 
+    admin = operator_of(gate, address)
     api.include_router(_probes(health))
-    api.include_router(_operators(store, gate, address, health, recordings, instances, now))
-    api.include_router(router_of(logouts, gate, address, instances))
-    api.include_router(consoles.router_of(console, store, gate, address, instances))
-    api.include_router(_scrape(gate, address, metrics))
+    api.include_router(_operators(store, admin, health, recordings, instances, now))
+    api.include_router(router_of(logouts, admin, instances))
+    api.include_router(consoles.router_of(console, store, admin, instances))
+    api.include_router(_scrape(admin, metrics))
     api.openapi = openapi.complete(api)  # type: ignore[method-assign]
     client_files, dashboard_files = ClientFiles(), DashboardFiles()
 
@@ -193,22 +195,13 @@ def _probes(health: Health) -> APIRouter:
 
 def _operators(
     store: Store,
-    gate: Gate,
-    address: Callable[[Scope], str],
+    admin: Operator,
     health: Health,
     recordings: Recordings,
     instances: Container[str],
     now: Callable[[], Instant],
 ) -> APIRouter:
-    def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
-
-    router = APIRouter(
-        prefix="/v1",
-        tags=["operators"],
-        dependencies=[Depends(admin)],
-        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 429, 503)},
-    )
+    router = router_for(admin)
 
     @router.get("/status", response_model=dict[str, Any])
     async def status() -> Response:
@@ -284,12 +277,12 @@ def _check_watched(instance_id: str | None, instances: Container[str]) -> None:
         raise MessageError(404, "Not Found", "No such instance is watched. WATCHDOG_INSTANCES lists those that are.")
 
 
-def _scrape(gate: Gate, address: Callable[[Scope], str], metrics: Exposition) -> APIRouter:
+def _scrape(admin: Operator, metrics: Exposition) -> APIRouter:
     router = APIRouter(tags=["probes"])
 
     def admin_or_local(request: Request) -> None:
         if not _is_local(request):
-            gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
+            admin(request)
 
     @router.get(
         "/metrics",

@@ -8,17 +8,15 @@ from typing import Annotated, Any, Protocol
 
 import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query
-from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from watchdog.core.model import Action, AgentId, AgentState, AgentView, Cancel, Epoch, Outcome
 from watchdog.errors import MessageError
 from watchdog.ingest import audit
-from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.events import Events
+from watchdog.ingest.operators import Operator, router_for
 from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.views import AgentOut, CancelIn, ProblemOut, SettingOut, SettingsOut, agent_out, rfc3339
-from watchdog.ingest.wire import Scope
 from watchdog.stores.base import Store
 
 PAGE = 500
@@ -66,28 +64,16 @@ class Console:
     settings: Callable[[], Sequence[Mapping[str, str | None]]]
 
 
-def router_of(
-    console: Console, store: Store, gate: Gate, address: Callable[[Scope], str], instances: Container[str]
-) -> APIRouter:
+def router_of(console: Console, store: Store, admin: Operator, instances: Container[str]) -> APIRouter:
     """The endpoints.
 
     Args:
         console: What is behind them.
         store: Answers about agents and actions.
-        gate: Who may ask.
-        address: Whom a request is from.
+        admin: Lets operators pass.
         instances: Ids of the instances that are watched.
     """
-
-    def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
-
-    router = APIRouter(
-        prefix="/v1",
-        tags=["operators"],
-        dependencies=[Depends(admin)],
-        responses={status: {"model": ProblemOut} for status in (400, 401, 403, 422, 429, 503)},
-    )
+    router = router_for(admin)
 
     @router.get(
         "/events",

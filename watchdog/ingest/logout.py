@@ -18,11 +18,10 @@ from watchdog.core.logout import Failure
 from watchdog.core.model import AgentId
 from watchdog.errors import LogOutFailed, MessageError
 from watchdog.ingest import audit, problems
-from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.operators import Operator
 from watchdog.ingest.problems import Problem
 from watchdog.ingest.queries import read_agent
 from watchdog.ingest.views import FailOut, LogOutIn
-from watchdog.ingest.wire import Scope
 
 FAIL = "Fail"
 """What whoever comes from Pega looks at."""
@@ -74,19 +73,14 @@ class FailingRoute(APIRoute):
         return answer
 
 
-def router_of(logouts: LogOuts, gate: Gate, address: Callable[[Scope], str], instances: Container[str]) -> APIRouter:
+def router_of(logouts: LogOuts, admin: Operator, instances: Container[str]) -> APIRouter:
     """The endpoint.
 
     Args:
         logouts: Does it.
-        gate: Who may ask.
-        address: Whom a request is from.
+        admin: Lets operators pass.
         instances: Ids of the instances that are watched.
     """
-
-    def admin(request: Request) -> str:
-        return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
-
     router = APIRouter(prefix="/v1", tags=["operators"], route_class=FailingRoute, dependencies=[Depends(admin)])
 
     @router.post(
