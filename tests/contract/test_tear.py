@@ -216,13 +216,18 @@ def agents(count: int) -> list[AgentId]:
     return [AgentId(INSTANCE, f"agent-{number}") for number in range(count)]
 
 
-async def test_sockets_torn_all_at_once_are_silence_and_no_byes(braked: World) -> None:
+async def torn_at_once(world: World) -> list[AgentId]:
     everyone = agents(20)
     for number, agent in enumerate(everyone, 1):
-        await braked.beat(agent, number, tether=number)
-    await braked.wait(1)
+        await world.beat(agent, number, tether=number)
+    await world.wait(1)
     for number in range(1, 21):
-        await braked.tear(number, number)
+        await world.tear(number, number)
+    return everyone
+
+
+async def test_sockets_torn_all_at_once_are_silence_and_no_byes(braked: World) -> None:
+    everyone = await torn_at_once(braked)
     await braked.wait(QUIET_SHARE * TETHER - 0.5)
     assert not braked.changes, "nobody is quiet yet: clients that come back at once make no hold"
     await braked.wait(TETHER + TIMER)
@@ -231,12 +236,7 @@ async def test_sockets_torn_all_at_once_are_silence_and_no_byes(braked: World) -
 
 
 async def test_who_is_back_by_post_within_seconds_makes_no_hold(braked: World) -> None:
-    everyone = agents(20)
-    for number, agent in enumerate(everyone, 1):
-        await braked.beat(agent, number, tether=number)
-    await braked.wait(1)
-    for number in range(1, 21):
-        await braked.tear(number, number)
+    everyone = await torn_at_once(braked)
     await braked.wait(4)
     for number, agent in enumerate(everyone, 1):
         await braked.beat(agent, number)

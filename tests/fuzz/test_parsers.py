@@ -233,19 +233,24 @@ class Served:
         assert self.shared._by_site == {}
 
 
-@pytest.mark.looptime
-async def test_a_request_is_answered_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
-    served = Served(make_world())
+def drawn() -> list[int]:
+    """Seeds, for tests that run on the loop."""
+    found: list[int] = []
 
     @FUZZ
     @given(SEEDS)
     def seeds(seed: int) -> None:
-        drawn.append(seed)
+        found.append(seed)
 
-    drawn: list[int] = []
     seeds()
+    return found
+
+
+@pytest.mark.looptime
+async def test_a_request_is_answered_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    served = Served(make_world())
     statuses: set[bytes] = set()
-    for seed in drawn:
+    for seed in drawn():
         chance = random.Random(seed)
         for _ in range(SENT):
             raw = b"".join(chance.choice(REQUESTS) for _ in range(chance.randint(1, 3)))
@@ -260,16 +265,8 @@ async def test_a_request_is_answered_or_refused(make_world: Any, caplog: pytest.
 @pytest.mark.looptime
 async def test_a_frame_is_taken_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
     served = Served(make_world())
-
-    @FUZZ
-    @given(SEEDS)
-    def seeds(seed: int) -> None:
-        drawn.append(seed)
-
-    drawn: list[int] = []
-    seeds()
     answered = 0
-    for seed in drawn:
+    for seed in drawn():
         chance = random.Random(seed)
         for _ in range(SENT):
             frames = [frame(chance, opcode=1, payload=BODY)]
