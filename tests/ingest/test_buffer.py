@@ -60,8 +60,8 @@ async def test_a_bye_is_not_hidden_by_a_beat_that_was_in_flight(buffer, store, a
 
 
 async def test_all_who_wait_for_a_session_get_the_reply_of_what_was_flushed(buffer, a_beat):
-    bye = asyncio.create_task(buffer.submit_and_wait(a_beat(type=BeatType.BYE, ttl=0.0, seq=3)))
-    beat = asyncio.create_task(buffer.submit_and_wait(a_beat(seq=2)))
+    bye = buffer.expect(a_beat(type=BeatType.BYE, ttl=0.0, seq=3))
+    beat = buffer.expect(a_beat(seq=2))
     await asyncio.sleep(0.1)
     assert not bye.done()
     assert not beat.done()
@@ -70,8 +70,8 @@ async def test_all_who_wait_for_a_session_get_the_reply_of_what_was_flushed(buff
 
 
 async def test_a_waiter_who_left_disturbs_nobody(buffer, a_beat):
-    gone = asyncio.create_task(buffer.submit_and_wait(a_beat()))
-    stays = asyncio.create_task(buffer.submit_and_wait(a_beat()))
+    gone = buffer.expect(a_beat())
+    stays = buffer.expect(a_beat())
     await asyncio.sleep(0)
     gone.cancel()
     await buffer.flush()
@@ -149,8 +149,8 @@ async def test_parts_that_were_applied_are_not_applied_again_when_a_later_one_fa
 
 async def test_who_waits_for_a_flush_that_fails_is_told(buffer, store, a_beat):
     store.broken = StoreUnavailable("disk full")
-    first = asyncio.create_task(buffer.submit_and_wait(a_beat()))
-    rival = asyncio.create_task(buffer.submit_and_wait(a_beat(agent=OTHER)))
+    first = buffer.expect(a_beat())
+    rival = buffer.expect(a_beat(agent=OTHER))
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailable):
         await buffer.flush()
@@ -162,7 +162,7 @@ async def test_who_waits_for_a_flush_that_fails_is_told(buffer, store, a_beat):
 
 async def test_a_fault_of_the_store_itself_loses_nothing_either(buffer, store, a_beat):
     store.broken = RuntimeError("a bug")
-    waiting = asyncio.create_task(buffer.submit_and_wait(a_beat()))
+    waiting = buffer.expect(a_beat())
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError):
         await buffer.flush()
@@ -173,7 +173,7 @@ async def test_a_fault_of_the_store_itself_loses_nothing_either(buffer, store, a
 
 async def test_a_flush_that_is_cancelled_loses_nothing_and_the_next_one_answers(buffer, store, a_beat):
     store.gate = asyncio.Event()
-    waiting = asyncio.create_task(buffer.submit_and_wait(a_beat()))
+    waiting = buffer.expect(a_beat())
     flush = asyncio.create_task(buffer.flush())
     await asyncio.sleep(0.1)
     flush.cancel()
@@ -185,10 +185,10 @@ async def test_a_flush_that_is_cancelled_loses_nothing_and_the_next_one_answers(
 
 async def test_who_came_during_a_flush_that_was_cancelled_is_answered_with_those_who_waited(buffer, store, a_beat):
     store.gate = asyncio.Event()
-    before = asyncio.create_task(buffer.submit_and_wait(a_beat(seq=1)))
+    before = buffer.expect(a_beat(seq=1))
     flush = asyncio.create_task(buffer.flush())
     await asyncio.sleep(0.1)
-    during = asyncio.create_task(buffer.submit_and_wait(a_beat(seq=2)))
+    during = buffer.expect(a_beat(seq=2))
     await asyncio.sleep(0.1)
     flush.cancel()
     await asyncio.wait([flush])
@@ -259,11 +259,11 @@ async def test_a_buffer_is_late_while_a_flush_hangs_and_after_one_that_failed(bu
 
 
 async def test_two_agents_with_one_session_id_do_not_push_each_other_out(buffer, store, a_beat):
-    mine = asyncio.create_task(buffer.submit_and_wait(a_beat()))
+    mine = buffer.expect(a_beat())
     await asyncio.sleep(0)
     assert not buffer.submit(a_beat(agent=OTHER, seq=1))
     assert not buffer.submit(a_beat(agent=OTHER, seq=2))
-    theirs = asyncio.create_task(buffer.submit_and_wait(a_beat(agent=OTHER, seq=3)))
+    theirs = buffer.expect(a_beat(agent=OTHER, seq=3))
     await asyncio.sleep(0)
     await buffer.flush()
     assert (await mine).verdict is Verdict.OPENED
@@ -275,7 +275,7 @@ async def test_agents_who_share_one_session_id_cannot_fill_the_buffer(buffer, a_
     buffer.submit(a_beat())
     for number in range(module.MAX_RIVALS):
         buffer.submit(a_beat(agent=AgentId("i", str(number))))
-    reply = await buffer.submit_and_wait(a_beat(agent=OTHER))
+    reply = await buffer.expect(a_beat(agent=OTHER))
     assert reply.verdict is Verdict.FOREIGN
     assert buffer.size == 1 + module.MAX_RIVALS
 

@@ -125,10 +125,6 @@ class Buffer:
             entry.waiters.append(waiter)
         return waiter
 
-    async def submit_and_wait(self, beat: Beat) -> Reply:
-        """Takes a beat and waits for its flush. Returns and raises what `expect` promises."""
-        return await self.expect(beat)
-
     def tear(self, tear: Tear) -> None:
         """Takes the notice of a socket's end for the next flush, which gives it to the store after all beats.
 
