@@ -347,6 +347,16 @@ test("a page that came back while its token was awaited begins once", async () =
   assert.equal(worker.got.filter(([name]) => name === "begin").length, 1);
 });
 
+test("the wait for a token ends with the first hello, whatever its worker is at when the page hangs meanwhile", async () => {
+  const p = await started({ getToken: async () => "secret" });
+  const [worker] = p.workers;
+  await worker.say("ready");
+  p.look();
+  await worker.say("tell", told({ state: "connecting", incarnation: 1, seq: 0, ticket: undefined, open: false }));
+  await p.pass(2000);
+  assert.deepEqual(p.look(), []);
+});
+
 test("a worker's question for a token is answered by the page", async () => {
   let token = "first";
   const [, worker] = await driven({ getToken: () => token });

@@ -55,7 +55,16 @@ test("a worker pings its page each second, and tells for how long it has not ans
   second();
   await settle();
   assert.ok(sent[2].gap_ms >= 60000);
+  // The page hangs no more between a beat and its answer: the next beat tells of it.
+  now += 4000;
+  hear("kick");
+  hear(...PONG);
+  await settle();
+  now += 1000;
+  hear("kick");
+  await settle();
+  assert.ok(sent[4].gap_ms >= 4000);
   hear("enter", 3);
   await settle();
-  assert.deepEqual([sent[3].type, sent[3].incarnation], ["hello", 3]);
+  assert.deepEqual([sent[5].type, sent[5].incarnation], ["hello", 3]);
 });

@@ -58,6 +58,8 @@ PLANS = {
     ),
     # The timer that nobody has set.
     "dry": Plan({"WATCHDOG_DRY_RUN": "true", "WATCHDOG_SESSION_END_TIMER": None}),
+    # Nobody else is to be in its recording.
+    "recorded": Plan({"WATCHDOG_DRY_RUN": "true", "WATCHDOG_SESSION_END_TIMER": None}),
     "window": Plan({"WATCHDOG_RETURN_WINDOW": "0.1"}),
     "brake": Plan({"WATCHDOG_BRAKE_MIN_AGENTS": "5", "WATCHDOG_BRAKE_FRACTION": "0.3"}),
     "ordered": Plan({"WATCHDOG_STATUS": "Logout"}),

@@ -435,7 +435,7 @@ def test_every_decision_is_explained_with_its_evidence(floor: Floor) -> None:
     assert evidence["rule"] == "default"
 
 
-@row("dry")
+@row("recorded")
 def test_timers_are_tuned_by_playing_recorded_heartbeats_again(floor: Floor) -> None:
     """A recording of what came is played against other timers: a shorter one would have set somebody who came back."""
     agent, path = floor.hires(), floor.folder / "recorded.jsonl"

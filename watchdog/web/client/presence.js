@@ -89,9 +89,9 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     if (state !== "retrying" && state !== "unauthorized") heardAt = performance.now();
     const atRisk = performance.now() - heardAt > lease / 2;
     const news = { state, driver, transport, sessionId, atRisk };
-    const text = JSON.stringify(news);
-    if (text === told) return;
-    told = text;
+    const key = JSON.stringify(news);
+    if (key === told) return;
+    told = key;
     safely(() => onStatus?.(news))();
   };
 
@@ -202,7 +202,10 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     if (out || state === "stopped") return;
     left = false;
     const next = s.incarnation + 1;
-    if (driven) Object.assign(s, { incarnation: next, ticket: undefined });
+    if (driven) {
+      s.incarnation = next;
+      s.ticket = undefined;
+    }
     state = "connecting";
     lock();
     drive("enter", next);
@@ -218,8 +221,8 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
     if (options.worker !== false) hire();
     status();
     const start = () => {
-      // A page that has come back meanwhile has begun without the token.
-      if (!s.seq && !left && !ended) core.start();
+      // A page that has come back meanwhile has begun without the token; its worker may be at a new first number.
+      if (!s.seq && !driven && !left && !ended) core.start();
     };
     if (!getToken) return start();
     setTimeout(safely(start), TOKEN_WITHIN_MS);
@@ -307,8 +310,9 @@ const make = safely((/** @type {import("./presence.js").Options} */ options) => 
       drive("set", { visibility: s.visibility });
       if (s.visibility === "visible" || !driven) drive("kick");
     });
-    on(window, "online", () => drive("kick"));
-    on(document, "resume", () => drive("kick"));
+    const kick = () => drive("kick");
+    on(window, "online", kick);
+    on(document, "resume", kick);
     const { agent, streams } = options;
     if (streams) follow(typeof streams === "function" ? streams : () => streams);
     else if (agent) {

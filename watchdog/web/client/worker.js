@@ -37,6 +37,8 @@ const methods = {
     mine.start(wait_ms);
   },
   pong() {
+    // An answer that is under way is to find for how long the page hung.
+    core?.tick();
     askedAt = 0;
   },
   token(token) {
