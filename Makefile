@@ -17,10 +17,10 @@ TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
-.PHONY: help demo run test test-long check audit simulate bench screenshot lock sbom dist clean
+.PHONY: help demo run test test-long check check-types check-client check-code check-deploy audit simulate bench screenshot lock sbom dist clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Play a story: a stand-in of Amazon Connect, the daemon and twenty agents
 	@$(BIN)/watchdog demo
@@ -37,13 +37,22 @@ test-long: check ## Run all checks and all tests
 	@HYPOTHESIS_PROFILE=long tests/run.sh $(PYTHON) "long or not long"
 
 check: $(VENV)/.dev ## Lint, check the format, types, layers, licences, the browser client, alerts and what is in deploy/
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=recurse check-types check-client check-code check-deploy
+
+check-types: $(VENV)/.dev ## Of these, the types
+	$(BIN)/mypy
+
+check-code: $(VENV)/.dev ## Of these, the style, layers, licences and known weaknesses
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTHON) -m tests.licences
 	$(PYTHON) -m tests.audit || [[ $$? == 3 ]]
+
+check-client: $(VENV)/.dev ## Of these, the browser client
 	tests/client/check.sh
+
+check-deploy: $(VENV)/.dev ## Of these, the alerts and deploy/
 	tests/prometheus/check.sh
 	tests/deploy/check.sh $(BIN)
 

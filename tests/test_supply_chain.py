@@ -82,9 +82,9 @@ def test_nothing_found_is_no_good_news_where_nothing_was_looked_at(packages, cod
 
 
 def test_make_check_looks_at_both():
-    (check,) = re.findall(r"^check: .*?\n\n", MAKEFILE, re.MULTILINE | re.DOTALL)
-    assert "tests.licences" in check
-    assert "tests.audit" in check
+    done = subprocess.run(["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tests.licences" in done.stdout
+    assert "tests.audit" in done.stdout
 
 
 def test_the_list_of_what_the_daemon_is_made_of_is_the_lock_file(tmp_path):
