@@ -14,7 +14,7 @@ from watchdog.simulation.faults import MASS
 from watchdog.simulation.plan import draw
 from watchdog.simulation.world import play
 
-SEEDS, CHUNK = 100, 10
+SEEDS, CHUNK = 60, 10
 MORE, LARGE_CHUNK = 5_000, 100
 
 ROOT = Path(__file__).parent.parent.parent

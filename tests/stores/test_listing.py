@@ -4,6 +4,8 @@ import time
 from statistics import median
 from uuid import UUID
 
+import pytest
+
 from watchdog.core.model import AgentId, AgentState
 from watchdog.stores.facts import Agent
 from watchdog.stores.listing import Listing
@@ -106,6 +108,7 @@ def test_a_page_of_many_costs_what_a_page_of_few_does():
     assert cost(lambda: page(many)) < 5 * cost(lambda: page(few))
 
 
+@pytest.mark.long
 def test_a_new_agent_among_many_costs_far_less_than_a_new_order():
     agents = table(MANY)
     listing = Listing(agents)
