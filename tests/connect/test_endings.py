@@ -10,7 +10,7 @@ import pytest
 
 from tests.connect.world import TIMER, TTL, DirectClient, Suspended, instant, world
 from watchdog.core.model import BeatType
-from watchdog.sandbox.records import FaultKind
+from watchdog.sandbox.records import ContactState, FaultKind
 
 pytestmark = pytest.mark.looptime
 
@@ -241,6 +241,25 @@ async def test_a_crash_during_the_back_off_after_a_lost_answer_writes_nothing_tw
         await asyncio.sleep(60)
         assert len(w.puts()) == 1
         assert w.outcomes() == ["confirmed"]
+
+
+async def test_a_status_that_was_chosen_for_after_the_contact_before_a_write_is_no_return(tmp_path):
+    async with world(tmp_path) as w:
+        (anna,) = w.centre()
+        contact = w.model.add_contact(*anna, ContactState.CONNECTED)
+        w.model.agent_sets_status(*anna, "Lunch")
+        await w.start()
+        w.fault(FaultKind.INTERNAL, "PutUserStatus", times=None)
+        await w.leave(anna)
+        await w.until(w.puts)
+        await w.crash()
+        w.model.clear_faults()
+        w.model.end_contact(*anna, contact.id)
+        assert w.shown(anna) == "Lunch"
+        await w.start()
+        await asyncio.sleep(TTL + TIMER + 60)
+        assert w.outcomes()[-1] == "confirmed"
+        assert w.effective(anna) == 1
 
 
 async def test_who_was_due_before_a_restart_and_returns_in_the_grace_is_not_touched(tmp_path):

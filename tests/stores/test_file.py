@@ -130,7 +130,7 @@ async def test_whose_intent_is_left_or_in_hand_is_not_forgotten(world: World, pa
         path,
         "UPDATE agents SET epoch = 2, settled_epoch = 2",
         "INSERT INTO claims VALUES "
-        f"('{ANNA.instance_id}', 'anna', 1, 1, 'x', 0, '{{}}', 'set_status', 't', 'f', 0, '')",
+        f"('{ANNA.instance_id}', 'anna', 1, 1, 'x', 0, '{{}}', 'set_status', 't', 'f', 0, '', NULL)",
     )
     await world.restart()
     await world.store.prune(LATER)

@@ -334,6 +334,7 @@ class Intent:
         former: The status' id that Connect showed before; None when Connect did not show the agent.
         at: Wall clock of the decision.
         rule: Name of the rule that asked for it; empty where none did.
+        former_next: Name of the status that was to follow the former one after its contact; None for none.
     """
 
     kind: IntentKind
@@ -341,6 +342,7 @@ class Intent:
     former: str | None
     at: Epoch
     rule: str = ""
+    former_next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

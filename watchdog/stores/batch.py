@@ -19,7 +19,7 @@ class Statement(StrEnum):
     PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     DROP_SESSION = "DELETE FROM sessions WHERE session_id = ? AND instance_id = ? AND user_id = ?"
     DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
-    PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
     PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"

@@ -86,6 +86,7 @@ MIGRATIONS: tuple[str, ...] = (
         DELETE FROM recorded WHERE id = OLD.id;
     END;
     """,
+    "ALTER TABLE claims ADD COLUMN former_next TEXT;",
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

@@ -242,6 +242,7 @@ def claim_row(claim: Claim, intent: Intent | None) -> tuple[Any, ...]:
         orjson.dumps(dict(claim.evidence)).decode(),
         *(written if intent is None else (intent.kind, intent.target, intent.former, intent.at)),
         "" if intent is None else intent.rule,
+        None if intent is None else intent.former_next,
     )
 
 
@@ -258,7 +259,7 @@ def claims(found: Iterable[tuple[Any, ...]]) -> tuple[list[tuple[Claim, Intent |
 
 
 def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
-    instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at, rule = row
+    instance_id, user_id, epoch, token, owner, deadline, evidence, kind, target, former, intended_at, rule, after = row
     intent = None
     if kind is not None:
         intent = Intent(
@@ -267,6 +268,7 @@ def _claim(row: tuple[Any, ...]) -> tuple[Claim, Intent | None]:
             None if former is None else text(former),
             Epoch(real(intended_at)),
             text(rule),
+            None if after is None else text(after),
         )
     claim = Claim(
         agent=AgentId(text(instance_id), text(user_id)),
