@@ -134,7 +134,7 @@ def build(
 
     admin = operator_of(gate, address)
     api.include_router(_probes(health))
-    api.include_router(_operators(store, admin, health, recordings, instances, now, console.profiles))
+    api.include_router(_operators(store, admin, health, recordings, instances, now, console))
     api.include_router(router_of(logouts, admin, instances))
     api.include_router(consoles.router_of(console, store, admin, instances))
     api.include_router(_scrape(admin, metrics))
@@ -200,7 +200,7 @@ def _operators(
     recordings: Recordings,
     instances: Container[str],
     now: Callable[[], Instant],
-    profiles: consoles.Profiles,
+    console: Console,
 ) -> APIRouter:
     router = router_for(admin)
 
@@ -215,9 +215,9 @@ def _operators(
     ) -> Response:
         """Agents in a state, whose instance or user id contains `q`, of the routing profile of this very name."""
         wanted = read_name("state", state, AgentState)
-        among = profiles.having(profile) if profile else None
+        among = console.profiles.having(profile) if profile else None
         page = await _page(store.agents(wanted, q, cursor or None, limit, among=among))
-        return Response(await agents_json(page, profiles.name), media_type="application/json")
+        return Response(await agents_json(page, console.profiles.name), media_type="application/json")
 
     @router.get("/agents/{instance_id}/{user_id}", responses={404: {"model": ProblemOut}})
     async def agent(instance_id: str, user_id: str) -> AgentOut:
@@ -225,7 +225,7 @@ def _operators(
         view = await store.agent(AgentId(instance_id, user_id))
         if view is None:
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
-        return agent_out(view, profiles.name(view.agent))
+        return agent_out(view, console.profiles.name(view.agent))
 
     @router.put("/brake", responses={404: {"model": ProblemOut}})
     async def brake(order: BrakeIn, by: Annotated[str, Depends(admin)]) -> BrakeOut:
