@@ -59,7 +59,10 @@ requestAnimationFrame(look);
 """Milliseconds from a change to the rows that answer it, as the page shows them."""
 
 
-READ = "return document.querySelector('main h1') !== null && document.querySelector('[aria-busy], .loading') === null"
+READ = """
+const busy = document.querySelector("[aria-busy], .loading:not([hidden])");
+return document.querySelector("main h1") !== null && busy === null;
+"""
 
 
 def user(number: int) -> str:
