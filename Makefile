@@ -69,7 +69,7 @@ bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-secon
 	@tests/setup.sh $(BENCH_PACKAGES)
 	@$(PYTHON) -m tests.benchmarks
 
-screenshot: $(VENV)/.dev ## Take the picture of docs/dashboard.md anew (needs chromium and its driver)
+screenshot: $(VENV)/.dev ## Take the pictures of the dashboard in docs/ anew (needs chromium and its driver)
 	@$(PYTHON) -m tests.dashboard.screenshot
 
 # One lock file for each purpose; dev.txt holds the others down, so that all agree on every version.

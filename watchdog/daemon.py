@@ -352,6 +352,7 @@ class Daemon:
                 events,
                 Cancels(store, now=machine.now, record=recorder.record),
                 lambda: [asdict(row) for row in settings.describe()],
+                dispatcher.profiles,
             ),
         )
         health.certificate = certificate

@@ -326,8 +326,10 @@ class Health:
 
     def _instance(self, instance_id: str) -> dict[str, Any]:
         if self.dispatcher is None:
-            return {"instance_id": instance_id, "target": None, "why": "The daemon is starting."}
+            return {"instance_id": instance_id, "target": None, "why": "The daemon is starting.", "profiles": []}
+        profiles = self.dispatcher.profiles.names(instance_id)
         target = self.dispatcher.directory.target(instance_id)
         if isinstance(target, Unresolved):
-            return {"instance_id": instance_id, "target": None, "why": target.reason}
-        return {"instance_id": instance_id, "target": {"status_id": target.id, "name": target.name}, "why": None}
+            return {"instance_id": instance_id, "target": None, "why": target.reason, "profiles": profiles}
+        named = {"status_id": target.id, "name": target.name}
+        return {"instance_id": instance_id, "target": named, "why": None, "profiles": profiles}

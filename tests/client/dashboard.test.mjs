@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { readToken } from "../../watchdog/web/dashboard/api.js";
 import { Model, MOST_ACTIONS, MOST_SAMPLES } from "../../watchdog/web/dashboard/model.js";
 import { MOST_WAIT_MS, Parser, backOff, follow } from "../../watchdog/web/dashboard/stream.js";
-import { OUTCOMES, STATES, duration, evidenceOf, sentence } from "../../watchdog/web/dashboard/words.js";
+import { OUTCOMES, STATES, count, duration, evidenceOf, sentence } from "../../watchdog/web/dashboard/words.js";
 
 const STREAM = 'retry: 1000\nevent: hello\ndata: {"a":\ndata: 1}\n\n:\n\nid: b-7\nevent: action\r\ndata:x\r\n\r\nid: b-8\n\ndata: last\n';
 
@@ -81,6 +82,47 @@ test("an hour is kept, and no more", () => {
   assert.deepEqual(new Set(model.rates().slice(1)), new Set([3]));
 });
 
+test("whoever sets the browser's clock changes nothing", (t) => {
+  const model = new Model();
+  model.event("hello", { ...hello("a"), at: 5000 });
+  model.event("counts", { agents, heartbeats: 0 });
+  t.mock.method(Date, "now", () => 1);
+  assert.ok(Math.abs(model.time() - 5000) < 5);
+  model.tick();
+  assert.ok(Math.abs(model.beats[0][0] - 5000) < 5);
+});
+
+test("a stream takes the place of another one", async () => {
+  const asked = [];
+  await new Promise((resolve) => {
+    const reading = follow({
+      after: "boot-7",
+      async open(headers) {
+        asked.push(headers);
+        if (asked.length === 1) return answer("event: hello\ndata: {}\n\nid: boot-9\n\n");
+        assert.equal(reading.lastId, "boot-9");
+        reading.stop();
+        resolve();
+        return answer("");
+      },
+      event: () => {},
+      link: (up) => up || setImmediate(() => reading.now()),
+    });
+  });
+  assert.deepEqual(asked, [{ "last-event-id": "boot-7" }, { "last-event-id": "boot-9" }]);
+});
+
+test("a token is taken without what comes along when it is copied, and nothing else is one", () => {
+  assert.equal(readToken("  abc-._~+/=123\n"), "abc-._~+/=123");
+  assert.equal(readToken("Bearer abc"), "abc");
+  assert.equal(readToken(""), "");
+  for (const text of ["ab cd", "t\u00f6ken", "abc\u200b", "abc\u2026", "a\tb"]) assert.equal(readToken(text), null, text);
+});
+
+test("one is one, and two are two", () => {
+  assert.deepEqual([0, 1, 2, 1200].map((each) => count(each, "agent")), ["0 agents", "1 agent", "2 agents", "1,200 agents"]);
+});
+
 test("an action that is told twice is one", () => {
   const model = new Model();
   for (const id of ["1", "2", "1"]) model.event("action", { id });
@@ -127,8 +169,8 @@ test("how it stands is a sentence", () => {
 });
 
 test("times are said in two units", () => {
-  const said = [-1, 0, 59.4, 60, 61, 3600, 5400, 86400, 90_000].map(duration);
-  assert.deepEqual(said, ["0 s", "0 s", "59 s", "1 min", "1 min 1 s", "1 h", "1 h 30 min", "1 d 0 h", "1 d 1 h"]);
+  const said = [-1, 0, 59.4, 60, 61, 3600, 5400, 7190, 86_390, 86400, 90_000].map(duration);
+  assert.deepEqual(said, ["0 s", "0 s", "59 s", "1 min", "1 min 1 s", "1 h", "1 h 30 min", "2 h", "1 d 0 h", "1 d 0 h", "1 d 1 h"]);
 });
 
 test("a decision is explained, and evidence that is not known breaks nothing", () => {
@@ -147,7 +189,7 @@ test("a decision is explained, and evidence that is not known breaks nothing", (
     "Session 6f9619ff… fell silent: its lease ended 5.3 s before (hidden page).",
     "2 more sessions had ended before.",
     "The timer of 5 s ran out; acted upon 0.3 s after its end.",
-    "Connect showed before: Available, 1 contact(s).",
+    "Connect showed before: Available, 1 contact.",
     "The write of Offline was accepted.",
     "The write of Offline ended with ConnectThrottled.",
     "2 s later, Connect showed: not shown.",

@@ -25,7 +25,7 @@ class Stand:
         self.model = ConnectModel(lambda: instant().epoch)
         self.instance = seed(self.model, agents=1, instance_id="main")
         self.user = next(iter(self.instance.users))
-        self.metrics, self.slowed = Metrics(), []
+        self.metrics, self.slowed, self.seen = Metrics(), [], []
         self.circuits = Circuits(instant)
         self.guard = Guard(
             DirectClient(self.model, {"main": ("123456789012", "us-east-1")}),
@@ -33,6 +33,7 @@ class Stand:
             Scopes([Instance("main", "us-east-1")]),
             observer=self.metrics,
             throttled=self.throttled,
+            seen=lambda instance_id, rows: self.seen.append((instance_id, *rows)),
             now=instant,
         )
 
@@ -104,3 +105,10 @@ async def test_what_is_late_is_not_sent(operation):
         await stand.call(operation, at=Boot(instant().boot - 1))
     assert stand.metrics.calls == {(operation, "aborted"): 1}
     assert stand.model.calls() == ()
+
+
+async def test_whoever_is_shown_is_told_whoever_asked():
+    stand = Stand()
+    await stand.guard.current_user_data("main", [stand.user])
+    await stand.guard.user_data_page("main", list(stand.instance.profiles), None)
+    assert stand.seen == [("main", stand.user)] * 2

@@ -50,6 +50,9 @@ async def test_who_is_routable_and_unseen_is_told_once_and_not_touched(tmp_path)
         assert w.dispatcher.reconciler.unseen == 1
         assert w.puts() == []
         assert await w.store.agent(anna) is None
+        # Whoever was read has shown the profile, too.
+        (profile,) = w.dispatcher.profiles.names(anna.instance_id)
+        assert [w.dispatcher.profiles.name(each) for each in (anna, bert, lunch)] == [profile] * 3
         assert (await w.store.actions()).actions == (action,)
 
 

@@ -47,7 +47,7 @@ from watchdog.core.undo import Back, Change, Left, Now, Ordered, Written
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 NEVER = float("-inf")
 
@@ -790,7 +790,13 @@ class DictStore:
         )
 
     async def agents(
-        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
     ) -> AgentPage:
         found = [
             agent
@@ -798,6 +804,7 @@ class DictStore:
             if (cursor is None or str(agent) > cursor)
             and (state is None or self.state(agent) is state)
             and query.lower() in str(agent).lower()
+            and (among is None or among(agent))
         ]
         views = [view for agent in found[:limit] if (view := await self.agent(agent)) is not None]
         return AgentPage(tuple(views), str(found[limit - 1]) if len(found) > limit else None)

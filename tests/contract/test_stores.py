@@ -662,6 +662,8 @@ async def test_agents_are_found_by_state_and_by_name(world: World) -> None:
     assert [view.agent for view in (await world.store.agents(state=AgentState.GRACE)).agents] == [BERT]
     assert [view.agent for view in (await world.store.agents(query="ANN")).agents] == [ANNA]
     assert (await world.store.agents(state=AgentState.DUE)).agents == ()
+    assert [view.agent for view in (await world.store.agents(among=BERT.__eq__)).agents] == [BERT]
+    assert (await world.store.agents(state=AgentState.LIVE, among=BERT.__eq__)).agents == ()
 
 
 async def test_an_agent_shows_its_sessions_and_its_deadline(world: World) -> None:

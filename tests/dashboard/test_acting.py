@@ -56,6 +56,17 @@ def test_the_ghost_is_found_and_why_it_was_set_is_read(connect: Connect, daemon:
     assert "Connect showed before: Available" in said
     assert "The write of Offline was accepted" in said
     assert f'"agent": "{INSTANCE}/{ghost}"' in browser.text("pre")
+    # Connect has shown the routing profile as well: of the ghost, and of nobody else so far.
+    daemon.beat(connect.users[1], new_session())
+    profile = daemon.ask(f"/v1/agents/{INSTANCE}/{ghost}")["profile"]
+    assert profile in browser.text(".facts")
+    browser.go("agents")
+    browser.until(lambda: len(browser.all("tbody tr")) == 2, "both")
+    browser.find(f"#profile option[value='{profile}']").click()
+    browser.until(lambda: [ghost in each.text for each in browser.all("tbody tr")] == [True], "the ghost alone")
+    browser.driver.refresh()
+    browser.until(lambda: [ghost in each.text for each in browser.all("tbody tr")] == [True], "the ghost alone")
+    browser.until(lambda: browser.find("#profile").get_attribute("value") == profile, "the filter is shown")
 
 
 def test_an_agent_is_left_alone_after_one_question(connect: Connect, daemon: Daemon, browser: Browser) -> None:

@@ -151,15 +151,28 @@ def test_a_tab_that_comes_and_goes_keeps_no_connection(browser: Browser, floor: 
     browser.says("live", ".pill")
 
 
+DRAWN = """
+const canvas = document.querySelector(".chart canvas");
+const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+for (let at = 0; at < data.length; at += 4) {
+  if (arguments[0].every((part, index) => data[at + index] === part)) return true;
+}
+return false;
+"""
+"""Whether the first chart has a point of this colour."""
+
+
 @pytest.mark.long
 def test_a_chosen_theme_goes_before_that_of_the_system(browser: Browser, floor: Floor) -> None:
     browser.sign_in(floor.url)
     browser.says("present", "h1")
-    ground = "return getComputedStyle(document.body).backgroundColor"
-    for theme, colour in (("light", "rgb(245, 246, 248)"), ("dark", "rgb(18, 22, 29)"), ("auto", "rgb(245, 246, 248)")):
+    light, dark = ("rgb(245, 246, 248)", [28, 122, 74]), ("rgb(18, 22, 29)", [95, 207, 149])
+    browser.until(lambda: browser.driver.execute_script(DRAWN, light[1]), "a line for those who are present")
+    for theme, (ground, line) in (("light", light), ("dark", dark), ("auto", light)):
         browser.find(".right button").click()
         browser.says(f"Theme: {theme}", ".right")
-        assert browser.driver.execute_script(ground) == colour
+        assert browser.driver.execute_script("return getComputedStyle(document.body).backgroundColor") == ground
+        browser.until(lambda line=line: browser.driver.execute_script(DRAWN, line), "the line in this light")
 
 
 def test_it_is_used_by_keyboard_alone(browser: Browser, floor: Floor) -> None:

@@ -6,7 +6,7 @@ import itertools
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -227,11 +227,21 @@ class DictStore:
         return next((view for view in self.views() if view.agent == agent), None)
 
     async def agents(
-        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
     ) -> AgentPage:
         self.check()
         found = [
-            view for view in self.views() if state in (None, view.state) and any(query in part for part in view.agent)
+            view
+            for view in self.views()
+            if state in (None, view.state)
+            and any(query in part for part in view.agent)
+            and (among is None or among(view.agent))
         ]
         start = int(cursor or 0)
         more = start + limit < len(found)
@@ -340,6 +350,19 @@ class Cancels:
 
 
 @dataclass
+class Profiles:
+    """Knows what it is told."""
+
+    of: dict[AgentId, str] = field(default_factory=dict)
+
+    def name(self, agent: AgentId) -> str | None:
+        return self.of.get(agent)
+
+    def having(self, name: str) -> Callable[[AgentId], bool]:
+        return lambda agent: self.of.get(agent) == name
+
+
+@dataclass
 class World:
     """The application over a dictionary, with clocks that stand where they are put."""
 
@@ -358,6 +381,7 @@ class World:
     most_agents: int = 1000
     proxies: Proxies = field(default_factory=Proxies)
     cancels: Cancels = field(default_factory=Cancels)
+    profiles: Profiles = field(default_factory=Profiles)
     topics: dict[str, object] = field(default_factory=lambda: {"counts": {"sessions": 0}})
     settings: list[dict[str, object]] = field(default_factory=list)
 
@@ -405,7 +429,7 @@ class World:
             tethers=Tethers(
                 self.lane, self.buffer.tear, self.counters, ttl_s=self.tether_s, number=itertools.count(1).__next__
             ),
-            console=Console(self.events, self.cancels, lambda: self.settings),
+            console=Console(self.events, self.cancels, lambda: self.settings, self.profiles),
         )
 
     def http(self) -> httpx.AsyncClient:

@@ -101,6 +101,7 @@ async def test_an_agent_is_shown_with_its_sessions(world, message):
         "due_in_s": 155.0,
         "last_seen": "2027-01-15T08:00:00.250Z",
         "last_outcome": None,
+        "profile": None,
     }
     one = await asked(world, f"/v1/agents/{INSTANCE}/{agent['user_id']}")
     assert one.json() == agent
@@ -118,6 +119,18 @@ async def test_agents_are_filtered_and_paged(world, message):
     assert (await asked(world, "/v1/agents?state=due")).json()["agents"] == []
     found = (await asked(world, "/v1/agents?q=u3&state=&cursor=")).json()["agents"]
     assert [agent["user_id"] for agent in found] == ["u3"]
+
+
+async def test_agents_are_filtered_by_routing_profile(world, message):
+    for number in range(3):
+        fields = {"agent": None, "instance_id": INSTANCE, "user_id": f"u{number}"}
+        await world.post(message(**fields, session_id=f"00000000-0000-0000-0000-00000000000{number}"))
+    world.profiles.of |= {AgentId(INSTANCE, "u1"): "Sales & Co", AgentId(INSTANCE, "u2"): "Sales"}
+    found = (await asked(world, "/v1/agents?profile=Sales+%26+Co")).json()["agents"]
+    assert [(agent["user_id"], agent["profile"]) for agent in found] == [("u1", "Sales & Co")]
+    everybody = (await asked(world, "/v1/agents?profile=")).json()["agents"]
+    assert [agent["profile"] for agent in everybody] == [None, "Sales & Co", "Sales"]
+    assert (await asked(world, f"/v1/agents/{INSTANCE}/u2")).json()["profile"] == "Sales"
 
 
 async def test_actions_are_shown_newest_first_and_filtered(world):

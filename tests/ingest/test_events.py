@@ -334,3 +334,18 @@ async def test_one_who_stops_reading_over_a_socket_does_not_hold_up_another(make
         slow.close()
         writer.close()
         world.events.close()
+
+
+async def test_who_was_told_no_action_before_a_pause_is_told_what_was_missed():
+    told = Told()
+    await told.step()
+    stream = told.events.open("")
+    welcome = await anext(stream)
+    await stream.aclose()
+    (place,) = [line for line in welcome.decode().splitlines() if line.startswith("id: ")]
+    assert welcome.decode().endswith("\n\n")
+    told.act(2)
+    await told.step()
+    again, after = await following(told, place.removeprefix("id: "))
+    assert [number for event, _, number in after if event == "action"] == ["boot-1", "boot-2"]
+    await again.aclose()

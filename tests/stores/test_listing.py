@@ -1,86 +1,99 @@
-"""Pages of agents: in order, whole, and no dearer at the end of fifty thousand than at their beginning."""
+"""Agents in order: pages are whole, and neither they nor newcomers cost more among fifty thousand."""
 
+import random
 import time
 from statistics import median
 from uuid import UUID
 
 import pytest
 
-from watchdog.core.model import AgentId, AgentState
-from watchdog.stores.facts import Agent
-from watchdog.stores.listing import Listing
+from watchdog.core.model import AgentId
+from watchdog.stores.listing import RUN, Listing, search
 
 MANY = 50_000
 
 
-def table(number, instances=2):
-    """Agents with ids as Connect makes them, in no order."""
+def ids(number, instances=2):
+    """As Connect makes them, in no order."""
     # Scattered, as those of people are.
-    ids = [
+    return [
         AgentId(f"{n % instances}1111111-2222", str(UUID(int=n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)))
         for n in range(number)
     ]
-    return {agent_id: Agent(agent_id) for agent_id in ids}
 
 
-def page(listing, cursor=None, limit=50, **asked):
-    found = []
-    for agent in listing.after(cursor, **asked):
-        found.append(agent.id)
-        if len(found) == limit:
-            break
-    return found
+def loaded(agents):
+    listing = Listing()
+    listing.load(agents)
+    return listing
 
 
-def test_pages_follow_one_another_in_order_and_leave_nobody_out():
-    agents = table(1000)
-    listing, told, cursor = Listing(agents), [], None
-    while found := page(listing, cursor):
+def everyone(listing, cursor=None):
+    told = []
+    while found := listing.following(cursor):
+        assert len(found) <= RUN
         told += found
         cursor = found[-1]
-    assert told == sorted(agents)
+    return told
 
 
-def test_who_comes_between_two_pages_is_put_in_place():
-    agents = table(100)
-    listing = Listing(agents)
-    before = page(listing)
-    new = [AgentId(before[-1].instance_id, before[-1].user_id + "x"), AgentId("0", "first")]
-    for each in new:
-        agents[each] = Agent(each)
+def test_runs_follow_one_another_in_order_and_leave_nobody_out():
+    agents = ids(5 * RUN)
+    assert everyone(loaded(agents)) == sorted(agents)
+    assert everyone(Listing()) == []
+
+
+def test_who_comes_one_by_one_stands_as_if_all_had_come_at_once():
+    agents = ids(5 * RUN)
+    listing = Listing()
+    for each in agents:
         listing.add(each)
-    assert page(listing, before[-1])[0] == new[0]
-    assert page(listing)[0] == new[1]
-    assert page(listing, limit=1000) == sorted(agents)
+    assert everyone(listing) == sorted(agents)
 
 
-def test_who_was_forgotten_is_not_told_and_who_comes_again_is_told_once():
-    agents = table(10)
-    listing = Listing(agents)
-    gone = page(listing)[3]
-    del agents[gone]
-    listing.forget()
-    assert gone not in page(listing)
-    agents[gone] = Agent(gone)
-    listing.add(gone)
-    assert page(listing).count(gone) == 1
+def test_a_cursor_need_not_be_of_anybody():
+    agents = sorted(ids(3 * RUN))
+    listing = loaded(agents)
+    for cursor in (AgentId("", ""), agents[RUN], AgentId(agents[RUN].instance_id, agents[RUN].user_id + "x")):
+        assert everyone(listing, cursor) == [each for each in agents if each > cursor]
+    assert everyone(listing, AgentId("x", "")) == []
 
 
-def test_a_state_and_a_part_of_an_id_are_looked_for():
-    agents = table(200)
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_comes_and_goes_the_order_is_that_of_those_who_are_there(seed):
+    chance, known, listing = random.Random(seed), set(), Listing()
+    universe = ids(4 * RUN)
+    for step in range(12 * RUN):
+        each = chance.choice(universe)
+        if each in known and (step > 6 * RUN or chance.random() < 0.4):
+            listing.drop(each)
+            known.remove(each)
+        elif each not in known and step <= 6 * RUN:
+            listing.add(each)
+            known.add(each)
+        else:
+            listing.drop(AgentId("nobody", each.user_id))
+    assert everyone(listing) == sorted(known)
+    for each in list(known):
+        listing.drop(each)
+    assert everyone(listing) == []
+
+
+def test_a_part_of_an_id_is_looked_for():
+    agents = ids(200)
     chosen = sorted(agents)[7]
-    agents[chosen].phase = AgentState.HELD
-    listing = Listing(agents)
-    assert page(listing, state=AgentState.HELD) == [chosen]
-    assert page(listing, query=chosen.user_id[5:]) == [chosen]
-    assert page(listing, query=f"{chosen.instance_id[-3:]}/{chosen.user_id[:8]}") == [chosen]
-    assert page(listing, query="0111", limit=1000) == [each for each in sorted(agents) if "0111" in str(each)]
-    assert page(listing, query="no such") == []
-    upper = AgentId("ABC", "DEF")
-    agents[upper] = Agent(upper)
-    listing.add(upper)
-    assert upper in page(listing, query="def")
-    assert page(listing, query="c/de") == [upper]
+
+    def found(query):
+        return [each for each in sorted(agents) if search(query)(each)]
+
+    assert found("") == sorted(agents)
+    assert found(chosen.user_id[5:]) == [chosen]
+    assert found(f"{chosen.instance_id[-3:]}/{chosen.user_id[:8]}") == [chosen]
+    assert found("0111") == [each for each in sorted(agents) if "0111" in str(each)]
+    assert found("no such") == []
+    agents.append(AgentId("ABC", "DEF"))
+    assert AgentId("ABC", "DEF") in found("def")
+    assert found("c/de") == [AgentId("ABC", "DEF")]
 
 
 def cost(run):
@@ -94,35 +107,22 @@ def cost(run):
     return median(spent)
 
 
-def test_the_last_page_of_many_costs_what_the_first_does():
-    agents = table(MANY)
-    listing = Listing(agents)
-    near_the_end = sorted(agents)[-100]
-    first = cost(lambda: page(listing))
-    assert cost(lambda: page(listing, near_the_end)) < 5 * first
-
-
-def test_a_page_of_many_costs_what_a_page_of_few_does():
-    few, many = Listing(table(500)), Listing(table(MANY))
-    page(many), page(few)
-    assert cost(lambda: page(many)) < 5 * cost(lambda: page(few))
+def test_the_last_run_of_many_costs_what_the_first_does():
+    agents = ids(MANY)
+    listing = loaded(agents)
+    near_the_end = sorted(agents)[-RUN]
+    assert cost(lambda: listing.following(near_the_end)) < 10 * cost(lambda: listing.following(None))
 
 
 @pytest.mark.long
 def test_a_new_agent_among_many_costs_far_less_than_a_new_order():
-    agents = table(MANY)
-    listing = Listing(agents)
-    page(listing)
+    listing = loaded(ids(MANY))
     new = iter(range(10**6))
 
     def comes():
-        each = AgentId("01111111-2222", f"new-{next(new)}")
-        agents[each] = Agent(each)
-        listing.add(each)
-        page(listing)
+        listing.add(AgentId("01111111-2222", f"new-{next(new)}"))
+        listing.following(None)
 
-    def begins_anew():
-        listing.forget()
-        page(listing)
-
-    assert 2 * cost(comes) < cost(begins_anew)
+    # In order already, it is sorted in no time at all: the least that a new order costs.
+    order = everyone(listing)
+    assert 10 * cost(comes) < cost(lambda: listing.load(order))

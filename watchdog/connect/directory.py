@@ -228,6 +228,10 @@ class Directory:
             raise ConnectUnavailable("The name of the agent's routing profile is not known.", maybe_applied=False)
         return name
 
+    def profiles(self) -> dict[str, Mapping[str, str]]:
+        """Names of routing profiles by instance and id; empty where they are not known."""
+        return {instance_id: entry.profiles for instance_id, entry in self._entries.items()}
+
     def profile_ids(self, instance_id: str) -> tuple[str, ...]:
         """All routing profiles of the instance; empty when they are not known."""
         return tuple(self._entries[instance_id].profiles)

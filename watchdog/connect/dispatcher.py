@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS
+from watchdog.connect.answers import GET_CURRENT_USER_DATA, PUT_USER_STATUS, Seen
 from watchdog.connect.api import Connect, Instance
 from watchdog.connect.braked import Braked
 from watchdog.connect.circuit import Circuits, Problem
@@ -27,6 +27,7 @@ from watchdog.connect.log_out import LogOut
 from watchdog.connect.log_out_check import LogOutCheck, LogOutRules
 from watchdog.connect.names import Kind, Listed, Named, names_missing
 from watchdog.connect.plan import Plans
+from watchdog.connect.profiles import Profiles
 from watchdog.connect.readback import ReadBack
 from watchdog.connect.reconcile import Reconciler, ReconcileRules
 from watchdog.connect.restore import Restorer
@@ -120,10 +121,17 @@ class Dispatcher:
         self._circuits = Circuits(now)
         self._tokens = Tokens(store, self._quota, now, observer.tokens)
         self._guard = Guard(
-            connect, self._circuits, self._scopes, observer=observer, throttled=self._tokens.throttled, now=now
+            connect,
+            self._circuits,
+            self._scopes,
+            observer=observer,
+            throttled=self._tokens.throttled,
+            seen=self._note,
+            now=now,
         )
         default = config.rules[-1].stages[0].status
         self.directory = Directory(self._guard, self._tokens, self._scopes, default, now)
+        self.profiles = Profiles(self.directory.profiles)
         self._plans = Plans(config.rules, self.directory, dry_run=config.dry_run, dismiss=config.dismiss)
         self._witness = Witness(self._guard, self._tokens, self._circuits, self._scopes, now)
         writer = Writer(
@@ -346,6 +354,9 @@ class Dispatcher:
             )
             found = known.get(instance_id) or Problem("unknown_instance", text, self._now().epoch)
             self._foreign[instance_id] = found
+
+    def _note(self, instance_id: str, rows: Mapping[str, Seen]) -> None:
+        self.profiles.note(instance_id, rows)
 
     def _quota(self, operation: str) -> QuotaRules:
         return self._config.quotas.get(operation, self._config.quota)

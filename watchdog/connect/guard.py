@@ -21,6 +21,7 @@ from watchdog.connect.answers import (
     PUT_USER_STATUS,
     ProfilePage,
     QueuePage,
+    Seen,
     StatusPage,
     UserData,
     UserPage,
@@ -89,6 +90,7 @@ class Guard:
         *,
         observer: Observer,
         throttled: Callable[[str, str], Awaitable[None]],
+        seen: Callable[[str, Mapping[str, Seen]], None],
         now: Callable[[], Instant],
     ) -> None:
         """Wraps a client.
@@ -99,6 +101,7 @@ class Guard:
             scopes: Of quotas and credentials.
             observer: Is told of each call.
             throttled: Is told operation and scope of each 429; must not raise.
+            seen: Is told the instance and the rows of each GetCurrentUserData; must not raise.
             now: The machine's clocks.
         """
         self._connect = connect
@@ -106,6 +109,7 @@ class Guard:
         self._scopes = scopes
         self._observer = observer
         self._throttled = throttled
+        self._seen = seen
         self._now = now
         self._troubles: dict[tuple[str, Line], _Trouble] = {}
 
@@ -114,6 +118,7 @@ class Guard:
         line = Line(instance_id, GET_CURRENT_USER_DATA)
         answer = await self._watched(line, self._connect.current_user_data(instance_id, user_ids, cursor))
         self._circuits.close(Line(instance_id, LIST_AGENT_STATUSES))
+        self._seen(instance_id, answer.rows)
         return answer
 
     async def user_data_page(self, instance_id: str, profile_ids: Sequence[str], cursor: str | None) -> UserPage:
@@ -121,7 +126,9 @@ class Guard:
         line = Line(instance_id, GET_CURRENT_USER_DATA)
         call = self._connect.user_data_page(instance_id, profile_ids, cursor)
         # Reading by profile has a permission of its own: without it, agents can be read and set all the same.
-        return await self._watched(line, call, breaks=False)
+        page = await self._watched(line, call, breaks=False)
+        self._seen(instance_id, page.rows)
+        return page
 
     async def put_user_status(self, instance_id: str, user_id: str, status_id: str, not_after: Boot) -> None:
         """See `Connect`."""

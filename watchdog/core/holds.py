@@ -195,18 +195,23 @@ def _proof(brake: Brake, reading: Reading, running: Running) -> str:
 
 def _next_step(brake: Brake, reading: Reading, rules: BrakeRules, running: Running) -> str:
     if brake.order is not None:
-        return f"The order is over in {max(0.0, brake.order.until - running):.0f} s; then the brake decides by itself."
+        return f"The order is over in {_span(brake.order.until - running)}; then the brake decides by itself."
     if brake.state is State.LISTENING:
-        left_s = max(0.0, brake.since + SILENCE_S - running)
-        return f"Those who are silent are let go in {left_s:.0f} s, or with a fresh lease once the path is proven."
-    left_s = max(0.0, rules.max_hold_s - reading.longest_s)
-    last_s = max(0.0, UNPROVEN * rules.max_hold_s - reading.longest_s)
+        left = _span(brake.since + SILENCE_S - running)
+        return f"Those who are silent are let go in {left}, or with a fresh lease once the path is proven."
+    left = _span(rules.max_hold_s - reading.longest_s)
+    last = _span(UNPROVEN * rules.max_hold_s - reading.longest_s)
     if brake.state is State.ALARM:
         return (
             "Nothing proves that heartbeats can reach us: look at what is in front of the daemon. Agents are let go "
-            f"with a fresh lease once the path is proven, and without one in {last_s:.0f} s."
+            f"with a fresh lease once the path is proven, and without one in {last}."
         )
     return (
         "Agents are let go with a fresh lease once the path is proven and nobody else falls silent. Those held longest "
-        f"are let go in {left_s:.0f} s if it is proven then; else an alarm is raised, and it is in {last_s:.0f} s."
+        f"are let go in {left} if it is proven then; else an alarm is raised, and they are let go in {last} anyway."
     )
+
+
+def _span(seconds: float) -> str:
+    """A time to wait, in seconds, or from two minutes on in minutes."""
+    return f"{max(0.0, seconds):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004

@@ -37,9 +37,9 @@ from watchdog.ingest.views import (
     ProblemOut,
     RestoreIn,
     RestoreOut,
-    actions_out,
+    actions_json,
     agent_out,
-    agents_out,
+    agents_json,
     brake_out,
     rfc3339,
 )
@@ -134,7 +134,7 @@ def build(
 
     admin = operator_of(gate, address)
     api.include_router(_probes(health))
-    api.include_router(_operators(store, admin, health, recordings, instances, now))
+    api.include_router(_operators(store, admin, health, recordings, instances, now, console))
     api.include_router(router_of(logouts, admin, instances))
     api.include_router(consoles.router_of(console, store, admin, instances))
     api.include_router(_scrape(admin, metrics))
@@ -200,6 +200,7 @@ def _operators(
     recordings: Recordings,
     instances: Container[str],
     now: Callable[[], Instant],
+    console: Console,
 ) -> APIRouter:
     router = router_for(admin)
 
@@ -208,11 +209,15 @@ def _operators(
         """Everything about the daemon."""
         return Response(orjson.dumps(await health.status(), default=str), media_type="application/json")
 
-    @router.get("/agents")
-    async def agents(state: _State = "", q: _Text = "", cursor: _Cursor = None, limit: _Limit = 100) -> AgentsOut:
-        """Agents in a state, whose instance or user id contains `q`."""
+    @router.get("/agents", response_model=AgentsOut)
+    async def agents(
+        state: _State = "", q: _Text = "", profile: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
+    ) -> Response:
+        """Agents in a state, whose instance or user id contains `q`, of the routing profile of this very name."""
         wanted = read_name("state", state, AgentState)
-        return agents_out(await _page(store.agents(wanted, q, cursor or None, limit)))
+        among = console.profiles.having(profile) if profile else None
+        page = await _page(store.agents(wanted, q, cursor or None, limit, among=among))
+        return Response(await agents_json(page, console.profiles.name), media_type="application/json")
 
     @router.get("/agents/{instance_id}/{user_id}", responses={404: {"model": ProblemOut}})
     async def agent(instance_id: str, user_id: str) -> AgentOut:
@@ -220,7 +225,7 @@ def _operators(
         view = await store.agent(AgentId(instance_id, user_id))
         if view is None:
             raise MessageError(404, "Not Found", "No such agent has been heard of. /v1/agents lists those who have.")
-        return agent_out(view)
+        return agent_out(view, console.profiles.name(view.agent))
 
     @router.put("/brake", responses={404: {"model": ProblemOut}})
     async def brake(order: BrakeIn, by: Annotated[str, Depends(admin)]) -> BrakeOut:
@@ -247,15 +252,15 @@ def _operators(
         found = await store.restore(since, order.instance_id, silent=order.silent, by=by, instant=now())
         return RestoreOut(since=rfc3339(since), queued=found.queued, left=found.left, other=found.other)
 
-    @router.get("/actions")
+    @router.get("/actions", response_model=ActionsOut)
     async def actions(
         agent: _Text = "", outcome: _Outcome = "", since: _Text = "", cursor: _Cursor = None, limit: _Limit = 100
-    ) -> ActionsOut:
+    ) -> Response:
         """The history, newest first. `agent` is an ARN or instance/user, `since` RFC 3339 or seconds since 1970."""
         found = store.actions(
             read_agent(agent), read_name("outcome", outcome, Outcome), read_since(since), cursor or None, limit
         )
-        return actions_out(await _page(found))
+        return Response(await actions_json(await _page(found)), media_type="application/json")
 
     @router.get(
         "/record",

@@ -19,8 +19,8 @@ from watchdog.ingest.queries import read_agent, read_name, read_since
 from watchdog.ingest.views import AgentOut, CancelIn, ProblemOut, SettingOut, SettingsOut, agent_out, rfc3339
 from watchdog.stores.base import Store
 
-PAGE = 500
-"""Actions that are read at once for a CSV."""
+PAGE = 100
+"""Actions that are read, and written into a CSV, at once: some milliseconds, in which no heartbeat is answered."""
 
 COLUMNS = (
     "id",
@@ -49,6 +49,16 @@ class Cancels(Protocol):
         """Leaves an agent alone until it is heard again."""
 
 
+class Profiles(Protocol):
+    """Knows routing profiles; see `watchdog.connect.profiles.Profiles`."""
+
+    def name(self, agent: AgentId) -> str | None:
+        """The name of the agent's profile, or None when it is not known."""
+
+    def having(self, name: str) -> Callable[[AgentId], bool]:
+        """Whether an agent is known to have a profile of this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
     """What is behind these endpoints.
@@ -57,11 +67,13 @@ class Console:
         events: Streams of what happens.
         cancels: Leave agents alone.
         settings: The settings in force, by the names of `SettingOut`, without secrets.
+        profiles: Know routing profiles.
     """
 
     events: Events
     cancels: Cancels
     settings: Callable[[], Sequence[Mapping[str, str | None]]]
+    profiles: Profiles
 
 
 def router_of(console: Console, store: Store, admin: Operator, instances: Container[str]) -> APIRouter:
@@ -123,7 +135,7 @@ def router_of(console: Console, store: Store, admin: Operator, instances: Contai
         done = await console.cancels.order(agent, before, reason=(order or CancelIn()).reason.strip(), by=by)
         if done is not Cancel.DONE:
             raise MessageError(409, "Conflict", _refusal(done, before.state))
-        return agent_out(await store.agent(agent) or before)
+        return agent_out(await store.agent(agent) or before, console.profiles.name(agent))
 
     return router
 

@@ -212,7 +212,9 @@ class Events:
         hello = {"boot": self._boot, "version": self._version, "at": self._epoch(), "series": series}
         frames = [b"retry: %d\n" % RETRY_MS, _frame("hello", hello)]
         frames += [_frame(topic, values) for topic, values in self._look().items()]
-        return b"".join(frames + self._missed(last_id))
+        # The place of whoever was told no action yet. Source: an event without data sets the last id, and is not told.
+        place = b"id: %s-%d\n\n" % (self._boot.encode(), self._through)
+        return b"".join([*frames, *self._missed(last_id), place])
 
     def _missed(self, last_id: str) -> list[bytes]:
         """Actions after that one; or that nobody knows which, so that the client reads the history anew."""

@@ -6,7 +6,7 @@ other. All times are given by the caller (`Instant`) and kept as observed time; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -455,15 +455,29 @@ class Store(Protocol):
         """Tells the bucket of a 429: its rate is halved, and comes back by itself."""
 
     async def counts(self) -> Counts:
-        """How many agents and sessions there are now."""
+        """How many agents and sessions there are. Not one moment: others take turns with a count of many."""
 
     async def agent(self, agent: AgentId) -> AgentView | None:
         """One agent, or None when it is not known."""
 
     async def agents(
-        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
     ) -> AgentPage:
-        """Agents in a state whose instance or user id contains `query`. The cursor is the last page's."""
+        """Agents in the order of their ids. Not one moment: others take turns with a search among many.
+
+        Args:
+            state: Only those.
+            query: Only those whose instance or user id contains it, in whatever case.
+            cursor: The last page's.
+            limit: Most of them.
+            among: Only those for whom it is true; asked of each, so it must be quick.
+        """
 
     async def actions(
         self,

@@ -93,7 +93,7 @@ class LeaseTable:
         self._timer_s = timer_s
         self._buckets: dict[int, list[Agent]] = {}
         self._next_bucket = 0
-        self.listing = Listing(self.agents)
+        self.listing = Listing()
 
     # Heartbeats.
 
@@ -531,7 +531,7 @@ class LeaseTable:
     def load(self, clock: Observed) -> None:
         """Files every agent after `agents` and `sessions` were filled from the disk."""
         self._next_bucket = int(clock / BUCKET_S)
-        self.listing.forget()
+        self.listing.load(self.agents)
         self.phases = dict.fromkeys(AgentState, 0)
         for agent in self.agents.values():
             agent.ends_at = _ends_at(agent)
@@ -557,7 +557,7 @@ class LeaseTable:
             self.line.drop(agent.id)
         self.dirty.agents.pop(agent.id, None)
         del self.agents[agent.id]
-        self.listing.forget()
+        self.listing.drop(agent.id)
 
     # Reading.
 

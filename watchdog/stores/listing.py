@@ -1,62 +1,75 @@
-"""The agents of a lease table in the order of their ids, and the search among them: what pages are made of.
+"""The agents of a lease table in the order of their ids: what pages are made of, and what a search goes through.
 
-Whoever asks waits on the event loop with everybody else: a page costs as much as it tells, a search that finds nothing
-a look at each agent and no more.
+Kept in short runs, so that neither a newcomer nor a page costs more among many: the event loop waits for both.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
 
-from watchdog.core.model import AgentId, AgentState
-from watchdog.stores.facts import Agent
+from watchdog.core.model import AgentId
+
+RUN = 1_000
+"""Most agents in a run, which is looked at in one go: about a millisecond."""
 
 
 class Listing:
-    """Agents in order. New ones are put in their place when somebody asks."""
+    """Ids in order."""
 
-    def __init__(self, agents: Mapping[AgentId, Agent]) -> None:
-        """Takes the agents, which are the table's."""
-        self._agents = agents
-        self._order: list[AgentId] | None = None
-        self._added: list[AgentId] = []
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._runs: list[list[AgentId]] = []
+        self._lasts: list[AgentId] = []
 
-    def add(self, agent_id: AgentId) -> None:
+    def load(self, agents: Iterable[AgentId]) -> None:
+        """Begins anew with these."""
+        order = sorted(agents)
+        self._runs = [order[begin : begin + RUN // 2] for begin in range(0, len(order), RUN // 2)]
+        self._lasts = [run[-1] for run in self._runs]
+
+    def add(self, agent: AgentId) -> None:
         """There is a new agent."""
-        if self._order is not None:
-            self._added.append(agent_id)
+        if not self._runs:
+            self._runs, self._lasts = [[agent]], [agent]
+            return
+        place = min(bisect_left(self._lasts, agent), len(self._runs) - 1)
+        run = self._runs[place]
+        insort(run, agent)
+        if len(run) > RUN:
+            self._runs[place : place + 1] = [run[: RUN // 2], run[RUN // 2 :]]
+            self._lasts.insert(place, run[RUN // 2 - 1])
+            place += 1
+        self._lasts[place] = self._runs[place][-1]
 
-    def forget(self) -> None:
-        """There are fewer agents, or others."""
-        self._order, self._added = None, []
+    def drop(self, agent: AgentId) -> None:
+        """There is one less, if it was there."""
+        place = bisect_left(self._lasts, agent)
+        if place == len(self._runs):
+            return
+        run = self._runs[place]
+        position = bisect_left(run, agent)
+        if run[position] != agent:
+            return
+        del run[position]
+        if run:
+            self._lasts[place] = run[-1]
+        else:
+            del self._runs[place], self._lasts[place]
 
-    def after(self, cursor: AgentId | None, state: AgentState | None = None, query: str = "") -> Iterator[Agent]:
-        """Agents from the one after `cursor` on.
-
-        Args:
-            cursor: The last one that was told; None for none.
-            state: Under which they were counted last; None for any.
-            query: In lower case, part of `instance/user`.
-        """
-        order, agents, sought = self._sorted(), self._agents, _search(query)
-        for position in range(0 if cursor is None else bisect_right(order, cursor), len(order)):
-            agent = agents.get(order[position])
-            if agent is not None and (state is None or agent.phase is state) and sought(agent.id):
-                yield agent
-
-    def _sorted(self) -> list[AgentId]:
-        if self._order is None:
-            self._order = sorted(self._agents)
-        elif self._added:
-            # Two runs that are in order each: merged, not sorted.
-            self._order += sorted(self._added)
-            self._order.sort()
-            self._added = []
-        return self._order
+    def following(self, cursor: AgentId | None) -> Sequence[AgentId]:
+        """The next ids after `cursor` (None: the first ones), at most `RUN`; none at the end."""
+        if cursor is None:
+            return self._runs[0][:] if self._runs else ()
+        place = bisect_right(self._lasts, cursor)
+        if place == len(self._runs):
+            return ()
+        run = self._runs[place]
+        return run[bisect_right(run, cursor) :]
 
 
-def _search(query: str) -> Callable[[AgentId], bool]:
+def search(query: str) -> Callable[[AgentId], bool]:
+    """Whether an id has this text, which is in lower case, in the instance's or the user's part, or in both as one."""
     if not query:
         return lambda _: True
     if "/" in query:

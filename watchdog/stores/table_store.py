@@ -7,6 +7,7 @@ of each lease a horizon. What decides about an agent (claim, intent, outcome) is
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -55,11 +56,15 @@ from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.holding import Holding
 from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept
 from watchdog.stores.leases import LeaseTable
+from watchdog.stores.listing import search
 from watchdog.stores.tokens import TokenBuckets
 from watchdog.stores.undoing import Undoing
 
 ORPHAN_RETRY_S = 5.0
 """An orphan that the caller has not settled after this running time is told again."""
+
+COUNTED = 10_000
+"""Sessions that are counted in one go: less than a millisecond."""
 
 
 class TableStore:
@@ -586,8 +591,12 @@ class TableStore:
 
     async def counts(self) -> Counts:
         """See `Store.counts`."""
-        now = self._clock.observed
-        live = sum(1 for row in self._table.sessions.values() if now <= row.expires_at and not row.closed)
+        rows, live = list(self._table.sessions.values()), 0
+        for begin in range(0, len(rows), COUNTED):
+            if begin:
+                await asyncio.sleep(0)
+            now = self._clock.observed
+            live += sum(1 for row in rows[begin : begin + COUNTED] if now <= row.expires_at and not row.closed)
         return Counts(agents=dict(self._table.phases), sessions=live)
 
     async def agent(self, agent: AgentId) -> AgentView | None:
@@ -596,23 +605,36 @@ class TableStore:
         return None if row is None else self._table.view(row, self._clock.observed)
 
     async def agents(
-        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
     ) -> AgentPage:
         """See `Store.agents`."""
         after = None
         if cursor is not None:
             instance_id, _, user_id = cursor.partition("/")
             after = AgentId(instance_id, user_id)
-        now = self._clock.observed
-        found: list[AgentView] = []
         if state is not None and not self._table.phases[state]:
             return AgentPage((), None)
-        for row in self._table.listing.after(after, state, query.lower()):
-            if state is not None and self._table.state(row, now) is not state:
-                continue
-            if len(found) == limit:
-                return AgentPage(tuple(found), str(found[-1].agent))
-            found.append(self._table.view(row, now))
+        table, found, sought = self._table, list[AgentView](), search(query.lower())
+        while ids := table.listing.following(after):
+            now = self._clock.observed
+            for agent in ids:
+                row = table.agents[agent]
+                if state is not None and (row.phase is not state or table.state(row, now) is not state):
+                    continue
+                if not sought(agent) or (among is not None and not among(agent)):
+                    continue
+                if len(found) == limit:
+                    return AgentPage(tuple(found), str(found[-1].agent))
+                found.append(table.view(row, now))
+            after = ids[-1]
+            # Heartbeats do not wait for a search among many.
+            await asyncio.sleep(0)
         return AgentPage(tuple(found), None)
 
     async def actions(

@@ -13,7 +13,7 @@ export function agent(page) {
   const [instance, user] = parts;
   const name = `${instance}/${user}`;
   const countdowns = new Countdowns();
-  const state = el("p.standing");
+  const state = el("p.standing", {}, "Reading…");
   const facts = el("dl.facts");
   const sessions = el("tbody");
   const noSessions = el("p.empty", { hidden: true }, "It has no session.");
@@ -44,7 +44,8 @@ export function agent(page) {
   const due = el("dd");
   const seen = el("dd");
   const outcome = el("dd");
-  fill(facts, el("dt", {}, "Due in"), due, el("dt", {}, "Last heartbeat"), seen, el("dt", {}, "Last outcome"), outcome, el("dt", {}, "Instance"), el("dd.id", {}, instance));
+  const profile = el("dd");
+  fill(facts, el("dt", {}, "Due in"), due, el("dt", {}, "Last heartbeat"), seen, el("dt", {}, "Last outcome"), outcome, el("dt", {}, "Routing profile"), profile, el("dt", {}, "Instance"), el("dd.id", {}, instance));
 
   let shown = "";
   async function now() {
@@ -58,6 +59,7 @@ export function agent(page) {
       countdowns.set(due, found.due_in_s, left);
       say(seen, found.last_seen ? time(found.last_seen) : "–");
       say(outcome, found.last_outcome ? (OUTCOMES[found.last_outcome] ?? found.last_outcome) : "–");
+      say(profile, found.profile ?? "–");
       fill(
         sessions,
         found.sessions.map((each) => {
@@ -83,6 +85,7 @@ export function agent(page) {
   let cursor = null;
   const kept = new Set();
   async function history(after) {
+    older.disabled = true;
     try {
       const found = await api.actions({ agent: name, cursor: after, limit: PAGE }, { signal: page.signal });
       if (!after) {
@@ -91,7 +94,7 @@ export function agent(page) {
         past.prepend(...fresh.map((each) => decision(each)));
         if (cursor === null && kept.size === 0) cursor = found.cursor;
       } else {
-        past.append(...found.actions.map((each) => decision(each)));
+        past.append(...found.actions.filter((each) => !kept.has(each.id)).map((each) => decision(each)));
         cursor = found.cursor;
       }
       for (const each of found.actions) kept.add(each.id);
@@ -100,6 +103,7 @@ export function agent(page) {
     } catch (error) {
       page.failed(error);
     }
+    older.disabled = false;
   }
 
   async function orderLogout() {
@@ -150,6 +154,7 @@ export function agent(page) {
   return {
     main,
     title: user,
+    again: all,
     update() {
       countdowns.frozen = !page.up();
       const last = model.recent.find((each) => each.agent === name)?.id ?? null;

@@ -6,11 +6,15 @@ import { OUTCOMES, STATES, duration, left, number, time } from "./words.js";
 
 const PAGE = 50;
 const AGAIN_MS = 5000;
-const TYPED_MS = 200;
+const TYPED_MS = 60; // after the last of several keys; the first one is asked for at once
 
 export function agents(page) {
   const { model, api, params } = page;
-  const asked = { state: params.get("state") ?? "", q: params.get("q") ?? "" };
+  const asked = {
+    state: Object.hasOwn(STATES, params.get("state")) ? params.get("state") : "",
+    profile: params.get("profile") ?? "",
+    q: params.get("q") ?? "",
+  };
   const before = []; // cursors of the pages before this one
   let cursor = "";
   let next = null;
@@ -25,18 +29,22 @@ export function agents(page) {
     el("option", { value: "" }, "every state"),
     Object.entries(STATES).map(([state, { word }]) => el("option", { value: state, selected: state === asked.state }, word)),
   );
+  const profiles = el("select", { id: "profile", onchange: () => ask({ profile: profiles.value }) });
+  offer([]);
   const count = el("p.under", { role: "status" });
   const body = el("tbody");
   const empty = el("p.empty", { hidden: true });
+  const loading = el("p.loading", {}, "Reading the agents…");
   const back = el("button", { type: "button", onclick: () => turn(-1) }, "Previous");
   const on = el("button", { type: "button", onclick: () => turn(1) }, "Next");
   const table = el(
     "table.agents",
     {},
     el("caption.unseen", {}, "Agents"),
-    el("thead", {}, el("tr", {}, ["User", "State", "Due in", "Sessions", "Last heartbeat", "Last outcome", "Instance"].map((name) => el("th", { scope: "col" }, name)))),
+    el("thead", {}, el("tr", {}, ["User", "State", "Due in", "Sessions", "Last heartbeat", "Last outcome", "Routing profile", "Instance"].map((name) => el("th", { scope: "col" }, name)))),
     body,
   );
+  const scroll = el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Table of agents", hidden: true }, table);
   const main = el(
     "div",
     {},
@@ -46,16 +54,31 @@ export function agents(page) {
       { role: "search", onsubmit: (event) => event.preventDefault() },
       el("div.field.wide", {}, el("label", { for: "q" }, "Search"), search),
       el("div.field", {}, el("label", { for: "state" }, "State"), states),
+      el("div.field", {}, el("label", { for: "profile" }, "Routing profile"), profiles),
     ),
-    el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Table of agents" }, table),
+    loading,
+    scroll,
     empty,
     el("nav.pages", { "aria-label": "Pages of agents" }, back, on),
   );
 
+  api.status({ signal: page.signal }).then(({ instances }) => {
+    table.classList.toggle("is-one", instances.length === 1);
+    offer(instances.flatMap((each) => each.profiles));
+  }, page.failed);
+
+  function offer(names) {
+    const all = [...new Set(asked.profile ? [...names, asked.profile] : names)].sort((one, other) => one.localeCompare(other));
+    fill(profiles, el("option", { value: "" }, "every profile"), all.map((name) => el("option", { value: name, selected: name === asked.profile }, name)));
+  }
+
   let typing = 0;
-  function typed() {
+  let typedAt = -TYPED_MS;
+  function typed(event) {
     clearTimeout(typing);
-    typing = setTimeout(() => ask({ q: search.value.trim() }), TYPED_MS);
+    const wait = event.timeStamp - typedAt < TYPED_MS ? TYPED_MS : 0;
+    typedAt = event.timeStamp;
+    typing = setTimeout(() => ask({ q: search.value.trim() }), wait);
   }
 
   function ask(change) {
@@ -92,6 +115,7 @@ export function agents(page) {
       if (!stop.aborted) {
         running = null;
         main.removeAttribute("aria-busy");
+        if (!loading.hidden) say(loading, "The agents could not be read. It is tried again by itself.");
         page.failed(error);
       }
     }
@@ -99,6 +123,7 @@ export function agents(page) {
 
   function show(found) {
     next = found.cursor;
+    loading.hidden = true;
     back.disabled = before.length === 0 && cursor === "";
     on.disabled = next === null;
     const keys = found.agents.map((each) => `${each.instance_id}/${each.user_id}`);
@@ -111,17 +136,27 @@ export function agents(page) {
     });
     if ([...body.children].some((row, at) => row !== wanted[at]) || body.children.length !== wanted.length) body.replaceChildren(...wanted);
     const begin = before.length * PAGE;
-    say(count, found.agents.length ? `${number(begin + 1)} to ${number(begin + found.agents.length)}${next ? "" : ` of ${number(begin + found.agents.length)}`}` : "none");
-    table.hidden = found.agents.length === 0;
+    const end = begin + found.agents.length;
+    const all = next === null ? end : total();
+    say(count, found.agents.length ? `${number(begin + 1)} to ${number(end)}${all === null ? "" : ` of ${number(Math.max(all, end))}`}` : "none");
+    scroll.hidden = found.agents.length === 0;
     empty.hidden = found.agents.length > 0;
-    say(empty, asked.q || asked.state ? "No agent is like that. Search for less, or look at every state." : "No agent was heard yet. As soon as a page sends its first heartbeat, its agent stands here.");
+    const known = asked.profile ? " The routing profile is that which Connect has shown last: of some agents it is not known." : "";
+    say(empty, asked.q || asked.state || asked.profile ? `No agent is like that. Search for less, or look at every state and profile.${known}` : "No agent was heard yet. As soon as a page sends its first heartbeat, its agent stands here.");
   }
 
   function made(key) {
-    const cells = { state: el("td"), due: el("td.number"), sessions: el("td"), seen: el("td"), outcome: el("td"), key: "" };
+    const cells = { state: el("td"), due: el("td.number"), sessions: el("td"), seen: el("td"), outcome: el("td"), profile: el("td.profile"), key: "" };
     const cut = key.indexOf("/");
-    cells.row = el("tr", {}, el("th", { scope: "row" }, agentLink(key)), cells.state, cells.due, cells.sessions, cells.seen, cells.outcome, el("td.id", {}, key.slice(0, cut)));
+    cells.row = el("tr", {}, el("th", { scope: "row" }, agentLink(key)), cells.state, cells.due, cells.sessions, cells.seen, cells.outcome, cells.profile, el("td.id", {}, key.slice(0, cut)));
     return cells;
+  }
+
+  /** How many there are in all; null when only the daemon could tell, by looking at each. */
+  function total() {
+    const agents = model.counts?.agents;
+    if (!agents || asked.q || asked.profile) return null;
+    return asked.state ? agents[asked.state] : Object.values(agents).reduce((sum, each) => sum + each, 0);
   }
 
   function told(cells, agent) {
@@ -134,13 +169,15 @@ export function agents(page) {
     if (alive.length) {
       const longest = Math.max(...alive.map((each) => each.expires_in_s));
       const hidden = alive.every((each) => each.visibility === "hidden") ? ", hidden" : "";
-      countdowns.set(cells.sessions, longest, (s) => `${alive.length}${hidden}, ${s > 0 ? `${duration(s)} left` : "over"}`);
+      countdowns.set(cells.sessions, longest, (s) => `${alive.length}${hidden} · ${s > 0 ? `${duration(s)} left` : "over"}`);
     } else {
       countdowns.set(cells.sessions, null);
       say(cells.sessions, agent.sessions.length ? "none, lately ended" : "none");
     }
     say(cells.seen, agent.last_seen ? time(agent.last_seen) : "–");
     say(cells.outcome, agent.last_outcome ? (OUTCOMES[agent.last_outcome] ?? agent.last_outcome) : "–");
+    say(cells.profile, agent.profile ?? "–");
+    cells.profile.title = agent.profile ?? "";
   }
 
   load();
@@ -151,9 +188,9 @@ export function agents(page) {
   return {
     main,
     title: "Agents",
+    again: load,
     update() {
       countdowns.frozen = !page.up();
-      void model;
     },
     end() {
       clearInterval(again);

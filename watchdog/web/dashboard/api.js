@@ -3,6 +3,8 @@
 // The token is kept in the tab's sessionStorage: it survives a reload, ends with the tab, goes to no other tab and is
 // never sent by the browser itself, as a cookie would be.
 
+import { now } from "./model.js";
+
 const KEY = "watchdog.token";
 
 /** A refusal, or no answer at all (status 0). */
@@ -14,11 +16,22 @@ export class Problem extends Error {
   }
 }
 
+/**
+ * What somebody has put into the field as a token, without what comes along when it is copied.
+ *
+ * @returns {string | null} null if no token can be so: a header takes visible ASCII. Source: RFC 6750, section 2.1.
+ */
+export function readToken(text) {
+  const token = text.trim().replace(/^bearer\s+/i, "");
+  return /^[\x21-\x7e]*$/.test(token) ? token : null;
+}
+
 export class Api {
   /** @param {() => void} refused Called when the token is not taken any more. */
   constructor(refused) {
     this.refused = refused;
     this.token = sessionStorage.getItem(KEY);
+    this.behind = 0; // seconds by which the reader's clock differs from the daemon's, to a second
   }
 
   signIn(token) {
@@ -59,6 +72,8 @@ export class Api {
       if (signal?.aborted) throw error;
       throw new Problem(0, "No answer", limit?.aborted ? "The daemon has not answered in time." : "The daemon cannot be reached.");
     }
+    const date = Date.parse(answer.headers.get("date") ?? "");
+    if (!Number.isNaN(date)) this.behind = (date - now()) / 1000;
     if (answer.ok) return answer;
     const told = await answer.json().catch(() => ({}));
     if (answer.status === 401) this.refused();

@@ -2,7 +2,7 @@
 
 import { agent } from "./agent.js";
 import { agents } from "./agents.js";
-import { Api } from "./api.js";
+import { Api, readToken } from "./api.js";
 import { brake } from "./brake.js";
 import { el, fill, say } from "./elements.js";
 import { history as past } from "./history.js";
@@ -16,6 +16,7 @@ const VIEWS = { "": overview, agents, agent, history: past, brake, settings };
 const PLACES = [["", "Overview"], ["agents", "Agents"], ["history", "History"], ["brake", "Brake"], ["settings", "Settings"]];
 const HIDDEN_MS = 60_000; // a page that nobody sees gives its stream back after this
 const THEMES = ["auto", "light", "dark"];
+const ID = /^[A-Za-z0-9-]{1,100}$/; // as heartbeats may have them; `..` in an address would lead elsewhere
 
 const main = document.getElementById("main");
 const bar = document.getElementById("bar");
@@ -27,6 +28,7 @@ let stream = null;
 let view = null;
 let leave = new AbortController();
 let on = false;
+let heard = ""; // id of the last event before the stream was given back
 const link = { up: false, since: null, retryAt: null };
 
 // Notices above the page: dry run, not reachable, faults of single questions.
@@ -84,15 +86,19 @@ function useTheme() {
   view?.theme?.();
 }
 
+// Another tab has chosen.
+addEventListener("storage", useTheme);
+
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view?.theme?.());
 
 // Where one is.
 
 function go() {
   if (!on) return;
-  const [place, asked = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [, place, asked = ""] = location.hash.match(/^#?\/?([^?]*)\??(.*)$/s);
   const [name, ...parts] = place.split("/").map(readable);
-  const make = (name !== "agent" || parts.length === 2) && Object.hasOwn(VIEWS, name) ? VIEWS[name] : null;
+  const known = name === "agent" ? parts.length === 2 && parts.every((each) => ID.test(each)) : parts.length === 0;
+  const make = known && Object.hasOwn(VIEWS, name) ? VIEWS[name] : null;
   leave.abort();
   view?.end();
   leave = new AbortController();
@@ -144,6 +150,7 @@ addEventListener("hashchange", go);
 function listen() {
   stream?.stop();
   stream = follow({
+    after: heard,
     open: (headers, signal) => api.fetch("v1/events", { headers: { accept: "text/event-stream", ...headers }, signal, limit_ms: 0 }),
     event(type, data) {
       if (type === "hello" && !link.up) linked(true, null);
@@ -156,13 +163,16 @@ function listen() {
 function linked(up, retryAt) {
   const news = up !== link.up;
   link.retryAt = retryAt;
-  if (news) link.since = Date.now();
+  if (news) link.since = model.time();
   link.up = up;
   main.classList.toggle("is-stale", !up);
   pill.className = up ? "pill is-up" : "pill is-down";
   say(pill, up ? "live" : "not reachable");
   lost.hidden = up;
-  if (news && up && view && model.boot !== null) fault.hidden = true;
+  if (news && up && view && model.boot !== null) {
+    fault.hidden = true;
+    view.again?.();
+  }
   soon();
 }
 
@@ -184,8 +194,8 @@ setInterval(() => {
     model.tick();
     soon();
   } else if (link.retryAt !== null && link.since !== null) {
-    const wait = Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000));
-    say(lostText, `What you see is as of ${time(link.since / 1000)}. Next attempt ${wait ? `in ${wait} s` : "now"}.`);
+    const wait = Math.max(0, Math.ceil((link.retryAt - performance.now()) / 1000));
+    say(lostText, `What you see is as of ${time(link.since)}. Next attempt ${wait ? `in ${wait} s` : "now"}.`);
   }
 }, 1000);
 
@@ -194,20 +204,22 @@ document.addEventListener("visibilitychange", () => {
   clearTimeout(unseen);
   if (!on) return;
   if (document.hidden) {
-    unseen = setTimeout(() => {
-      stream?.stop();
-      stream = null;
-    }, HIDDEN_MS);
-  } else if (stream === null) {
-    listen();
+    unseen = setTimeout(rest, HIDDEN_MS);
+  } else {
+    if (stream === null) listen();
+    // Timers of a hidden page go seldom: what it shows may be old.
+    view?.again?.();
   }
 });
 
-// A page that is left, and may be kept for the way back, must not keep its connection: there are six for all tabs.
-addEventListener("pagehide", () => {
+function rest() {
+  heard = stream?.lastId ?? heard;
   stream?.stop();
   stream = null;
-});
+}
+
+// A page that is left, and may be kept for the way back, must not keep its connection: there are six for all tabs.
+addEventListener("pagehide", rest);
 addEventListener("pageshow", (event) => {
   if (event.persisted && on && stream === null) listen();
 });
@@ -219,6 +231,7 @@ function signedOut(why) {
   api.signOut();
   stream?.stop();
   stream = null;
+  heard = "";
   leave.abort();
   view?.end();
   view = null;
@@ -240,11 +253,18 @@ function signIn(why) {
     {
       async onsubmit(event) {
         event.preventDefault();
+        const given = readToken(token.value);
+        if (given === null) {
+          told.hidden = false;
+          say(told, "A token has no spaces and no letters but those of ASCII: something else was copied along, or instead.");
+          token.focus();
+          return;
+        }
         button.disabled = true;
         say(button, "Asking…");
-        api.signIn(token.value.trim());
+        api.signIn(given);
         try {
-          await enter();
+          await enter({ anew: true });
         } catch (error) {
           api.signOut();
           told.hidden = false;
@@ -265,9 +285,10 @@ function signIn(why) {
   );
 }
 
-async function enter() {
+async function enter({ anew = false } = {}) {
   await api.status();
-  api.keep();
+  if (anew) api.keep();
+  if (model.boot === null) model.behind = api.behind;
   on = true;
   bar.hidden = false;
   useTheme();

@@ -2,7 +2,7 @@
 
 import { el, fill, mark } from "./elements.js";
 import { ask } from "./dialog.js";
-import { duration, number, time } from "./words.js";
+import { count, duration, time } from "./words.js";
 
 const WORDS = {
   listening: "listening",
@@ -27,7 +27,7 @@ export function holdCard(hold) {
       el("dt", {}, "Why"),
       el("dd", {}, hold.why || "No reason was given."),
       el("dt", {}, "Who"),
-      el("dd", {}, el("a", { href: `#/agents?state=held${hold.group === "all" ? "" : `&q=${encodeURIComponent(hold.group)}`}` }, `${number(hold.agents)} agents`)),
+      el("dd", {}, el("a", { href: `#/agents?state=held${hold.group === "all" ? "" : `&q=${encodeURIComponent(hold.group)}`}` }, count(hold.agents, "agent"))),
       el("dt", {}, "Since"),
       el("dd", {}, `${time(hold.since)}, for ${duration(hold.age_s)}`),
       hold.by ? [el("dt", {}, "By"), el("dd", {}, hold.by)] : null,
@@ -95,7 +95,7 @@ export function brake(page) {
         const found = await api.brake(body);
         model.brake = found;
         show();
-        return `Done: the brake is ${WORDS[found.state] ?? found.state}, ${number(found.held)} agents are held.`;
+        return `Done: the brake is ${WORDS[found.state] ?? found.state}, ${count(found.held, "agent")} held.`;
       },
     });
   }

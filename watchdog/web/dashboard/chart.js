@@ -8,8 +8,19 @@ const HEIGHT = 190;
 const clock = (at, seconds) =>
   new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) });
 
-/** @param {string} name A custom property of the page. */
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/**
+ * A custom property of the page as a colour that a canvas takes: of light and dark, the one that is in force.
+ *
+ * @param {string} name
+ */
+function colour(name) {
+  const probe = el("span", { hidden: true });
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
 
 /**
  * @param {string} title
@@ -51,7 +62,7 @@ export function chart(title, lines, words) {
       {
         width: Math.max(200, canvas.clientWidth),
         height: HEIGHT,
-        padding: [10, 14, 0, 0],
+        padding: [10, 28, 0, 0], // half of a time, at the end of the axis
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
         scales: { y: { range: (_, least, most) => [0, Math.max(1, most * 1.1 || 1)] } },

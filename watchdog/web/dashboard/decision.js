@@ -1,13 +1,13 @@
 // One decision: what became of whom, why, and on what evidence, in words and as JSON.
 
 import { el, mark } from "./elements.js";
-import { OUTCOMES, evidenceOf, intentOf, kindOf, short, time } from "./words.js";
+import { OUTCOMES, count, evidenceOf, intentOf, kindOf, time } from "./words.js";
 
 /** The page of an agent that an action names as instance/user. */
-export function agentLink(name, text) {
+export function agentLink(name) {
   const cut = name.indexOf("/");
   const [instance, user] = [name.slice(0, cut), name.slice(cut + 1)];
-  return el("a.agent", { href: `#/agent/${encodeURIComponent(instance)}/${encodeURIComponent(user)}`, title: name }, text ?? user);
+  return el("a.agent", { href: `#/agent/${encodeURIComponent(instance)}/${encodeURIComponent(user)}`, title: name }, user);
 }
 
 export function decision(action, { agent = false } = {}) {
@@ -21,7 +21,7 @@ export function decision(action, { agent = false } = {}) {
       el("time", { datetime: action.at, title: action.at }, time(action.at)),
       mark(kindOf(action.outcome), OUTCOMES[action.outcome] ?? action.outcome),
       el("span.intent", {}, `${intentOf(action.intent)}${action.target ? ` → ${action.target}` : ""}`),
-      agent ? agentLink(action.agent, short(action.agent.slice(action.agent.indexOf("/") + 1))) : null,
+      agent ? agentLink(action.agent) : null,
     ),
     el("p.why", {}, action.reason),
     el(
@@ -29,7 +29,7 @@ export function decision(action, { agent = false } = {}) {
       {},
       el("summary", {}, "Evidence"),
       said.length ? el("ul.said", {}, said.map((text) => el("li", {}, text))) : null,
-      el("p.under", {}, `${action.calls} calls of Connect, ${action.latency_s} s from the claim to the outcome.`),
+      el("p.under", {}, `${count(action.calls, "call")} of Connect, ${action.latency_s} s from the claim to the outcome.`),
       el("pre", { tabindex: "0", "aria-label": "The action as JSON" }, JSON.stringify(action, null, 2)),
     ),
   );

@@ -11,7 +11,8 @@ const SINCE = { "": "all that is kept", 900: "last 15 minutes", 3600: "last hour
 
 export function history(page) {
   const { api, model, params } = page;
-  const asked = { outcome: params.get("outcome") ?? "", agent: params.get("agent") ?? "", since: params.get("since") ?? "" };
+  const known = (name, options) => (Object.hasOwn(options, params.get(name)) ? params.get(name) : "");
+  const asked = { outcome: known("outcome", OUTCOMES), agent: params.get("agent") ?? "", since: known("since", SINCE) };
   const pick = (id, given, options) =>
     el("select", { id, onchange: changed }, Object.entries(options).map(([value, text]) => el("option", { value, selected: value === given }, text)));
   const outcome = pick("outcome", asked.outcome, { "": "every outcome", ...OUTCOMES });
@@ -63,7 +64,7 @@ export function history(page) {
   const filters = () => ({
     outcome: asked.outcome,
     agent: asked.agent,
-    since: asked.since ? Math.max(0, Math.floor(Date.now() / 1000 + model.behind - Number(asked.since))) : "",
+    since: asked.since ? Math.max(0, Math.floor(model.time() - Number(asked.since))) : "",
   });
 
   async function load(after) {

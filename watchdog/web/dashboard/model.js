@@ -4,6 +4,9 @@ export const MOST_SAMPLES = 720;
 export const MOST_ACTIONS = 50;
 const EVERY_MS = 5000;
 
+/** Milliseconds since 1970, as the browser's clock was when the page was loaded: who sets the clock changes nothing. */
+export const now = () => performance.timeOrigin + performance.now();
+
 export class Model {
   constructor() {
     this.reset();
@@ -29,15 +32,15 @@ export class Model {
   }
 
   /** @returns {boolean} Whether anything is different. */
-  event(type, data, now = Date.now()) {
+  event(type, data, at = now()) {
     if (type === "hello") {
       if (this.boot !== null && this.boot !== data.boot) this.generation++;
       this.boot = data.boot;
       this.version = data.version;
-      this.behind = data.at - now / 1000;
+      this.behind = data.at - at / 1000;
       this.fields = data.series.fields;
       this.samples = data.series.samples;
-      this.sampledAt = now;
+      this.sampledAt = at;
       this.beats = [];
       this.called = [];
     } else if (type === "counts") {
@@ -54,17 +57,22 @@ export class Model {
     return true;
   }
 
+  /** The daemon's time, in seconds since 1970, whatever the browser's clock says. */
+  time() {
+    return now() / 1000 + this.behind;
+  }
+
   /** To be called each second while the stream is up. */
-  tick(now = Date.now()) {
+  tick(ms = now()) {
     if (this.counts === null) return;
-    const at = now / 1000 + this.behind;
+    const at = ms / 1000 + this.behind;
     this.beats = [...this.beats, [at, this.counts.heartbeats]].filter(([then]) => at - then <= 12);
     this.called = [...this.called, [at, this.calls]].filter(([then]) => at - then <= 12);
     const [first, beats] = this.beats[0];
     const passed = at - first;
     this.rate = passed >= 2 && this.counts.heartbeats >= beats ? (this.counts.heartbeats - beats) / passed : null;
-    if (now - this.sampledAt < EVERY_MS) return;
-    this.sampledAt = now;
+    if (ms - this.sampledAt < EVERY_MS) return;
+    this.sampledAt = ms;
     const row = this.fields.map((name) => (name === "at" ? at : name === "heartbeats" ? this.counts.heartbeats : this.counts.agents[name]));
     this.samples = [...this.samples, row].slice(-MOST_SAMPLES);
   }

@@ -3,7 +3,7 @@
 import { chart } from "./chart.js";
 import { decision } from "./decision.js";
 import { el, fill, mark, say } from "./elements.js";
-import { STATES, duration, number, sentence } from "./words.js";
+import { STATES, count, duration, number, sentence } from "./words.js";
 import { holdCard } from "./brake.js";
 
 const STANDING = {
@@ -47,7 +47,7 @@ export function overview(page) {
   const gauges = el("section.card", { "aria-labelledby": "work-title" });
   const brake = el("section.card", { "aria-labelledby": "brake-title" });
   const recent = el("ol.decisions");
-  const none = el("p.empty", {}, "Nothing was decided yet. As soon as an agent's last session is gone, it stands here.");
+  const none = el("p.empty", {}, "Reading the history…");
   let status = null;
   let drawn = 0;
 
@@ -62,17 +62,23 @@ export function overview(page) {
     el("section.card", { "aria-labelledby": "recent-title" }, el("div.title", {}, el("h2", { id: "recent-title" }, "Latest decisions"), el("a", { href: "#/history" }, "History")), none, recent),
   );
 
-  api.status({ signal: page.signal }).then((found) => {
-    status = found;
-    update();
-  }, page.failed);
   let first = null;
   load();
   function load() {
-    api.actions({ limit: 10 }, { signal: page.signal }).then((found) => {
-      first = found.actions;
-      list();
+    api.status({ signal: page.signal }).then((found) => {
+      status = found;
+      update();
     }, page.failed);
+    api.actions({ limit: 10 }, { signal: page.signal }).then(
+      (found) => {
+        first = found.actions;
+        list();
+      },
+      (error) => {
+        if (first === null) say(none, "The history could not be read.");
+        page.failed(error);
+      },
+    );
   }
 
   function list() {
@@ -81,9 +87,10 @@ export function overview(page) {
     const all = [...model.recent, ...first].filter((each) => !seen.has(each.id) && seen.add(each.id));
     all.sort((one, other) => (one.at < other.at ? 1 : -1));
     const shown = all.slice(0, 10);
+    none.hidden = shown.length > 0;
+    say(none, "Nothing was decided yet. As soon as an agent's last session is gone, it stands here.");
     if ([...recent.children].map((each) => each.dataset.id).join() === shown.map((each) => each.id).join()) return;
     fill(recent, shown.map((each) => decision(each, { agent: true })));
-    none.hidden = shown.length > 0;
   }
 
   function draw() {
@@ -98,8 +105,8 @@ export function overview(page) {
     if (counts === null) return;
     say(headline, sentence(counts.agents));
     const clock = counts.standing ? `The clock stands: ${STANDING[counts.standing] ?? counts.standing}${counts.grace_left_s ? `, ${duration(counts.grace_left_s)} left` : ""}.` : "The clock runs.";
-    const up = status ? ` Up for ${duration(Date.now() / 1000 + model.behind - status.started_at)}.` : "";
-    say(under, `${clock} ${counts.sockets ? `${number(counts.sockets)} sockets. ` : ""}Version ${model.version}.${up}`);
+    const up = status ? ` Up for ${duration(model.time() - status.started_at)}.` : "";
+    say(under, `${clock} ${counts.sockets ? `${count(counts.sockets, "socket")}. ` : ""}Version ${model.version}.${up}`);
     under.classList.toggle("is-warn", Boolean(counts.standing));
     for (const state of Object.keys(STATES)) say(tiles[state], number(counts.agents[state]));
     say(tiles.sessions, number(counts.sessions));
@@ -179,6 +186,7 @@ export function overview(page) {
   return {
     main,
     title: "Overview",
+    again: load,
     update() {
       if (generation !== model.generation) {
         generation = model.generation;

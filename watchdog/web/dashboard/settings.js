@@ -28,7 +28,10 @@ export function settings(page) {
   page.api.settings({ signal: page.signal }).then((found) => {
     all = found.settings;
     show();
-  }, page.failed);
+  }, (error) => {
+    say(count, "They could not be read.");
+    page.failed(error);
+  });
 
   function show() {
     const wanted = search.value.trim().toLowerCase();

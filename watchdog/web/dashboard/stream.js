@@ -51,12 +51,13 @@ export function backOff(failures, random = Math.random()) {
  * @param {object} options
  * @param {(headers: Record<string, string>, signal: AbortSignal) => Promise<Response>} options.open
  * @param {(type: string, data: any) => void} options.event
+ * @param {string} [options.after] Id of the last event of an earlier stream, whose place this one takes.
  * @param {(up: boolean, retryAt: number | null, error: Error | null) => void} options.link
  */
-export function follow({ open, event, link }) {
+export function follow({ open, event, link, after = "" }) {
   let stopped = false;
   let failures = 0;
-  let lastId = "";
+  let lastId = after;
   let abort = new AbortController();
   let wake = () => {};
 
@@ -95,7 +96,7 @@ export function follow({ open, event, link }) {
       }
       if (stopped) return;
       const wait = backOff(failures++);
-      link(false, Date.now() + wait, failed);
+      link(false, performance.now() + wait, failed);
       await new Promise((resolve) => {
         wake = resolve;
         setTimeout(resolve, wait);
@@ -111,5 +112,8 @@ export function follow({ open, event, link }) {
       wake();
     },
     now: () => wake(),
+    get lastId() {
+      return lastId;
+    },
   };
 }

@@ -50,7 +50,12 @@ const INTENTS = {
 
 export const intentOf = (intent) => INTENTS[intent] ?? intent;
 
-export const number = (value) => new Intl.NumberFormat("en").format(value);
+const NUMBERS = new Intl.NumberFormat("en");
+
+export const number = (value) => NUMBERS.format(value);
+
+/** "1 agent", "2 agents". */
+export const count = (value, what) => `${number(value)} ${what}${value === 1 ? "" : "s"}`;
 
 /** "412 present, 3 in grace, none held". */
 export function sentence(agents) {
@@ -65,9 +70,9 @@ export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return s % 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${s / 60} min`;
-  const minutes = Math.round((s % 3600) / 60);
-  if (s < 86400) return minutes ? `${Math.floor(s / 3600)} h ${minutes} min` : `${Math.floor(s / 3600)} h`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  const minutes = Math.round(s / 60);
+  if (minutes < 1440) return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
+  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
 }
 
 /** What is left of a lease or a timer. */
@@ -111,7 +116,7 @@ function sighting(each) {
   if (each.failed) return `could not be read (${each.failed})`;
   if (each.shown === false) return each.complete === false ? "not shown, in an incomplete answer" : "not shown";
   const next = each.next_status ? `, next ${each.next_status}` : "";
-  const contacts = Array.isArray(each.contacts) && each.contacts.length ? `, ${each.contacts.length} contact(s)` : "";
+  const contacts = Array.isArray(each.contacts) && each.contacts.length ? `, ${count(each.contacts.length, "contact")}` : "";
   return `${each.status ?? "a status"}${each.since ? ` since ${time(each.since)}` : ""}${next}${contacts}`;
 }
 
@@ -130,7 +135,7 @@ export function evidenceOf(action) {
   if (found.queue) said.push(`Queue: ${found.queue}.`);
   for (const each of list("sessions")) said.push(session(each));
   const more = (found.sessions_in_all ?? 0) - list("sessions").length;
-  if (more > 0) said.push(`${more} more sessions had ended before.`);
+  if (more > 0) said.push(`${count(more, "more session")} had ended before.`);
   if (typeof found.timer_s === "number" && !found.by) {
     const late = typeof found.lag_s === "number" ? `; acted upon ${exact(found.lag_s)} after its end` : "";
     said.push(`The timer of ${exact(found.timer_s)} ran out${late}.`);
