@@ -185,8 +185,9 @@ def test_the_reference_of_commands_is_current():
 @pytest.mark.parametrize("name", commands_page.commands())
 def test_every_command_has_examples_with_options_that_there_are(name):
     command = commands_page.commands()[name]
-    _, examples = commands_page.parts(command.help)
+    paragraphs, examples = commands_page.parts(command.help)
     assert len(examples) > 1
+    assert len(paragraphs) > 1, "typer takes away the indentation of examples that follow a single paragraph"
     known = {opt for parameter in command.params for opt in parameter.opts}
     for example in examples:
         (mine,) = re.findall(rf"watchdog {name}(?=\s|$)([^|>&]*)", example)

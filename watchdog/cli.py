@@ -111,7 +111,7 @@ def show_settings(
 def run() -> None:
     """Run the daemon until SIGTERM.
 
-    Wrong settings stop the start with one line for each fault. Logs go to stdout, as JSON unless WATCHDOG_LOG_FORMAT
+    Wrong settings stop the start with one line for each fault. Logs go to stderr, as JSON unless WATCHDOG_LOG_FORMAT
     is `console`.
 
     Examples:
