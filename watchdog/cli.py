@@ -200,7 +200,7 @@ def _need_sandbox() -> None:
     if missing:
         typer.echo(
             f"This command needs {' and '.join(missing)}, not installed here: "
-            'pip install "connect-presence-watchdog[sandbox]"',
+            'in the folder of the project, pip install ".[sandbox]"',
             err=True,
         )
         raise typer.Exit(EXIT_USAGE)

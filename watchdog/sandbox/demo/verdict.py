@@ -146,12 +146,13 @@ def judge(expects: Expectation, record: Record, pauses: Sequence[Pause] = ()) ->
 def observed_s(begin: Moment, until: float, pauses: Sequence[Pause]) -> float:
     """Give the time from a moment to `until` (epoch seconds) in which the daemon's clock ran.
 
-    A restart on the way gives a silent session its whole time to live again, so it counts from there.
+    A restart on the way gives a silent session its whole time to live again, so it counts from there. Of a pause that is
+    told after the moment, as much is taken to have been after it as can have been.
     """
     between = [pause for pause in pauses if begin.at < pause.at <= until]
     restarts = [pause.restart_at for pause in between if pause.restart_at is not None]
     begin_at = max([begin.at, *restarts]) if begin.mark is Mark.SILENCE else begin.at
-    return until - begin_at - sum(pause.seconds for pause in between)
+    return until - begin_at - sum(max(0.0, min(pause.seconds, pause.at - begin_at)) for pause in between)
 
 
 def stood_too_long(pauses: Sequence[Pause], down: Sequence[tuple[float, float]], timing: Timing) -> list[str]:
