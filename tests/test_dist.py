@@ -64,6 +64,8 @@ def test_the_source_archive_has_what_the_wheel_is_built_of_and_only_files_of_our
     assert names >= tracked("watchdog") | {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"}
     made = {"PKG-INFO", "setup.cfg"} | {name for name in names if name.partition("/")[0].endswith(".egg-info")}
     assert names - made <= tracked(".")
+    assert names >= tracked("docs") | tracked("deploy") | tracked("requirements") | {"Dockerfile", "CHANGELOG.md"}
+    assert not [name for name in names if name.startswith("tests/")]
 
 
 @pytest.mark.parametrize(
