@@ -42,8 +42,8 @@ body { margin: 0; font: 16px/1.6 system-ui, sans-serif; color: light-dark(#1f232
   background: light-dark(#fff, #0d1117); }
 a { color: light-dark(#0757b8, #6cb0ff); }
 header, nav { padding: .7rem 1rem; background: var(--quiet); }
-header { border-bottom: 1px solid var(--line); display: flex; justify-content: space-between; }
-header a { font-weight: 600; }
+header { font-size: .9rem; border-bottom: 1px solid var(--line); display: flex; justify-content: space-between; }
+header a { font-weight: 600; white-space: nowrap; }
 nav { font-size: .9rem; border-top: 1px solid var(--line); }
 nav h2 { font-size: .9rem; margin: 1rem 0 .2rem; }
 nav ul { list-style: none; margin: 0; padding: 0; }
@@ -53,6 +53,7 @@ nav a[aria-current] { background: var(--line); color: inherit; }
 main { max-width: 56rem; padding: 1rem; margin: auto; overflow-wrap: break-word; }
 main img { max-width: 100%; height: auto; }
 h1, h2, h3, h4 { line-height: 1.25; margin: 1.8em 0 .6em; }
+main h1 { margin-top: .5em; }
 h2 { border-bottom: 1px solid var(--line); padding-bottom: .2em; }
 h2 a, h3 a, h4 a { color: inherit; text-decoration: none; }
 h2 a:hover, h3 a:hover, h4 a:hover { text-decoration: underline; }

@@ -77,8 +77,9 @@ def show_settings(
 ) -> None:
     """Show every variable, its value and where that is from.
 
-    Secrets are not shown. The JSON is a list of objects with `variable`, `value`, `default`, `source` (`default`,
-    `environment` or `file`) and `meaning`.
+    Secrets are not shown. Where a variable has a fault, or a required one is missing, only the faults are told;
+    docs/settings.md has every variable in any case. The JSON is a list of objects with `variable`, `value`, `default`,
+    `source` (`default`, `environment` or `file`) and `meaning`.
 
     Examples:
       watchdog settings

@@ -103,7 +103,7 @@ def test_the_summary_says_that_all_is_well_and_where_to_go_next():
 
     assert summary.show(console, results(), TOTALS, [])
     assert "All 20 agents as they should be." in printed(console)
-    assert "docs/architecture.md" in printed(console)
+    assert "docs/index.md" in printed(console)
 
 
 def test_one_present_agent_who_was_touched_fails_the_demo_and_is_named():
