@@ -134,6 +134,7 @@ def examples(page):
     [
         ("docs/policy.md", 9),
         ("docs/from-salesforce.md", 3),
+        ("docs/rollout.md", 2),
         ("docs/from-pega.md", 1),
         ("docs/from-beforeunload.md", 1),
     ],
@@ -162,6 +163,13 @@ def test_the_adapters_configurations_are_decided_as_the_page_says():
     assert len(rows) == 5
     for profile, silent_s, done in rows:
         assert decided(several, profile, float(silent_s)) == words[done.strip()], profile
+
+
+def test_the_steps_of_the_roll_out_leave_everybody_else_alone():
+    for chosen, timer_s in zip(examples("docs/rollout.md"), (5, 20), strict=True):
+        assert decided(chosen, "Pilot team", timer_s + 1) == f"{chosen.rules_in_force[0].name}: set the OFFLINE status"
+        assert decided(chosen, "Pilot team", timer_s - 1) == f"look again at {timer_s} s"
+        assert decided(chosen, "Sales", 3600) == "skipped_profile"
 
 
 def test_a_rule_takes_over_what_it_leaves_out_as_the_page_says():

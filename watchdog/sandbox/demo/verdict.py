@@ -146,8 +146,8 @@ def judge(expects: Expectation, record: Record, pauses: Sequence[Pause] = ()) ->
 def observed_s(begin: Moment, until: float, pauses: Sequence[Pause]) -> float:
     """Give the time from a moment to `until` (epoch seconds) in which the daemon's clock ran.
 
-    A restart on the way gives a silent session its whole time to live again, so it counts from there. Of a pause that is
-    told after the moment, as much is taken to have been after it as can have been.
+    A restart on the way gives a silent session its whole time to live again, so it counts from there. Of a pause that
+    is told after the moment, as much is taken to have been after it as can have been.
     """
     between = [pause for pause in pauses if begin.at < pause.at <= until]
     restarts = [pause.restart_at for pause in between if pause.restart_at is not None]

@@ -99,7 +99,7 @@ export function overview(page) {
     say(headline, sentence(counts.agents));
     const clock = counts.standing ? `The clock stands: ${STANDING[counts.standing] ?? counts.standing}${counts.grace_left_s ? `, ${duration(counts.grace_left_s)} left` : ""}.` : "The clock runs.";
     const up = status ? ` Up for ${duration(Date.now() / 1000 + model.behind - status.started_at)}.` : "";
-    say(under, `${clock} ${counts.sockets ? `${number(counts.sockets)} sockets. ` : ""}Version ${model.version}.${up}`);
+    say(under, `${clock} ${counts.sockets ? `${number(counts.sockets)} ${counts.sockets === 1 ? "socket" : "sockets"}. ` : ""}Version ${model.version}.${up}`);
     under.classList.toggle("is-warn", Boolean(counts.standing));
     for (const state of Object.keys(STATES)) say(tiles[state], number(counts.agents[state]));
     say(tiles.sessions, number(counts.sessions));
