@@ -12,7 +12,7 @@ from rich.text import Text
 
 from watchdog.sandbox.demo.roles import OFFLINE, Expectation, Mark, Role, Story
 from watchdog.sandbox.demo.stories import group_of
-from watchdog.sandbox.demo.verdict import Pause, Verdict
+from watchdog.sandbox.demo.verdict import LATER, Pause, Verdict
 
 WIDE = 90
 """Columns from which the number of agents has room."""
@@ -148,6 +148,8 @@ def show(
     console.print(Text("Not as it should be:", "bold red"))
     for line in wrong:
         console.print(Text(f"  {line}", "red"), soft_wrap=True)
+    if all(LATER in line for line in wrong):
+        console.print("These are real times: a machine that is busy with something else may miss them. Try it again.")
     return False
 
 

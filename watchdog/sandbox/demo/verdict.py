@@ -23,6 +23,9 @@ IN_FORCE_S = 2.0
 PASSING = frozenset({"returned", "witnessed", "held", "released"})
 """Outcomes with which nothing was done, or not yet."""
 
+LATER = "later than"
+"""What a fault says that is of time alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -196,7 +199,7 @@ def _timely(change: Change, write: Write, begin: Moment | None, pauses: Sequence
     if real_s < change.least_s - EARLY_S:
         return time_s, [f"{change.what} {real_s:.1f} s after {change.since}, before {change.least_s:g} s were over"]
     if time_s > change.most_s:
-        return time_s, [f"{change.what} {time_s:.1f} s after {change.since}, later than {change.most_s:g} s"]
+        return time_s, [f"{change.what} {time_s:.1f} s after {change.since}, {LATER} {change.most_s:g} s"]
     return time_s, []
 
 
