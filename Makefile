@@ -17,7 +17,7 @@ TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk
 
-.PHONY: help demo run test test-long check check-types check-client check-code check-deploy audit simulate bench screenshot lock sbom dist clean
+.PHONY: help demo run test test-long check check-types check-client check-code check-deploy audit simulate bench screenshot docs lock sbom dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-secon
 screenshot: $(VENV)/.dev ## Take the pictures of the dashboard in docs/ anew (needs chromium and its driver)
 	@$(PYTHON) -m tests.dashboard.screenshot
 
+docs: $(VENV)/.dev ## Make a site of the documentation in site/
+	@$(PYTHON) -m tests.docs_site site
+
 # One lock file for each purpose; dev.txt holds the others down, so that all agree on every version.
 LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(LOCK_OPTIONS) pyproject.toml
@@ -92,7 +95,7 @@ dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PYTHON) -m build --no-isolation --outdir dist
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) tests/client/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/client/node_modules build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. The stamps make a second run instant; a changed lock file installs again.

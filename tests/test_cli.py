@@ -364,5 +364,5 @@ def test_without_moto_the_sandbox_and_the_demo_tell_what_to_install(command):
     done = watchdog(command, interpreter=("-c", WITHOUT_MOTO))
     assert done.returncode == 2
     assert done.stderr == (
-        'This command needs moto, not installed here: pip install "connect-presence-watchdog[sandbox]"\n'
+        'This command needs moto, not installed here: in the folder of the project, pip install ".[sandbox]"\n'
     )

@@ -134,6 +134,7 @@ def examples(page):
     [
         ("docs/policy.md", 9),
         ("docs/from-salesforce.md", 3),
+        ("docs/rollout.md", 2),
         ("docs/from-pega.md", 1),
         ("docs/from-beforeunload.md", 1),
     ],
@@ -164,6 +165,16 @@ def test_the_adapters_configurations_are_decided_as_the_page_says():
         assert decided(several, profile, float(silent_s)) == words[done.strip()], profile
 
 
+def test_the_steps_of_the_roll_out_leave_everybody_else_alone():
+    one, two = examples("docs/rollout.md")
+    for chosen in (one, two):
+        assert decided(chosen, "Pilot", 6) == "default: set the OFFLINE status"
+        assert decided(chosen, "Sales", 3600) == "skipped_profile"
+    assert decided(one, "Field", 3600) == "skipped_profile"
+    assert decided(two, "Field", 19) == "look again at 20 s"
+    assert decided(two, "Field", 21) == "field: set the OFFLINE status"
+
+
 def test_a_rule_takes_over_what_it_leaves_out_as_the_page_says():
     _, careless, _ = examples("docs/from-salesforce.md")
     assert decided(careless, "On-Call", 21) == "on call: sign out"
@@ -185,8 +196,9 @@ def test_the_reference_of_commands_is_current():
 @pytest.mark.parametrize("name", commands_page.commands())
 def test_every_command_has_examples_with_options_that_there_are(name):
     command = commands_page.commands()[name]
-    _, examples = commands_page.parts(command.help)
+    paragraphs, examples = commands_page.parts(command.help)
     assert len(examples) > 1
+    assert len(paragraphs) > 1, "typer takes away the indentation of examples that follow a single paragraph"
     known = {opt for parameter in command.params for opt in parameter.opts}
     for example in examples:
         (mine,) = re.findall(rf"watchdog {name}(?=\s|$)([^|>&]*)", example)

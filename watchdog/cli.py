@@ -77,8 +77,9 @@ def show_settings(
 ) -> None:
     """Show every variable, its value and where that is from.
 
-    Secrets are not shown. The JSON is a list of objects with `variable`, `value`, `default`, `source` (`default`,
-    `environment` or `file`) and `meaning`.
+    Secrets are not shown. Where a variable has a fault, or a required one is missing, only the faults are told;
+    docs/settings.md has every variable in any case. The JSON is a list of objects with `variable`, `value`, `default`,
+    `source` (`default`, `environment` or `file`) and `meaning`.
 
     Examples:
       watchdog settings
@@ -111,7 +112,7 @@ def show_settings(
 def run() -> None:
     """Run the daemon until SIGTERM.
 
-    Wrong settings stop the start with one line for each fault. Logs go to stdout, as JSON unless WATCHDOG_LOG_FORMAT
+    Wrong settings stop the start with one line for each fault. Logs go to stderr, as JSON unless WATCHDOG_LOG_FORMAT
     is `console`.
 
     Examples:
@@ -200,7 +201,7 @@ def _need_sandbox() -> None:
     if missing:
         typer.echo(
             f"This command needs {' and '.join(missing)}, not installed here: "
-            'pip install "connect-presence-watchdog[sandbox]"',
+            'in the folder of the project, pip install ".[sandbox]"',
             err=True,
         )
         raise typer.Exit(EXIT_USAGE)

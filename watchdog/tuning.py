@@ -189,6 +189,9 @@ def replay(
 ) -> None:
     """Try timers on a recording: who would have been set and was there after all, and how soon the others.
 
+    Several timers are compared. Nothing is called at AWS and no daemon is needed. Exit code 2 for a file that is no
+    recording, is damaged or was cut off.
+
     Examples:
       watchdog replay monday.jsonl
       watchdog replay monday.jsonl --session-end-timer 15 --html monday.html

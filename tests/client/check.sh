@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the browser client: its types, its behaviour on a clock of the tests' own, and its size.
+# Checks the browser client: its types, its behaviour on a clock of the tests' own, its size, and what goes to npm.
 #
 #   tests/client/check.sh
 #
@@ -18,3 +18,12 @@ if [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
 fi
 node_modules/.bin/tsc --project .
 node --test --test-reporter=dot ./*.test.mjs
+
+# What `npm pack` makes: each file of the folder, and the licence.
+packed=$(npm pack --dry-run --json --no-update-notifier ../../watchdog/web/client 2>/dev/null |
+    node -p 'JSON.parse(fs.readFileSync(0))[0].files.map(({ path }) => path).sort().join(" ")')
+wanted=$(cd ../../watchdog/web/client && printf '%s\n' * LICENSE | LC_ALL=C sort | paste -sd ' ')
+if [[ $packed != "$wanted" ]]; then
+    printf 'npm pack has:   %s\nit should have: %s\n' "$packed" "$wanted" >&2
+    exit 1
+fi

@@ -29,6 +29,7 @@ from watchdog.core.brake import (
     step,
     threshold,
 )
+from watchdog.core.holds import why
 from watchdog.core.model import Epoch, Running
 
 RULES = BrakeRules(fraction=0.3, min_agents=5, max_hold_s=900.0)
@@ -360,3 +361,11 @@ def test_no_more_time_is_proven_than_has_passed(ticks: list[tuple[float, int]], 
 
 def test_the_levels_are_those_of_the_windows() -> None:
     assert levels(Reading((3, 12), (20, 40)), RULES) == (Level(60.0, 3, 20, 6), Level(600.0, 12, 40, 12))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("", "An operator holds."), ("tests", "An operator holds: tests."), ("T.", "An operator holds: T.")],
+)
+def test_what_an_operator_gives_as_the_reason_ends_its_sentence(reason, said):
+    assert why(Brake(order=Order(hold=True, group=ALL, until=Running(1.0), reason=reason))) == said

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import pytest
 from rich.console import Console
 
 from watchdog.sandbox.demo import guardian, screen, summary
@@ -103,7 +104,7 @@ def test_the_summary_says_that_all_is_well_and_where_to_go_next():
 
     assert summary.show(console, results(), TOTALS, [])
     assert "All 20 agents as they should be." in printed(console)
-    assert "docs/architecture.md" in printed(console)
+    assert "docs/index.md" in printed(console)
 
 
 def test_one_present_agent_who_was_touched_fails_the_demo_and_is_named():
@@ -113,6 +114,19 @@ def test_one_present_agent_who_was_touched_fails_the_demo_and_is_named():
     assert "agent-02 (works all the time): PutUserStatus Offline, but was present" in printed(console)
     assert "✗  works all the time" in printed(console)
     assert "as they should be." not in printed(console)
+
+
+@pytest.mark.parametrize(
+    ("fault", "busy"),
+    [("Offline 4.2 s after the bye, later than 4 s", True), ("PutUserStatus Offline, but was present", False)],
+)
+def test_what_was_late_and_nothing_else_may_be_the_machine(fault, busy):
+    console = plain()
+
+    assert not summary.show(
+        console, results(agent02=fault, agent03="Offline 9 s after the bye, later than 4 s"), TOTALS, []
+    )
+    assert ("a machine that is busy" in printed(console)) is busy
 
 
 def test_a_daemon_that_did_not_stop_in_order_fails_the_demo_too():

@@ -206,6 +206,13 @@ def test_a_restart_gives_a_silent_agent_the_whole_time_again_but_not_one_who_sai
     assert observed_s(Moment(T, Mark.BYE), T + 11, [restart]) == pytest.approx(10)
 
 
+@pytest.mark.parametrize("mark", [Mark.BYE, Mark.SILENCE])
+def test_a_pause_that_is_told_after_the_moment_and_was_mostly_before_it_makes_no_time_negative(mark):
+    told_late = Pause(T + 0.5, 6.7)
+    assert observed_s(Moment(T, mark), T + 3.4, [told_late]) == pytest.approx(2.9)
+    assert observed_s(Moment(T, mark), T + 3.4, [told_late, Pause(T + 1, 0.5)]) == pytest.approx(2.4)
+
+
 def test_a_clock_that_stands_for_long_is_a_fault_though_it_excuses_whoever_is_late():
     down = [(T + 3, T + 6)]
     restart = Pause(T + 6, 0.0, restart_at=T + 3)

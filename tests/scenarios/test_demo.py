@@ -100,7 +100,7 @@ def test_the_demo_tells_its_story_and_ends_well_in_time(tmp_path: Path):
         "agent-18  is told to stop: the page sends nothing more",
     ):
         assert told in said, said
-    assert "docs/architecture.md" in said
+    assert "docs/index.md" in said
     assert "\x1b" not in said
     assert nothing_left(tmp_path)
 

@@ -163,7 +163,7 @@ def why(brake: Brake) -> str:
     """Why agents are held, in a sentence with the numbers."""
     if brake.order is not None:
         done = "holds" if brake.order.hold else "has released"
-        return f"An operator {done}" + (f": {brake.order.reason}" if brake.order.reason else ".")
+        return f"An operator {done}" + (f": {brake.order.reason.rstrip('.')}." if brake.order.reason else ".")
     if brake.level is None:
         return "An operator held until now; the agents held are so many that the path must be proven first."
     level = brake.level

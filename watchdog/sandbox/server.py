@@ -170,7 +170,11 @@ def serve(
         on_ready: called with the server and the instance id when it serves; prints how to use it by default.
     """
     chosen = instance_id or DEFAULT_INSTANCE_ID
-    server = SandboxServer(host=host, port=port)
+    try:
+        server = SandboxServer(host=host, port=port)
+    except SystemExit:
+        sys.stderr.write("A sandbox may run here already. Another port: --port; the variables printed then name it.\n")
+        raise
     seed(server.model, agents=agents, instance_id=chosen)
     stopping = threading.Event()
 

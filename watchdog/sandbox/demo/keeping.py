@@ -75,6 +75,7 @@ def _explain(console: Console, processes: Processes, agents: Sequence[Agent], go
         "",
         f"  curl -s {url}/v1/heartbeat {bearer(processes.heartbeat_token)} {_JSON} -d '{beat}'",
         "",
+        f"The dashboard      {url}/ (asks for the admin token)",
         f"The daemon         {url} (API at /openapi.json, Prometheus at /metrics)",
         f"What it sees       curl -s {url}/v1/agents {bearer(processes.admin_token)}",
         f"What it did        curl -s {url}/v1/actions {bearer(processes.admin_token)}",

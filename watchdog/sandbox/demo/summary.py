@@ -12,7 +12,7 @@ from rich.text import Text
 
 from watchdog.sandbox.demo.roles import OFFLINE, Expectation, Mark, Role, Story
 from watchdog.sandbox.demo.stories import group_of
-from watchdog.sandbox.demo.verdict import Pause, Verdict
+from watchdog.sandbox.demo.verdict import LATER, Pause, Verdict
 
 WIDE = 90
 """Columns from which the number of agents has room."""
@@ -148,6 +148,8 @@ def show(
     console.print(Text("Not as it should be:", "bold red"))
     for line in wrong:
         console.print(Text(f"  {line}", "red"), soft_wrap=True)
+    if all(LATER in line for line in wrong):
+        console.print("These are real times: a machine that is busy with something else may miss them. Try it again.")
     return False
 
 
@@ -181,11 +183,10 @@ def _table(results: Sequence[Result], *, wide: bool) -> Table:
 def _next(console: Console) -> None:
     command = _command()
     steps = {
-        f"{command} demo --keep": "the same, and it stays up: send a heartbeat of your own with curl",
+        f"{command} demo --keep": "the same, and it stays up: with the dashboard, and a page to open and close",
         f"{command} sandbox": "the stand-in of Connect alone; prints the variables that the daemon needs",
-        f"{command} settings": "every variable, its value and what it means",
-        "README.md": "how to run it with your own instance",
-        "docs/architecture.md": "how it decides, and why it can be killed at any moment",
+        "README.md": "a tour with settings of your own; then how to run it with your own instance",
+        "docs/index.md": "all pages, in the order in which a new user needs them",
     }
     console.print("Next:")
     lines = Table.grid(padding=(0, 2))

@@ -23,6 +23,9 @@ IN_FORCE_S = 2.0
 PASSING = frozenset({"returned", "witnessed", "held", "released"})
 """Outcomes with which nothing was done, or not yet."""
 
+LATER = "later than"
+"""What a fault says that is of time alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -146,12 +149,13 @@ def judge(expects: Expectation, record: Record, pauses: Sequence[Pause] = ()) ->
 def observed_s(begin: Moment, until: float, pauses: Sequence[Pause]) -> float:
     """Give the time from a moment to `until` (epoch seconds) in which the daemon's clock ran.
 
-    A restart on the way gives a silent session its whole time to live again, so it counts from there.
+    A restart on the way gives a silent session its whole time to live again, so it counts from there. Of a pause that
+    is told after the moment, as much is taken to have been after it as can have been.
     """
     between = [pause for pause in pauses if begin.at < pause.at <= until]
     restarts = [pause.restart_at for pause in between if pause.restart_at is not None]
     begin_at = max([begin.at, *restarts]) if begin.mark is Mark.SILENCE else begin.at
-    return until - begin_at - sum(pause.seconds for pause in between)
+    return until - begin_at - sum(max(0.0, min(pause.seconds, pause.at - begin_at)) for pause in between)
 
 
 def stood_too_long(pauses: Sequence[Pause], down: Sequence[tuple[float, float]], timing: Timing) -> list[str]:
@@ -195,7 +199,7 @@ def _timely(change: Change, write: Write, begin: Moment | None, pauses: Sequence
     if real_s < change.least_s - EARLY_S:
         return time_s, [f"{change.what} {real_s:.1f} s after {change.since}, before {change.least_s:g} s were over"]
     if time_s > change.most_s:
-        return time_s, [f"{change.what} {time_s:.1f} s after {change.since}, later than {change.most_s:g} s"]
+        return time_s, [f"{change.what} {time_s:.1f} s after {change.since}, {LATER} {change.most_s:g} s"]
     return time_s, []
 
 
