@@ -297,6 +297,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._disarm()
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Forgets what nobody has read of the request's body: the connection may be idle for long."""
+        cycle = self.cycle
+        if isinstance(cycle, RequestResponseCycle) and cycle.response_complete:
+            cycle.body = bytearray()
+        super().on_response_complete()
+
     def pause_writing(self) -> None:
         """Starts the time in which the client has to read."""
         super().pause_writing()

@@ -20,8 +20,8 @@ from watchdog.ingest.wire import Asgi, Header, Message, Receive, Scope, Send, an
 MAX_URL = 8192
 """Bytes of a path and its query. Source: RFC 9110, section 4.1, asks for 8,000 octets at least."""
 
-MAX_ORDER = 64 * 1024
-"""Bytes of what an operator sends; the longest order has some hundred."""
+MAX_ORDER = 16 * 1024
+"""Bytes of what an operator sends; the longest order has 8,000. Whose it is has not been looked at then."""
 
 TELL_S = 60.0
 """Between lines about pages that were refused."""
