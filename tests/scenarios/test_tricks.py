@@ -127,10 +127,11 @@ def test_a_heartbeat_is_taken_on_its_path_and_nowhere_else(daemon: Daemon, path:
     assert status == BEATS[path], said
 
 
-POST = b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\n"
+POST = b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n"
 
 NEXT = b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-CHUNKS = b"2\r\n{}\r\n0\r\n\r\n" + NEXT
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BEAT), BEAT) + NEXT
+"""Whatever is refused with these is taken if it is read as they mean it."""
 
 REFUSED = {
     "a tunnel": b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost:443\r\n\r\n",
@@ -147,7 +148,7 @@ REFUSED = {
     b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/status HTTP/1.1\r\n\r\n",
     "an encoding nobody knows": POST + b"transfer-encoding: xchunked\r\n\r\n",
     "a path of another header": b"GET /livez/x HTTP/1.1\r\n" + OUTSIDE + b"x-original-url: /metrics\r\n\r\n",
-    "no name": b"POST /v1/heartbeat HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}",
+    "no name": POST.replace(b"host: localhost\r\n", b"") + b"content-length: %d\r\n\r\n" % len(BEAT) + BEAT,
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "HTTP/1.2": b"GET /livez HTTP/1.2\r\nhost: localhost\r\n\r\n",
     "HTTP/2.0 in words": b"GET /livez HTTP/2.0\r\nhost: localhost\r\n\r\n",
