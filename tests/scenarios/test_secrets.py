@@ -131,7 +131,7 @@ def test_no_secret_is_in_the_last_words_of_a_daemon_that_cannot_start(tmp_path: 
     for place in (f"valkey://me:{STORE}@127.0.0.1:{nowhere}/0", f"valkey:me:{STORE}@127.0.0.1:{nowhere}"):
         env = settings(f"http://127.0.0.1:{nowhere}", WATCHDOG_STORE=place, WATCHDOG_LOG_LEVEL="debug")
         said = {what: command(tmp_path, env, what) for what in ("check", "settings")}
-        assert all(f"127.0.0.1:{nowhere}" in each for each in said.values()), said
+        assert all("//127.0.0.1" in each or "***@12" in each for each in said.values()), said
         assert [what for what, each in said.items() if "zkqwvx" in each] == []
 
 

@@ -315,7 +315,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Forgets what nobody has read of the request's body: the connection may be idle for long."""
-        cycle = self.cycle
+        cycle: object = self.cycle  # or another lane's
         if isinstance(cycle, RequestResponseCycle) and cycle.response_complete:
             cycle.body = bytearray()
         super().on_response_complete()
