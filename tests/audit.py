@@ -26,11 +26,12 @@ def judged(report: dict[str, Any]) -> tuple[int, list[str]]:
         for one in each.get("vulns", ())
     ]
     # pip-audit itself calls a list of which it could look at nothing a success.
-    skipped = [each["name"] for each in packages if "skip_reason" in each]
+    skipped = [each["skip_reason"] for each in packages if "skip_reason" in each]
     if weak:
         return FOUND, weak
     if skipped or not packages:
-        return NOT_LOOKED_AT, [f"known weaknesses not looked at for {len(skipped)} of {len(packages)} packages"]
+        why = f": {skipped[0]}" if skipped else ""
+        return NOT_LOOKED_AT, [f"known weaknesses not looked at for {len(skipped)} of {len(packages)} packages{why}"]
     return CLEAN, [f"no known weaknesses in {len(packages)} packages"]
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: how Hypothesis draws."""
+"""What all tests share: how Hypothesis draws, and that what was measured is told."""
 
 from __future__ import annotations
 
@@ -35,3 +35,19 @@ def loop_around_sync_tests():
     asyncio.set_event_loop(loop)
     yield
     loop.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tells what tests have recorded as `measured`, whether they have passed or not, and on whichever worker."""
+    told = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
+    if told:
+        terminalreporter.section("measured")
+        for each in told:
+            terminalreporter.line(str(each))

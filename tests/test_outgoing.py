@@ -101,6 +101,30 @@ async def test_a_long_answer_is_cut_off():
     assert (len(found.body), found.whole) == (100, False)
 
 
+async def test_of_fifty_megabytes_no_more_is_read_than_was_asked_for():
+    piece, sent = b" " * 65_536, 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(OSError):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 52428800\r\n\r\n")
+            while sent < 52_428_800:
+                writer.write(piece)
+                await writer.drain()
+                sent += len(piece)
+        writer.close()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    caller = Caller(5.0, proxies=False)
+    found = await caller.ask("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", limit=262_144)
+    await caller.close()
+    server.close()
+    await server.wait_closed()
+    assert (len(found.body), found.whole) == (262_144, False)
+    assert sent < 20_000_000, "what is more than the sockets' buffers hold was not taken"
+
+
 async def test_a_packed_answer_is_not_unpacked():
     bomb = gzip.compress(bytes(10_000_000))
     async with Receiver(answer("200 OK", bomb, "content-encoding: gzip")) as receiver:

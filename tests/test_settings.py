@@ -503,6 +503,62 @@ def test_a_secret_from_both_places_is_a_fault(tmp_path):
     )
 
 
+SECRET = "zkqwvx-0123456789abcdef"
+WRONG_URLS = [
+    f"https://me:{SECRET}@example.com:port/",
+    f"https:/me:{SECRET}@example.com",
+    f"https:me:{SECRET}@example.com",
+    f"//me:{SECRET}@example.com",
+    f"me:{SECRET}@example.com",
+    f"https://me:{SECRET}@x@example.com/#",
+    f"ftp://example.com/keys?key={SECRET}",
+    f"example.com/{'x' * 10}?key={SECRET}",
+    f"https://me:x/{SECRET}?#@example.com\n",
+]
+WRONG_SHAPES = {
+    "STORE": [
+        *WRONG_URLS,
+        f"valkeys://me:{SECRET}@host/x",
+        f"valkeys://host/0?password={SECRET}",
+        f"valkeys://:{SECRET}#x@host",
+        f"postgres://me:{SECRET}@host/db",
+        f"sqlite:///w.db?key={SECRET}",
+    ],
+    "JWKS": WRONG_URLS[:5],
+    "CANARY_URL": WRONG_URLS,
+    "ALLOWED_ORIGINS": WRONG_URLS,
+    "DEADMAN_URL": [*WRONG_URLS[:5], *WRONG_URLS[6:], SECRET],
+    "NOTIFY_URLS": [*WRONG_URLS, SECRET, f"https://example.com/{SECRET},"],
+    "TLS_KEY": [f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}", f"-----BEGIN PRIVATE KEY-----{SECRET}"],
+    "HEARTBEAT_TOKENS": [f"{SECRET},", f"{SECRET} x", f"{SECRET}é"],
+    "ADMIN_TOKENS": [f"{SECRET},", f"{SECRET} x", f"{SECRET}é", TOKEN],
+    "TICKET_SECRETS": [f"{SECRET},", f"{SECRET} x", f"{SECRET},x"],
+    "NOTIFY_SECRET": [SECRET, f"whsec_{SECRET}", f"whsec_{SECRET}" * 20],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_a_secret_in_a_wrong_shape_is_in_no_fault(name, tmp_path):
+    for value in WRONG_SHAPES[name]:
+        lines = faults(GOOD | {f"WATCHDOG_{name}": value})
+        assert not [line for line in lines if SECRET in line or TOKEN in line], value
+    if name in ("JWKS", "CANARY_URL", "ALLOWED_ORIGINS", "TLS_KEY"):
+        return
+    environ = {key: value for key, value in GOOD.items() if key != f"WATCHDOG_{name}"}
+    file = tmp_path / "secret"
+    for value in [*WRONG_SHAPES[name], *([SECRET] if name == "STORE" else [])]:
+        file.write_text(value, encoding="utf-8")
+        lines = faults(environ | {f"WATCHDOG_{name}_FILE": str(file)})
+        assert not [line for line in lines if SECRET in line or TOKEN in line], value
+    lines = faults(environ | {f"WATCHDOG_{name}_FILE": SECRET})
+    assert not [line for line in lines if SECRET in line]
+
+
+def test_every_secret_is_tried_in_a_wrong_shape():
+    secret = {name for name, field in Settings.model_fields.items() if "secret" in str(field.annotation).lower()}
+    assert {name.upper() for name in secret} <= WRONG_SHAPES.keys()
+
+
 def test_no_secret_is_in_any_text_about_settings():
     settings = load(
         ADMIN_TOKENS="adm-in",

@@ -70,7 +70,7 @@ SKIPPED = {"name": "c", "skip_reason": "not found"}
     [
         ([CLEAN], audit.CLEAN, "no known weaknesses in 1"),
         ([CLEAN, WEAK, SKIPPED], audit.FOUND, "b 2: PYSEC-1, mended in 2.1"),
-        ([CLEAN, SKIPPED], audit.NOT_LOOKED_AT, "1 of 2"),
+        ([CLEAN, SKIPPED], audit.NOT_LOOKED_AT, "1 of 2 packages: not found"),
         ([SKIPPED], audit.NOT_LOOKED_AT, "1 of 1"),
         ([], audit.NOT_LOOKED_AT, "0 of 0"),
     ],
@@ -85,6 +85,17 @@ def test_make_check_looks_at_both():
     done = subprocess.run(["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "tests.licences" in done.stdout
     assert "tests.audit" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "check", "alone"), [(audit.CLEAN, 0, 0), (audit.FOUND, 1, 1), (audit.NOT_LOOKED_AT, 0, 3)]
+)
+def test_where_no_service_is_reached_an_audit_fails_and_a_check_does_not(code, check, alone):
+    command = "$(PYTHON) -m tests.audit"
+    in_check, by_itself = [line.strip() for line in MAKEFILE.splitlines() if command in line]
+    for line, expected in ((in_check, check), (by_itself.removeprefix("@"), alone)):
+        run = line.replace(command, f"(exit {code})").replace("$$", "$")
+        assert subprocess.run(["bash", "-euo", "pipefail", "-c", run], check=False).returncode == expected
 
 
 def test_the_list_of_what_the_daemon_is_made_of_is_the_lock_file(tmp_path):

@@ -59,9 +59,22 @@ def variable(setting: str) -> str:
     return PREFIX + setting.upper()
 
 
+_SECRET_PARTS = (
+    # Whatever is before the last @, but a scheme: a password, also of a URL that is written in a wrong way.
+    (re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL), r"\1***@"),
+    # What a URL asks for.
+    (re.compile(r"(/[^?]*\?).+", re.DOTALL), r"\1***"),
+    # A key in the place of its file.
+    (re.compile(r"(-----BEGIN [A-Z0-9 ]*-----).*", re.DOTALL), r"\1***"),
+)
+"""What may be secret in values that are none themselves, and what is shown in its place."""
+
+
 def quoted(value: object) -> str:
-    """Gives a value as one line fit for a fault: quoted, at most `SHOWN_LIMIT` long, without a URL's password."""
-    text = re.sub(r"://.*@", "://***@", str(value), flags=re.DOTALL)
+    """Gives a value as one line fit for a fault: quoted, at most `SHOWN_LIMIT` long, without what may be secret."""
+    text = str(value)
+    for part, shown in _SECRET_PARTS:
+        text = part.sub(shown, text)
     if len(text) > SHOWN_LIMIT:
         text = text[: SHOWN_LIMIT - 1] + "…"
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -95,7 +108,10 @@ def read(environ: Mapping[str, str], settings: Mapping[str, bool]) -> Reading:
                 sources[setting] = "file"
             except ValueError as fault:
                 unread.add(setting)
-                faults.append(f"{pointer}: got {quoted(environ[pointer])}; {fault}; takes the path of a file")
+                # What is no path for certain may be the secret itself.
+                given = environ[pointer]
+                got = quoted(given) if given.startswith(("/", "./", "../", "~")) else "***"
+                faults.append(f"{pointer}: got {got}; {fault}; takes the path of a file")
         elif plain in environ:
             values[setting] = environ[plain].strip()
             sources[setting] = "environment"

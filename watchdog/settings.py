@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from watchdog import ruleset, values
 from watchdog.core.policy import OnContact, Rule
-from watchdog.environment import FILE_SUFFIX, PREFIX, Source, quoted, read, variable
+from watchdog.environment import FILE_SUFFIX, PREFIX, Reading, Source, quoted, read, variable
 from watchdog.errors import SettingsError
 from watchdog.stores.address import Address, address
 from watchdog.values import Instance, is_loopback, shown
@@ -527,7 +527,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 if detail["loc"][0] not in reading.unread:
-                    faults.extend(_lines(fields, reading.values, detail))
+                    faults.extend(_lines(fields, reading, detail))
         if faults:
             raise SettingsError(faults)
         settings._sources = reading.sources
@@ -663,16 +663,18 @@ def _takes_in_words(field: FieldInfo) -> str:
     return " ".join(words)
 
 
-def _lines(fields: Mapping[str, FieldInfo], raw: Mapping[str, str], detail: ErrorDetails) -> Iterator[str]:
+def _lines(fields: Mapping[str, FieldInfo], reading: Reading, detail: ErrorDetails) -> Iterator[str]:
     """Yields one line for each fault in what pydantic found wrong with a field."""
     name = str(detail["loc"][0])
     field = fields[name]
-    got: Any = raw.get(name)
+    got: Any = reading.values.get(name)
     if got is None:
         default = None if field.is_required() or _takes(field).secret else shown(field.default)
         got = "nothing" if default is None else f"{default} (its default)"
     else:
-        got = "***" if _takes(field).secret else quoted(got)
+        # What comes from a file is a secret, whatever it is.
+        hidden = _takes(field).secret or reading.sources[name] == "file"
+        got = "***" if hidden else quoted(got)
     reasons = str(detail["ctx"]["error"]).split("\n") if detail["type"] == "value_error" else [""]
     for reason in reasons:
         yield "; ".join(filter(None, [f"{variable(name)}: got {got}", reason, f"takes {_takes_in_words(field)}"]))

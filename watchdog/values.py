@@ -355,7 +355,7 @@ def jwks(value: object) -> object:
     if not isinstance(value, str):
         return value
     if "://" not in value:
-        if not value or "\0" in value:
+        if not value or "\0" in value or re.match(r"[^@]*:.*@", value):
             raise ValueError("this names no file")
         return value
     parts = _http(value)

@@ -49,10 +49,12 @@ def untouched(w: World, agent: AgentId) -> bool:
     return w.puts() == [] and ended(w, agent) == 0 and w.actions == []
 
 
-async def verdict(w: World, agent: AgentId, kind: BeatType = BeatType.BEAT, number: int = 1) -> Verdict:
+async def verdict(
+    w: World, agent: AgentId, kind: BeatType = BeatType.BEAT, number: int = 1, *, incarnation: int = 1
+) -> Verdict:
     w.seq += 1
     session_id = uuid5(NAMESPACE_URL, f"{agent}#{number}").bytes
-    (reply,) = await w.store.apply([Beat(agent, session_id, kind, 1, w.seq, TTL)], instant())
+    (reply,) = await w.store.apply([Beat(agent, session_id, kind, incarnation, w.seq, TTL)], instant())
     return reply.verdict
 
 
@@ -82,7 +84,7 @@ async def test_an_agent_with_three_pages_is_set_and_signed_out_once_and_its_page
     assert [await verdict(w, anna, number=number) for number in (1, 2, 3)] == [Verdict.STOPPED] * 3
     await asyncio.sleep(120)
     assert len(w.actions) == 1, "it was acted on twice"
-    assert await verdict(w, anna, BeatType.HELLO) is Verdict.OPENED
+    assert await verdict(w, anna, BeatType.HELLO, incarnation=2) is Verdict.OPENED
 
 
 async def test_an_agent_of_whom_nothing_was_heard_can_be_logged_out(w):
@@ -346,7 +348,7 @@ async def test_who_says_hello_before_the_claim_is_not_signed_out(w):
     await asyncio.sleep(1.0)
     assert await verdict(w, anna) is Verdict.STOPPED
     assert not asked.done()
-    await verdict(w, anna, BeatType.HELLO)
+    await verdict(w, anna, BeatType.HELLO, incarnation=2)
     assert (await asked).why == Failure.RETURNED
     w.sweep = asyncio.create_task(w.run())
     await asyncio.sleep(20)
@@ -362,8 +364,8 @@ async def test_a_hello_that_is_followed_by_a_bye_before_anybody_looks_ends_the_o
     asked = asyncio.create_task(refused(w, anna))
     await w.until(lambda: list(w.model.calls(operation="ListRoutingProfileQueues")))
     await asyncio.sleep(1.1)
-    await verdict(w, anna, BeatType.HELLO)
-    await verdict(w, anna, BeatType.BYE)
+    await verdict(w, anna, BeatType.HELLO, incarnation=2)
+    await verdict(w, anna, BeatType.BYE, incarnation=2)
     w.sweep = asyncio.create_task(w.run())
     began = instant().boot
     assert (await asked).why == Failure.RETURNED
@@ -379,7 +381,7 @@ async def test_who_says_hello_while_the_status_is_written_is_not_signed_out(w):
     w.fault(FaultKind.DELAY, delay_s=2.0)
     asked = asyncio.create_task(refused(w, anna))
     await w.until(w.puts)
-    assert await verdict(w, anna, BeatType.HELLO) is Verdict.OPENED
+    assert await verdict(w, anna, BeatType.HELLO, incarnation=2) is Verdict.OPENED
     assert (await asked).why == Failure.RETURNED
     await asyncio.sleep(30)
     told = [action.outcome for action in w.actions if action.intent == "sign_out"]

@@ -128,7 +128,7 @@ async def test_a_hello_ends_the_order_though_the_clock_stands(world: World) -> N
     await world.restart()
     await world.tick()
     await log_out(world)
-    assert (await world.beat(kind=BeatType.HELLO)).verdict is Verdict.OPENED
+    assert (await world.beat(incarnation=1, kind=BeatType.HELLO)).verdict is Verdict.OPENED
     assert await world.state() is AgentState.LIVE
     view = await world.store.agent(ANNA)
     assert view is not None
@@ -324,7 +324,7 @@ async def test_an_undo_that_was_not_sent_is_over(world: World, *, restarted: boo
     assert await world.store.still_back(change) is Back.VOID
     assert await world.store.restoring(change, world.instant.epoch, TTL) is Back.VOID
     assert (await world.tick()).undos == ()
-    await world.beat(kind=BeatType.HELLO)
+    await world.beat(incarnation=1, kind=BeatType.HELLO)
     assert (await world.tick()).undos == ()
 
 
@@ -337,7 +337,7 @@ async def test_a_page_that_comes_after_the_logout_shows_no_mistake(world: World,
         await world.restart()
     await world.wait(2)
     assert (await world.tick()).undos == ()
-    assert (await world.beat(kind=BeatType.HELLO, gap_ms=0)).verdict is Verdict.OPENED
+    assert (await world.beat(incarnation=1, kind=BeatType.HELLO, gap_ms=0)).verdict is Verdict.OPENED
     assert (await world.tick()).undos == ()
 
 
@@ -362,7 +362,7 @@ async def test_what_is_waited_for_by_order_is_not_undone_after_a_logout(world: W
     assert found.left == 1
     await log_out(world)
     await world.wait(1)
-    await world.beat(kind=BeatType.HELLO)
+    await world.beat(incarnation=1, kind=BeatType.HELLO)
     assert (await world.tick()).undos == ()
 
 
@@ -394,20 +394,21 @@ async def test_stopped_sessions_are_told_to_stop_until_they_say_hello(world: Wor
     assert (await world.beat(number=2, incarnation=1)).verdict is Verdict.STOPPED
     assert (await world.beat(BERT, number=2)).verdict is Verdict.FOREIGN
     assert await world.state() is AgentState.DUE
-    reply = await world.beat(seq=6, kind=BeatType.HELLO)
+    reply = await world.beat(incarnation=1, seq=1, kind=BeatType.HELLO)
     assert (reply.verdict, reply.live, reply.left_s) == (Verdict.OPENED, True, TTL)
-    assert (await world.beat(seq=7)).verdict is Verdict.RENEWED
+    assert (await world.beat(incarnation=1, seq=2)).verdict is Verdict.RENEWED
     assert (await world.beat(number=2)).verdict is Verdict.STOPPED
     assert await world.state() is AgentState.LIVE
 
 
-async def test_a_hello_that_comes_again_opens_nothing(world: World) -> None:
+async def test_a_hello_that_was_in_flight_or_comes_with_an_old_ticket_opens_nothing(world: World) -> None:
+    """A ticket is for one incarnation: whoever has one from before the logout has nothing."""
     await world.beat(seq=5, kind=BeatType.HELLO)
     await log_out(world)
     await world.wait(1)
-    for seq in (4, 5):
-        assert (await world.beat(seq=seq, kind=BeatType.HELLO)).verdict is Verdict.STALE
-    assert (await world.beat(seq=6, ttl=None, kind=BeatType.HELLO)).verdict is Verdict.NOT_RENEWED
+    for seq in (4, 5, 6, 2**53 - 1, None):
+        assert (await world.beat(seq=seq, kind=BeatType.HELLO)).verdict is Verdict.STOPPED
+    assert (await world.beat(incarnation=1, ttl=None, kind=BeatType.HELLO)).verdict is Verdict.NOT_RENEWED
     assert await world.state() is AgentState.DUE
 
 
@@ -428,7 +429,7 @@ async def test_a_bye_after_it_moves_nothing(world: World) -> None:
     assert (await world.bye(incarnation=1)).verdict is Verdict.TOMBSTONE
     assert await world.store.still_gone(claim) is Standing.GONE
     assert (await world.beat(incarnation=1)).verdict is Verdict.STOPPED
-    assert (await world.beat(kind=BeatType.HELLO)).verdict is Verdict.OPENED
+    assert (await world.beat(incarnation=1, kind=BeatType.HELLO)).verdict is Verdict.OPENED
 
 
 async def test_what_said_bye_before_is_a_tombstone_as_before(world: World) -> None:

@@ -366,6 +366,16 @@ async def test_an_order_tells_who_gave_it_for_those_who_are_there_and_those_who_
     assert {change.undo.by for change in await undos(world)} == {"jwt:ops"}
 
 
+async def test_an_order_tells_who_gave_it_to_the_process_after_the_next_too(world):
+    await set_away(world)
+    await world.store.restore(Epoch(0.0), None, silent=False, instant=world.instant, by="jwt:ops")
+    await world.restart()
+    await world.tick()
+    await world.restart()
+    await world.beat(number=7)
+    assert [evidence(change)["by"] for change in await undos(world)] == ["jwt:ops"]
+
+
 async def test_what_nobody_ordered_tells_of_nobody(world):
     await set_away(world)
     await world.beat(gap_ms=0)

@@ -94,21 +94,20 @@ def test_what_a_heartbeat_does(
         (beat(), None, Verdict.STOPPED),
         (beat(seq=9), 2, Verdict.STOPPED),
         (beat(incarnation=1), None, Verdict.STOPPED),
-        (beat(HELLO), None, Verdict.OPENED),
-        (beat(HELLO, seq=3), 2, Verdict.OPENED),
-        (beat(HELLO, seq=2), 2, Verdict.STALE),
+        (beat(HELLO), None, Verdict.STOPPED),
+        (beat(HELLO, seq=3), 2, Verdict.STOPPED),
+        (beat(HELLO, ttl=None), None, Verdict.STOPPED),
+        (beat(HELLO, incarnation=1), None, Verdict.OPENED),
         (beat(HELLO, incarnation=1, seq=0), 2, Verdict.OPENED),
-        (beat(HELLO, ttl=None), None, Verdict.NOT_RENEWED),
+        (beat(HELLO, incarnation=1, ttl=None), None, Verdict.NOT_RENEWED),
         (beat(BYE), None, Verdict.TOMBSTONE),
     ],
 )
-def test_a_session_that_was_stopped_is_opened_by_a_hello_alone(
+def test_a_session_that_was_stopped_is_opened_by_a_hello_of_the_next_incarnation_alone(
     message: Beat, seq: int | None, expected: Verdict
 ) -> None:
     assert judge(message, 0, seq, closed=True, same_agent=True, stopped=True) is expected
-    assert judge(message, 1, None, closed=True, same_agent=True, stopped=True) is not Verdict.OPENED or (
-        message.incarnation == 1
-    )
+    assert judge(message, 1, None, closed=True, same_agent=True, stopped=True) is not Verdict.OPENED
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,27 @@ def test_a_gateway_says_a_bye_with_the_sessions_ticket_only():
         at.check_beat(beat(BeatType.BYE), [gateway], None, NOW, batched=True)
 
 
+def test_a_large_batch_is_read_from_gateways_only():
+    gate(AuthMode.TOKEN).check_batch("beat")
+    gate(AuthMode.NONE).check_batch(None)
+    gate(AuthMode.JWT).check_batch(mine(scope="watchdog:gateway"))
+    for mode, given, status in (
+        (AuthMode.TOKEN, None, 401),
+        (AuthMode.TOKEN, "admin", 401),
+        (AuthMode.JWT, None, 401),
+        (AuthMode.JWT, "beat", 401),
+        (AuthMode.JWT, mine(scope="watchdog:gateway", exp=NOW - 3600), 401),
+        (AuthMode.JWT, mine(), 403),
+        (AuthMode.JWT, mine(scope="watchdog:admin"), 403),
+    ):
+        with pytest.raises(MessageError) as refused:
+            gate(mode).check_batch(given)
+        assert refused.value.status == status, (mode, given)
+    with pytest.raises(MessageError) as refused:
+        gate(AuthMode.JWT, keys=Known(later=True)).check_batch(mine(scope="watchdog:gateway"))
+    assert refused.value.status == 503
+
+
 @pytest.mark.parametrize("mode", [AuthMode.JWT, AuthMode.TOKEN])
 @pytest.mark.parametrize("kind", BeatType)
 def test_a_ticket_alone_opens_no_batch(mode, kind):

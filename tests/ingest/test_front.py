@@ -173,6 +173,31 @@ async def test_a_refused_page_is_told_once_a_minute(fronted):
     assert (line["reason"], line["count"], len(line["origin"])) == ("origin", 1, 200)
 
 
+async def test_a_refused_page_writes_nothing_to_a_terminal(fronted):
+    with structlog.testing.capture_logs() as logs:
+        await fronted.ask("POST", "/v1/heartbeat", origin=b"https://\x9b31m\x85\xffx", content="{}")
+    (line,) = [each for each in logs if each["event"] == "http.page_refused"]
+    assert line["origin"] == "https://31m\xffx"
+
+
+@pytest.mark.parametrize("path", ["/v1/heartbeat", "/v1/status", "/livez"])
+@pytest.mark.parametrize("name", [b"host", b"origin", b"sec-fetch-site", b"content-encoding"])
+async def test_what_is_said_twice_is_not_chosen_from(make_world, path, name):
+    world = make_world()
+    front = Front(
+        world.app, Origins(frozenset({b"https://good.example"})), world.counters, asyncio.get_running_loop().time
+    )
+    values = {
+        b"origin": (b"https://evil.example", b"https://good.example"),
+        b"sec-fetch-site": (b"none", b"same-origin"),
+    }
+    given = values.get(name, (b"localhost", b"localhost"))
+    for one, two in (given, given[::-1]):
+        problem = front.wrong(path, 10, [(name, one), (b"x", b""), (name, two)], "POST")
+        assert (problem.status, "more than once" in problem.detail) == (400, True)
+    assert front.wrong(path, 10, [(b"host", b"localhost"), (b"x", b""), (b"x", b"")], "POST") is None
+
+
 async def test_packed_bodies_are_refused_and_not_unpacked(fronted):
     for method, path in (("POST", "/v1/heartbeat"), *ORDERS):
         for encoding in ("gzip", "br", "deflate, gzip", "identity, gzip"):

@@ -130,6 +130,24 @@ def test_kinds_that_prove_who_asks(kind):
     assert isinstance(verifier().check(token(headers={"typ": kind}, now=NOW)), Bearer)
 
 
+@pytest.mark.parametrize(
+    "kid",
+    [
+        *("../../../../dev/null", "/etc/passwd", "file:///etc/passwd", "https://evil.example.com/jwks.json", "K1"),
+        *("k1' OR '1'='1", "k1\0", "k1 ", "", "k1/../k1", "%6b1", "k" * 1000, "$(id)", "http://169.254.169.254/"),
+    ],
+)
+def test_a_kid_is_a_name_and_nothing_else(kid):
+    jwts = verifier(jwk("ES256", "k1"), jwk("EdDSA", "k2"))
+    assert jwts.check(token(kid=kid, now=NOW)) is Fault.KEY
+    assert jwts._keys.missed == 1
+
+
+@pytest.mark.parametrize("kid", [7, True, ["k1"], {"k1": 1}, 1e300])
+def test_a_kid_that_is_no_text_is_refused(kid):
+    assert verifier().check(forged({"alg": "ES256", "kid": kid}, {}, b"x")) is Fault.FORM
+
+
 def test_a_token_without_a_kid_fits_only_a_single_key():
     given = token(kid=None, now=NOW)
     assert isinstance(verifier(jwk("ES256", "any")).check(given), Bearer)
@@ -170,6 +188,13 @@ def test_without_keys_nobody_can_tell():
         ({"exp": str(NOW + 60)}, Fault.CLAIMS),
         ({"exp": True}, Fault.CLAIMS),
         ({"exp": 10**300}, Fault.CLAIMS),
+        ({"exp": 1e300}, Fault.CLAIMS),
+        ({"exp": 2.0**54}, Fault.CLAIMS),
+        ({"exp": [NOW + 60]}, Fault.CLAIMS),
+        ({"exp": {"at": NOW + 60}}, Fault.CLAIMS),
+        ({"aud": []}, Fault.AUDIENCE),
+        ({"aud": [AUDIENCE.upper()]}, Fault.AUDIENCE),
+        ({"iss": [ISSUER]}, Fault.ISSUER),
         ({"nbf": "soon"}, Fault.CLAIMS),
         ({"iat": [NOW]}, Fault.CLAIMS),
         ({"sub": 7}, Fault.CLAIMS),
@@ -220,6 +245,7 @@ def test_what_is_no_jwt_is_refused_quietly(given):
 def test_a_token_is_bounded_before_anything_is_read():
     assert verifier().check("a" * (MAX_TOKEN + 1)) is Fault.SIZE
     assert verifier().check(made(pad="x" * MAX_TOKEN)) is Fault.SIZE
+    assert verifier().check(made(pad="x" * 100_000)) is Fault.SIZE
     assert isinstance(verifier().check(made(pad="x" * 4000)), Bearer)
 
 
@@ -274,6 +300,13 @@ def test_a_token_speaks_for_its_own_agent_only(claim, own):
 )
 def test_scopes_are_a_text_or_a_list(claims, scopes):
     assert verifier().check(made(**claims)).scopes == scopes
+
+
+def test_a_token_without_a_subject_speaks_for_nobody():
+    found = verifier().check(made(sub=None, scope="watchdog:gateway"))
+    assert (found.subject, found.agent, found.scopes) == ("", None, {"watchdog:gateway"})
+    assert not found.is_agent(AGENT)
+    assert not found.is_agent(AgentId("", ""))
 
 
 # What is remembered.
@@ -441,3 +474,21 @@ def test_what_is_no_jwk_set_is_told(bad):
 def test_a_set_is_read_up_to_a_limit():
     many = [jwk("ES256", str(number)) for number in range(signing_keys.MAX_KEYS + 5)]
     assert len(signing_keys.read(document(*many)).keys) == signing_keys.MAX_KEYS
+
+
+def test_of_thousands_of_keys_no_more_are_made_than_are_looked_at(monkeypatch):
+    made, verifies = [], ALGORITHMS["ES256"]
+    monkeypatch.setattr(verifies, "from_jwk", lambda given: made.append(1) or type(verifies).from_jwk(given))
+    key = jwk("ES256", "k")
+    found = signing_keys.read(document(*({**key, "kid": str(number)} for number in range(5000))))
+    assert len(made) == len(found.keys) == signing_keys.MAX_KEYS
+    useless = [{"kty": "oct", "k": "AAAA", "kid": str(number)} for number in range(5000)]
+    with pytest.raises(ValueError, match="no key that can be used"):
+        signing_keys.read(document(*useless, key))
+
+
+@pytest.mark.parametrize("bits", [8200, 1_500_000])
+def test_a_key_that_would_take_long_to_verify_is_left_out(bits):
+    modulus = base64.urlsafe_b64encode(b"\xff" * (bits // 8)).rstrip(b"=").decode()
+    with pytest.raises(ValueError, match=f"has {bits} bits"):
+        signing_keys.read(document(jwk("RS256", "k1", n=modulus)))

@@ -176,10 +176,12 @@ CASES = (
     Case(
         "a page of the own site", (post(message(), BEARER, b"sec-fetch-site: same-origin"), Flush), 1, b'"state":"live"'
     ),
-    Case("two origins", (post(message(), BEARER, FROM_PAGE[0], b"origin: https://evil.example"),), 0, b"403 Forbidden"),
+    Case("two origins", (post(message(), BEARER, FROM_PAGE[0], b"origin: https://evil.example"),), 0, b"400 Bad"),
+    Case("two names", (post(message(), BEARER, b"host: evil.example"),), 0, b"400 Bad"),
+    Case("no name", (post(message(), BEARER).replace(b"host: localhost\r\n", b""),), 0, b"400 Bad", last=True),
     Case(
         "a foreign name",
-        (raw(b"POST /v1/heartbeat HTTP/1.1", JSON, b"content-length: 2", b"host: evil.example", body=b"{}"),),
+        (post(b"{}").replace(b"host: localhost\r\n", b"host: evil.example\r\n"),),
         0,
         b"421 Misdirected",
         world={"mode": AuthMode.NONE, "heartbeat_tokens": ()},

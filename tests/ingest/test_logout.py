@@ -141,9 +141,10 @@ async def stopped(world, message, **fields):
 async def test_a_page_of_who_was_logged_out_is_told_to_stop(world, message):
     response = await stopped(world, message, seq=5)
     assert response.json() == {"state": "stop", "next_ms": 10000, "boot": "boot-1"}
-    hello = (await world.post(message(type="hello", seq=6))).json()
+    assert (await world.post(message(type="hello", seq=6))).json()["state"] == "stop"
+    hello = (await world.post(message(type="hello", incarnation=1, seq=0))).json()
     assert (hello["state"], bool(hello["ticket"])) == ("live", True)
-    assert (await world.post(message(seq=7))).json()["state"] == "live"
+    assert (await world.post(message(incarnation=1, seq=1))).json()["state"] == "live"
 
 
 async def test_a_bye_of_who_was_logged_out_is_taken(world, message):

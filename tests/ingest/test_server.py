@@ -81,7 +81,7 @@ async def test_a_large_body_is_no_large_head(make_world, message, serving):
     [
         b"",
         b"POST /v1/heartbeat HTTP/1.1\r\nho",
-        b"POST /v1/heartbeat HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n{",
+        b"POST /v1/heartbeat HTTP/1.1\r\nhost: w\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n{",
     ],
 )
 async def test_a_request_that_trickles_in_is_ended(make_world, serving, monkeypatch, sent):
@@ -133,7 +133,7 @@ async def test_addresses_are_those_of_connections_whatever_a_header_says(serving
         assert (await http.get("/", headers={"x-forwarded-for": "10.0.0.1"})).text == "127.0.0.1"
 
 
-TRICKLE = b"POST /v1/heartbeat HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n{"
+TRICKLE = b"POST /v1/heartbeat HTTP/1.1\r\nhost: w\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n{"
 
 
 async def test_each_request_of_a_connection_has_a_time_of_its_own(make_world, serving, monkeypatch):

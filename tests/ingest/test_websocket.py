@@ -542,6 +542,23 @@ async def test_pages_of_another_origin_are_refused_unless_they_are_allowed(make_
             pass
 
 
+@pytest.mark.parametrize("given", [{"origin": "https://evil.example"}, {"subprotocols": ["other"]}])
+async def test_handshakes_that_are_refused_write_nothing_to_the_log(served, given, caplog):
+    for _ in range(3):
+        with pytest.raises(InvalidStatus) as refused:
+            await served.open(**given)
+        assert refused.value.response.status_code in (400, 403)
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize(
+    "asked", [["watchdog.v1", "other"], ["other", "watchdog.v1"], ["a", "watchdog.v1", "watchdog.v2"]]
+)
+async def test_of_several_sub_protocols_ours_is_chosen(served, asked):
+    async with served.open(subprotocols=asked) as socket:
+        assert socket.subprotocol == "watchdog.v1"
+
+
 @pytest.mark.parametrize("path", ["/v1/ws/", "/v1/WS", "/v1/heartbeat", "/", "/v1/status", "//v1/ws"])
 async def test_no_other_path_becomes_a_socket(served, path):
     with pytest.raises(InvalidStatus) as refused:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import re
+import select
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from tests.scenarios.harness import INSTANCE, TOKEN, Daemon, free_port, new_session, settings, until
+from watchdog.ingest.bodies import OF_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,8 +159,27 @@ def test_whatever_is_too_large_is_hung_up_on(
     assert said[9:12] in (status, b""), "a reset may overtake the answer"
 
 
+@pytest.mark.parametrize(("token", "status"), [("nobody's", b"401"), (TOKEN, b"429")])
+def test_a_hundred_large_batches_that_never_end(daemon: Daemon, token: str, status: bytes) -> None:
+    head = b"POST /v1/heartbeats HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 4000000\r\n"
+    head += b"authorization: Bearer %b\r\n\r\n" % token.encode()
+    kept = 0 if token != TOKEN else OF_ONE // (2 * MIB)
+    with flooded(daemon, f"2 MB each of 100 batches, {status.decode()}"), contextlib.ExitStack() as held:
+        before = rss(daemon)
+        all_of_them = [held.enter_context(connected(daemon)) for _ in range(100)]
+        for each in all_of_them:
+            each.sendall(head + b" " * (2 * MIB))
+
+        def answered() -> list[socket.socket]:
+            return select.select(all_of_them, [], [], 0)[0]
+
+        until(lambda: len(answered()) >= 100 - kept, "all for whom there is no room are told so")
+        assert {each.recv(4096, socket.MSG_PEEK)[9:12] for each in answered()} == {status}
+        assert rss(daemon) - before < OF_ONE + MARGIN
+
+
 def test_requests_that_wait_for_each_other(daemon: Daemon) -> None:
-    one = b"GET /readyz HTTP/1.1\r\n\r\n"
+    one = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with flooded(daemon, "50 connections with 10,000 requests at once each"), contextlib.ExitStack() as held:
         for _ in range(50):
             each = held.enter_context(connected(daemon))

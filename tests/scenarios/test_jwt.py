@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -108,6 +109,18 @@ def test_forged_and_foreign_tokens_are_refused_and_say_why(running: Daemon, stan
         assert why in refused.json()["detail"]
         assert given not in refused.text
     assert said(running, user, token(sub=user, exp=at - 20)).status_code == 200, "within the leeway"
+
+
+def test_a_token_of_100_kilobytes_is_not_read(running: Daemon, stand: Connect) -> None:
+    user = stand.users[2]
+    long, longer = (token(sub=user, pad="x" * size) for size in (12_000, 75_000))
+    refused = said(running, user, long)
+    assert (refused.status_code, "8192 characters" in refused.json()["detail"]) == (401, True)
+    assert len(longer) > 100_000
+    assert said(running, user, None, token=longer).status_code == 413
+    with contextlib.suppress(httpx.TransportError):  # hung up on while it is still sent
+        assert said(running, user, longer).status_code == 431
+    assert said(running, user, token(sub=user)).status_code == 200
 
 
 def test_a_gateway_sends_batches_for_others_and_nobody_else_does(running: Daemon, stand: Connect) -> None:

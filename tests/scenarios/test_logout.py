@@ -78,7 +78,8 @@ def test_an_agent_with_three_pages_is_logged_out_and_its_pages_stop_until_a_hell
     daemon.kill()
     daemon.start().ready()
     assert states(daemon, user, sessions) == ["stop"] * 3
-    assert daemon.beat(user, sessions[0], type="hello").json()["state"] == "live"
+    assert daemon.beat(user, sessions[0], type="hello").json()["state"] == "stop"
+    assert daemon.beat(user, sessions[0], type="hello", incarnation=1).json()["state"] == "live"
     assert states(daemon, user, sessions) == ["live", "stop", "stop"]
     assert (len(connect.writes(user)), ended(connect, user)) == (1, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.contract import redis_server
 from tests.provider import AUDIENCE, ISSUER, Provider, document, jwk, serving, token
 from tests.scenarios.harness import INSTANCE, ROOT, Connect, Daemon, free_port, new_session, settings, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.scenario
@@ -23,16 +26,40 @@ TICKETS = "ticket-secret-zkqwvx-zkqwvx"
 NOTIFY = "whsec_" + "zkqwvx78" * 5
 HOOK = "hook-secret-zkqwvx"
 DEADMAN = "deadman-secret-zkqwvx"
+STORE = "store-secret-zkqwvx"
 
 
-@pytest.mark.parametrize(("mode", "log_format"), [("token", "console"), ("jwt", "json")])
-def test_no_secret_leaves_the_daemon(connect: Connect, tmp_path: Path, mode: str, log_format: str) -> None:
+@contextlib.contextmanager
+def store(folder: Path, *, on_server: bool) -> Iterator[str]:
+    """The URL of a store: a file, or a server that wants a password."""
+    if not on_server:
+        yield "sqlite:///watchdog.db"
+        return
+    if redis_server.PROGRAM is None:
+        pytest.skip("no redis-server here")
+    folder.mkdir()
+    with redis_server.running(folder, "--requirepass", STORE) as server:
+        yield f"valkey://:{STORE}@127.0.0.1:{server.port}/0"
+
+
+@pytest.mark.parametrize(("mode", "log_format", "on_server"), [("token", "console", False), ("jwt", "json", True)])
+def test_no_secret_leaves_the_daemon(
+    connect: Connect,
+    tmp_path: Path,
+    mode: str,
+    log_format: str,
+    on_server: bool,  # noqa: FBT001 - a parameter of the story
+) -> None:
     user, other = connect.users[:2]
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with serving(Provider(document(jwk("ES256", "k1")))) as provider:
+    with (
+        serving(Provider(document(jwk("ES256", "k1")))) as provider,
+        store(tmp_path / "redis", on_server=on_server) as place,
+    ):
         env = settings(
             connect.server.url,
             WATCHDOG_AUTH=mode,
+            WATCHDOG_STORE=place,
             WATCHDOG_HEARTBEAT_TOKENS=f"{HEARTBEAT},second-{HEARTBEAT}",
             WATCHDOG_ADMIN_TOKENS=ADMIN,
             WATCHDOG_TICKET_SECRETS=TICKETS,
@@ -75,17 +102,13 @@ def test_no_secret_leaves_the_daemon(connect: Connect, tmp_path: Path, mode: str
             until(lambda: "notify.failed" in daemon.log, "a receiver that is told of it")
             status = httpx.get(f"{daemon.url}/v1/status", headers=bearer(ADMIN))
             metrics = httpx.get(f"{daemon.url}/metrics")
-            assert (status.status_code, metrics.status_code) == (200, 200)
-            shown = subprocess.run(
-                [sys.executable, "-m", "watchdog", "settings"],
-                env={**env, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "500"},
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=True,
-            )
-            assert "TICKET_SECRETS" in shown.stdout
+            told = httpx.get(f"{daemon.url}/v1/settings", headers=bearer(ADMIN))
+            assert (status.status_code, metrics.status_code, told.status_code) == (200, 200, 200)
+            assert "WATCHDOG_STORE" in told.text
+            shown = command(tmp_path, env, "settings")
+            assert "TICKET_SECRETS" in shown
+            checked = command(tmp_path, env, "check")
+            assert "store" in checked.lower()
             assert daemon.stop() == 0
         finally:
             daemon.close()
@@ -94,11 +117,36 @@ def test_no_secret_leaves_the_daemon(connect: Connect, tmp_path: Path, mode: str
         "log": daemon.log,
         "status": status.text,
         "metrics": metrics.text,
-        "settings": shown.stdout + shown.stderr,
+        "settings": shown,
+        "check": checked,
+        "/v1/settings": told.text,
         **{f"answer {number}": f"{each.headers}{each.text}" for number, each in enumerate(heard)},
     }
     leaks = [(secret, place) for secret in secrets for place, text in places.items() if secret in text]
     assert leaks == []
+
+
+def test_no_secret_is_in_the_last_words_of_a_daemon_that_cannot_start(tmp_path: Path) -> None:
+    nowhere = free_port()
+    for place in (f"valkey://me:{STORE}@127.0.0.1:{nowhere}/0", f"valkey:me:{STORE}@127.0.0.1:{nowhere}"):
+        env = settings(f"http://127.0.0.1:{nowhere}", WATCHDOG_STORE=place, WATCHDOG_LOG_LEVEL="debug")
+        said = {what: command(tmp_path, env, what) for what in ("check", "settings")}
+        assert all("//127.0.0.1" in each or "***@12" in each for each in said.values()), said
+        assert [what for what, each in said.items() if "zkqwvx" in each] == []
+
+
+def command(folder: Path, env: dict[str, str], name: str) -> str:
+    """Everything that a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watchdog", name],
+        env={**env, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "500"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -127,7 +127,11 @@ def test_a_heartbeat_is_taken_on_its_path_and_nowhere_else(daemon: Daemon, path:
     assert status == BEATS[path], said
 
 
-POST = b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\n"
+POST = b"POST /v1/heartbeat HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n"
+
+NEXT = b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BEAT), BEAT) + NEXT
+"""Whatever is refused with these is taken if it is read as they mean it."""
 
 REFUSED = {
     "a tunnel": b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost:443\r\n\r\n",
@@ -144,6 +148,35 @@ REFUSED = {
     b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/status HTTP/1.1\r\n\r\n",
     "an encoding nobody knows": POST + b"transfer-encoding: xchunked\r\n\r\n",
     "a path of another header": b"GET /livez/x HTTP/1.1\r\n" + OUTSIDE + b"x-original-url: /metrics\r\n\r\n",
+    "no name": POST.replace(b"host: localhost\r\n", b"") + b"content-length: %d\r\n\r\n" % len(BEAT) + BEAT,
+    "HTTP/0.9": b"GET /livez\r\n\r\n",
+    "HTTP/1.2": b"GET /livez HTTP/1.2\r\nhost: localhost\r\n\r\n",
+    "HTTP/2.0 in words": b"GET /livez HTTP/2.0\r\nhost: localhost\r\n\r\n",
+    "chunks in HTTP/1.0": POST.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n" + CHUNKS,
+    "chunks that are packed": POST + b"transfer-encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+    "chunks of an old kind": POST + b"transfer-encoding: identity, chunked\r\n\r\n" + CHUNKS,
+    "chunks at last no chunks": POST + b"transfer-encoding: chunked, identity\r\n\r\n" + CHUNKS,
+    "chunks twice": POST + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
+    "chunks behind a vertical tab": POST + b"transfer-encoding:\x0bchunked\r\n\r\n" + CHUNKS,
+    "chunks behind a blank": POST + b"transfer-encoding : chunked\r\n\r\n" + CHUNKS,
+    "chunks, and a length": POST + b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n" + CHUNKS,
+    "a chunk with two lines": POST + b"transfer-encoding: chunked\r\n\r\n2;x\ny\r\n{}\r\n0\r\n\r\n" + NEXT,
+    "a chunk of too many digits": POST + b"transfer-encoding: chunked\r\n\r\n1" + b"0" * 16 + b"2\r\n{}\r\n" + NEXT,
+    "a chunk with a sign": POST + b"transfer-encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n" + NEXT,
+    "a chunk that is longer": POST + b"transfer-encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n" + NEXT,
+    "a length in the trailers": POST
+    + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\ncontent-length: 40\r\n\r\n"
+    + NEXT,
+    "a length with a sign": POST + b"content-length: +2\r\n\r\n{}" + NEXT,
+    "a length twice in one": POST + b"content-length: 2, 2\r\n\r\n{}" + NEXT,
+    "a length twice": POST + b"content-length: 2\r\ncontent-length: 2\r\n\r\n{}" + NEXT,
+    "a length in hexadecimal": POST + b"content-length: 0x2\r\n\r\n{}" + NEXT,
+    "a length of many digits": POST + b"content-length: 18446744073709551618\r\n\r\n{}" + NEXT,
+    "no length at all": POST + b"content-length:\r\n\r\n{}" + NEXT,
+    "a line feed alone": POST + b"x: y\nz: w\r\ncontent-length: 2\r\n\r\n{}" + NEXT,
+    "a carriage return alone": POST + b"x: y\rtransfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n{}" + NEXT,
+    "a header that goes on": POST + b"x: y\r\n transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n{}" + NEXT,
+    "only line feeds": (POST + b"content-length: 2\r\n\r\n").replace(b"\r\n", b"\n") + b"{}" + NEXT,
     "another method": b"GET /v1/status HTTP/1.1\r\n" + OUTSIDE + b"x-http-method-override: PUT\r\n\r\n",
 }
 
@@ -154,3 +187,29 @@ def test_a_request_that_two_readers_would_read_differently_is_refused(daemon: Da
     assert 400 <= status < 500, said
     assert said.count(b"HTTP/1.1 ") == 1, "nothing behind it is taken for a request"
     assert b"watchdog_" not in said
+
+
+METHODS = (
+    *(b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"MKCOL", b"PURGE"),
+    *(b"LINK", b"SOURCE", b"QUERY", b"M-SEARCH", b"get", b"Post", b"FOO"),
+)
+OPEN = {"/livez", "/readyz", "/openapi.json", "/", "/client/presence.js"}
+
+
+def test_no_method_opens_what_is_closed(daemon: Daemon) -> None:
+    document = daemon.client.get(f"{daemon.url}/openapi.json").json()
+    paths = {*document["paths"], *OPEN, "/v1/ws", "/docs", "/redoc", "/nothing"}
+    assert len(paths) > 20
+    for path in sorted(paths):
+        place = path.replace("{", "").replace("}", "").encode()
+        for method in METHODS:
+            raw = method + b" " + place + b" HTTP/1.1\r\n" + OUTSIDE + b"content-length: 0\r\n\r\n"
+            status, said = asked(daemon, raw)
+            if path in OPEN and method in (b"GET", b"HEAD"):
+                # Nothing is ready here, as there is no Connect.
+                assert status in (200, 503), (method, path, said)
+            else:
+                assert 400 <= status < 500, (method, path, said)
+            if method == b"HEAD":
+                assert said.endswith(b"\r\n\r\n"), (path, said)
+            assert b"access-control-allow" not in said or path.startswith("/client/"), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from tests.scenarios.crowd import Crowd
 from tests.scenarios.harness import ADMIN, ROOT, Daemon, sandbox, settings, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.scenarios.harness import Connect
+
+    Recorded = Callable[[str, object], None]
 
 pytestmark = [pytest.mark.scenario, pytest.mark.serial]
 
@@ -71,7 +74,7 @@ def quantile(before: dict[float, float], after: dict[float, float], share: float
     return min(bound for bound, count in counts.items() if count >= share * counts[float("inf")])
 
 
-def attacked(stage: Stage, kind: str, seconds: float, count: int) -> tuple[float, float]:
+def attacked(stage: Stage, kind: str, seconds: float, count: int, record: Recorded) -> tuple[float, float]:
     """Floods; gives the 99th percentile of the agents' beats, and the part of the time the daemon had no core."""
     daemon, users = stage.daemon, stage.connect.users
     with Crowd(daemon.port, users, interval_s=INTERVAL_S, patience_s=TTL_S) as crowd:
@@ -86,13 +89,14 @@ def attacked(stage: Stage, kind: str, seconds: float, count: int) -> tuple[float
         live = {user for user in users if daemon.state(user) == "live"}
     took = sorted(answer.ended - answer.begun for answer in answers)
     p99 = took[int(len(took) * 0.99)]
-    print(
+    record(
+        "measured",
         f"{kind}: {done.stdout.strip()} in {ended - begun:.1f} s; {len(took)} beats of {AGENTS} agents: "
         f"p50 {took[len(took) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, max {took[-1] * 1000:.0f} ms; "
         f"loop late by at most {quantile(late, late_after, 0.99) * 1000:.0f} ms in 99 %; "
-        f"without a core {waited:.0%} of the time"
+        f"without a core {waited:.0%} of the time, load average {os.getloadavg()[0]:.1f}",
     )
-    assert int(done.stdout) >= min(count, 500)
+    assert int(done.stdout) >= LEAST.get(kind, count)
     assert {answer.status for answer in answers} == {200}
     assert live == set(users)
     for user in users:
@@ -103,17 +107,19 @@ def attacked(stage: Stage, kind: str, seconds: float, count: int) -> tuple[float
 
 
 KINDS = ["slow-loris", "sessions", "unknown", "one-by-one"]
+LEAST = {"slow-loris": 500, "one-by-one": 500}
+"""Connections that were made, or heartbeats that were sent; of the other kinds all of them are."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_is_silenced_by_a_flood(stage: Stage, kind: str) -> None:
-    attacked(stage, kind, 3, 5000)
+def test_nobody_is_silenced_by_a_flood(stage: Stage, kind: str, record_property: Recorded) -> None:
+    attacked(stage, kind, 3, 5000, record_property)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_heartbeats_are_answered_in_time_under_a_flood(stage: Stage, kind: str) -> None:
-    p99, waited = attacked(stage, kind, 40, 100_000)
+def test_heartbeats_are_answered_in_time_under_a_flood(stage: Stage, kind: str, record_property: Recorded) -> None:
+    p99, waited = attacked(stage, kind, 40, 100_000, record_property)
     if p99 > PROMISED_S and waited > BUSY:
         pytest.skip(f"p99 {p99:.3f} s, but the daemon waited for a core {waited:.0%} of the time")
     assert p99 <= PROMISED_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,9 @@ from tests.contract.test_undo import order as restore
 from tests.contract.test_undo import set_away, undos
 from tests.contract.world import ANNA, BERT, BRAKED, TIMER, TTL, World
 from watchdog.core.brake import ALL, State
-from watchdog.core.model import AgentId, AgentState, Mark, Outcome
+from watchdog.core.model import AgentId, AgentState, Epoch, Mark, Outcome
 from watchdog.errors import StoreUnavailable
+from watchdog.stores import change_rows
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.sqlite import SqliteStore
 
@@ -190,6 +192,20 @@ async def test_whoever_is_heard_while_a_restore_is_written_is_restored(world: Wo
     assert [change.agent for change in await undos(world)] == [ANNA]
     await world.restart()
     assert [change.agent for change in await undos(world)] == [ANNA]
+
+
+async def test_a_row_from_before_it_was_kept_who_ordered_is_read(world: World) -> None:
+    await set_away(world)
+    await world.store.restore(Epoch(0.0), None, silent=False, instant=world.instant, by="boss")
+    await world.tick()
+    on_disk = sqlite3.connect(world.path)  # type: ignore[attr-defined]
+    (row,) = on_disk.execute("SELECT * FROM changes").fetchall()
+    on_disk.close()
+    (now,), unreadable = change_rows.changes([row])
+    (before,), unreadable_before = change_rows.changes([row[:-1]])
+    assert (unreadable, unreadable_before) == ([], [])
+    assert (now.ordered_by, before) == ("boss", replace(now, ordered_by=None))
+    assert len(change_rows.changes([(*row[:-1], 7)])[1]) == 1
 
 
 async def test_whoever_was_set_and_kept_a_mark_on_the_disk_is_not_let_go(world: World) -> None:

@@ -48,7 +48,7 @@ def judge(
     if beat.incarnation < incarnation:
         return Verdict.STALE
     if stopped:
-        return _judge_stopped(beat, incarnation, seq)
+        return _judge_stopped(beat, incarnation)
     if beat.incarnation == incarnation:
         if closed:
             return Verdict.TOMBSTONE
@@ -63,13 +63,12 @@ def judge(
     return Verdict.RENEWED if beat.incarnation == incarnation else Verdict.OPENED
 
 
-def _judge_stopped(beat: Beat, incarnation: int, seq: int | None) -> Verdict:
+def _judge_stopped(beat: Beat, incarnation: int) -> Verdict:
     if beat.type is BeatType.BYE:
         return Verdict.TOMBSTONE
-    if beat.type is not BeatType.HELLO:
+    # Tickets are for one incarnation: those from before are worth nothing any more.
+    if beat.type is not BeatType.HELLO or beat.incarnation == incarnation:
         return Verdict.STOPPED
-    if beat.incarnation == incarnation and seq is not None and beat.seq is not None and beat.seq <= seq:
-        return Verdict.STALE
     return Verdict.NOT_RENEWED if beat.ttl is None else Verdict.OPENED
 
 

@@ -287,7 +287,7 @@ class Verdict(StrEnum):
     FOREIGN = "foreign"
     """The session belongs to another agent: nothing moved."""
     STOPPED = "stopped"
-    """The agent was logged out on purpose; only a hello opens the session again."""
+    """The agent was logged out on purpose; only a hello of the next incarnation opens the session again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Change:
         status: Name of the target, for people.
         profile: Name of the agent's routing profile when it was decided; None when it was not known.
         greeted: A new page has been seen since: what is to be done for a return was done, or left.
-        ordered_by: Who gave the order of `ordered_until`; not kept over a restart.
+        ordered_by: Who gave the order of `ordered_until`.
     """
 
     agent: AgentId

@@ -65,7 +65,11 @@ FOREIGN = refusal(
 )
 
 STOPPED = Answer(
-    200, b"", (), detail="The agent was logged out: its page must stop beating. Only a hello opens the session again."
+    200,
+    b"",
+    (),
+    detail="The agent was logged out: its page must stop beating. Only a hello of the next incarnation opens the "
+    "session again.",
 )
 """Of a session in a batch, where there is no `state`: taken, and listed all the same."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from watchdog.core.messages import MAX_BODY
 from watchdog.core.model import AgentId, Beat, BeatType, Epoch
 from watchdog.errors import MessageError
 from watchdog.ingest.jwt import Bearer, Fault, Jwts
@@ -256,6 +257,32 @@ class Gate:
             raise MessageError(403, "Forbidden", f"{_OTHER_AGENT} {_NO_GATEWAY}" if batched else _OTHER_AGENT)
         raise MessageError(401, "Unauthorized", _NO_BATCH if holds else _NO_JWT_BYE if bye else _NO_JWT)
 
+    def check_batch(self, token: str | None, address: str = "") -> None:
+        """Lets a batch be read that is larger than one heartbeat, by what is in its header.
+
+        A heartbeat token, or a JWT with `GATEWAY_SCOPE`; nothing in the mode `none`. What is in it is judged by
+        `check_beat`.
+
+        Args:
+            token: What came in the header.
+            address: From where it came.
+
+        Raises:
+            MessageError: 401; 403 for a JWT without the scope; 429 and 503 as in `check_beat`.
+        """
+        if self.mode is AuthMode.NONE or (
+            self.jwts is None and token is not None and self.heartbeat_tokens.accept(token)
+        ):
+            return
+        if self.jwts is not None and token is not None:
+            found = self.jwts.check(token, address)
+            if isinstance(found, Bearer):
+                if GATEWAY_SCOPE in found.scopes:
+                    return
+                raise MessageError(403, "Forbidden", _NO_LARGE_GATEWAY)
+            _raise_faults([found])
+        raise MessageError(401, "Unauthorized", _NO_LARGE_BATCH)
+
     def check_admin(self, token: str | None, address: str = "") -> str:
         """Lets an operator pass: with an admin token, or a JWT with `ADMIN_SCOPE`.
 
@@ -306,6 +333,15 @@ _NO_BEAT = (
 )
 
 _NO_BATCH = "A ticket alone opens no batch: send the token of the gateway as `Authorization: Bearer …`."
+
+_NO_LARGE_BATCH = (
+    f"A batch of more than {MAX_BODY} bytes is read only with a token in its header: send that of the gateway as "
+    "`Authorization: Bearer …`."
+)
+
+_NO_LARGE_GATEWAY = (
+    f"The JWT is good, but only with the scope `{GATEWAY_SCOPE}` a batch of more than {MAX_BODY} bytes is read."
+)
 
 _NO_JWT = (
     "Send the agent's JWT as `Authorization: Bearer …` or in `token`, "

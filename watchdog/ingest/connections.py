@@ -280,9 +280,25 @@ class BoundedProtocol(HttpToolsProtocol):
         self._flooded = self._flooded or len(self.pipeline) >= MAX_PIPELINED
         if self._flooded:
             return
+        if self._is_strange():
+            raise ValueError  # the parser tells it as its own
         if not self.parser.should_upgrade():
             super().on_headers_complete()
         self.scope["method"] = self.parser.get_method().decode("ascii")
+
+    def _is_strange(self) -> bool:
+        """Whether the head is one that the parser lets pass, and that others may read differently.
+
+        Sources: RFC 9112, section 3.2, for `Host`; section 6.1, for transfer codings, of which only one is known here,
+        and none in HTTP/1.0.
+        """
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            return True
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (version == "1.0" or [each.strip().lower() for each in codings] != [b"chunked"]):
+            return True
+        return version == "1.1" and not any(name == b"host" for name, _ in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body out of the count."""
@@ -296,6 +312,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._begun = False
             self._disarm()
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Forgets what nobody has read of the request's body: the connection may be idle for long."""
+        cycle: object = self.cycle  # or another lane's
+        if isinstance(cycle, RequestResponseCycle) and cycle.response_complete:
+            cycle.body = bytearray()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Starts the time in which the client has to read."""

@@ -20,8 +20,8 @@ from watchdog.ingest.wire import Asgi, Header, Message, Receive, Scope, Send, an
 MAX_URL = 8192
 """Bytes of a path and its query. Source: RFC 9110, section 4.1, asks for 8,000 octets at least."""
 
-MAX_ORDER = 64 * 1024
-"""Bytes of what an operator sends; the longest order has some hundred."""
+MAX_ORDER = 16 * 1024
+"""Bytes of what an operator sends; the longest order has 8,000. Whose it is has not been looked at then."""
 
 TELL_S = 60.0
 """Between lines about pages that were refused."""
@@ -30,6 +30,13 @@ TOLD_ORIGIN = 200
 """Characters of an origin that are told."""
 
 LONG_URL = Problem(414, "URI Too Long", f"The path and its query have more than {MAX_URL} bytes. Ask for less.")
+
+TWICE = Problem(
+    400,
+    "Bad Request",
+    "Host, Origin, Sec-Fetch-Site or Content-Encoding is there more than once: it cannot be told which one counts.",
+    Rejection.MALFORMED,
+)
 
 ENCODED = Problem(
     415, "Unsupported Media Type", "Bodies are taken as they are: send no Content-Encoding.", Rejection.MEDIA_TYPE
@@ -111,7 +118,12 @@ class Front:
         """
         if url_bytes > MAX_URL:
             return LONG_URL
-        asked = {name: value for name, value in headers if name in _LOOKED_AT}
+        asked: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in _LOOKED_AT:
+                if name in asked:
+                    return TWICE
+                asked[name] = value
         encoding = asked.pop(b"content-encoding", b"identity")
         if encoding.strip().lower() not in (b"identity", b""):
             return ENCODED
@@ -125,7 +137,8 @@ class Front:
         self._refused += 1
         now = self._time()
         if self._told_at is None or now - self._told_at >= TELL_S:
-            told = origin.decode("latin-1")[:TOLD_ORIGIN]
+            # What a terminal takes for an order is not told.
+            told = "".join(each for each in origin.decode("latin-1")[:TOLD_ORIGIN] if each.isprintable())
             log.warning("http.page_refused", reason=reason.value, origin=told, count=self._refused)
             self._refused, self._told_at = 0, now
 

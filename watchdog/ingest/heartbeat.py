@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from watchdog.core.addresses import site
 from watchdog.core.messages import MAX_BATCH, MAX_BODY, Heartbeat, LeaseRules, parse_batched, parse_heartbeat, to_beat
 from watchdog.core.model import Beat, BeatType, Epoch, Notice, Reply, Verdict
 from watchdog.errors import MessageError, StoreUnavailable
@@ -35,6 +36,7 @@ from watchdog.ingest.answers import (
 )
 from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import Gate, bearer
+from watchdog.ingest.bodies import Bodies, Held, is_large
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.problems import RETRY_AFTER_S, UNAVAILABLE
 from watchdog.ingest.recording import Recordings
@@ -156,6 +158,7 @@ class FastLane:
         self._epoch = epoch
         self._random = random
         self._recordings = recordings or Recordings({}, lambda: None)
+        self._bodies = Bodies()
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,16 +180,36 @@ class FastLane:
         wrong = check_request(scope["method"], head)
         if wrong is not None:
             return wrong
+        token, address = token_of(head), self.address(scope)
+        if many and is_large(head):
+            return await self._large(receive, head, token, address)
         try:
-            body = await read_body(receive, head, MAX_BATCH_BODY if many else MAX_BODY)
+            body = await read_body(receive, head, MAX_BODY)
         except MessageError as error:
             return refusal(Rejection.TOO_LARGE, error, CLOSE)
         if body is None:
             return None
-        token, address = token_of(head), self.address(scope)
         if many:
             return await self._many(body, token, address)
         return await self.settled(self.one(body, token, address))
+
+    async def _large(self, receive: Receive, head: Head, token: str | None, address: str) -> Answer | None:
+        """The answer to a batch that is larger than one heartbeat: nobody's is read without a token in its header."""
+        where = site(address)
+        try:
+            self._gate.check_batch(token, address)
+        except MessageError as error:
+            # The connection stays: the server drops the body as it comes, and the client gets to read the answer. Whose
+            # sessions are in it is not known; live ones, if any were heard from there.
+            return self._refused(error, live=self._arrivals.has_agents(where))
+        with Held(self._bodies, where) as held:
+            try:
+                body = await read_body(held.counted(receive), head, MAX_BATCH_BODY)
+            except MessageError as error:
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    return refusal(Rejection.RATE, error, self._later())
+                return refusal(Rejection.TOO_LARGE, error, CLOSE)
+            return None if body is None else await self._many(body, token, address)
 
     def address(self, scope: Scope) -> str:
         """Whom a request, or a socket, is from."""
@@ -324,18 +347,22 @@ class FastLane:
             tokens = (token, heartbeat.token)
             self._gate.check_beat(beat, tokens, heartbeat.ticket, self._epoch(), batched=batched, address=address)
         except MessageError as error:
-            if error.status == HTTPStatus.FORBIDDEN:
-                return refusal(Rejection.AGENT, error)
-            self.refusals.note(live=self._store.plainly_live(beat) is not None)
-            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                return refusal(Rejection.KEYS, error, self._later())
-            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-                return refusal(Rejection.RATE, error, self._later())
-            return refusal(Rejection.UNAUTHORIZED, error, BEARER)
+            return self._refused(error, live=self._store.plainly_live(beat) is not None)
         if beat.type is BeatType.BYE:
             # It opens nothing.
             return beat
         return self._arrivals.refused(agent, address) or beat
+
+    def _refused(self, error: MessageError, *, live: bool) -> Answer:
+        """The refusal of whoever may not send this; `live` if that may be a session that was live."""
+        if error.status == HTTPStatus.FORBIDDEN:
+            return refusal(Rejection.AGENT, error)
+        self.refusals.note(live=live)
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return refusal(Rejection.KEYS, error, self._later())
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return refusal(Rejection.RATE, error, self._later())
+        return refusal(Rejection.UNAUTHORIZED, error, BEARER)
 
     def _took(self, beat: Beat, parse: Callable[[Any], Heartbeat], raw: object) -> None:
         self._counters.heartbeats[beat.type] += 1

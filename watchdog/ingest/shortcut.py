@@ -19,7 +19,7 @@ MAX_KEPT = 5_000
 what they send, unless a proxy adds their addresses."""
 
 _PLAIN = frozenset({b"expect", b"upgrade"})
-"""Headers of a request that goes the plain way, besides those without a length."""
+"""Headers of a request that goes the plain way, besides those without a length or a host."""
 
 _SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 """A head with one of these is not remembered."""
@@ -89,7 +89,7 @@ class Shortcut:
     def read(self, headers: list[Header]) -> Head | None:
         """What is needed of the head of a POST to `ONE`; None when it has to go the plain way."""
         names = {name for name, _ in headers}
-        if not _PLAIN.isdisjoint(names):
+        if not _PLAIN.isdisjoint(names) or b"host" not in names:
             return None
         given = read_head(headers)
         if not given.content_length.isdigit() or int(given.content_length[:20]) > MAX_BODY:

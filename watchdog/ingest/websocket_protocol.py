@@ -166,6 +166,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._by_us is not None and self.close_sent:
             raise ConnectionAbortedError(self._by_us)
         await super().send(message)
+        # Else uvicorn takes a handshake that was refused for one that was forgotten, and logs an error for each.
+        self.handshake_complete = self.handshake_complete or (self.initial_response is not None and self.close_sent)
         self._bound_end()
 
     async def run_asgi(self) -> None:

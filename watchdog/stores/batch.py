@@ -21,7 +21,9 @@ class Statement(StrEnum):
     DROP_AGENT = "DELETE FROM agents WHERE instance_id = ? AND user_id = ?"
     PUT_CLAIM = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     DROP_CLAIM = "DELETE FROM claims WHERE instance_id = ? AND user_id = ? AND token <= ?"
-    PUT_CHANGE = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    PUT_CHANGE = (
+        "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
     DROP_CHANGE = "DELETE FROM changes WHERE instance_id = ? AND user_id = ?"
     DROP_CHANGES = "DELETE FROM changes WHERE written_at < ? AND undo IS NULL"
     PUT_ACTION = "INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -36,6 +36,7 @@ def change_row(change: Change) -> tuple[Any, ...]:
         change.status,
         change.profile,
         change.greeted,
+        change.ordered_by,
     )
 
 
@@ -53,7 +54,9 @@ def changes(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Change], list[Unreada
 
 def _change(row: tuple[Any, ...]) -> Change:
     instance_id, user_id, token, epoch, action_id, target, former, outcome, written_at, unanswered_at, *rest = row
-    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo, status, profile, greeted = rest
+    settled, running, sessions, silent_since, tripped, ordered_until, back_at, undo, status, profile, *last = rest
+    # Of a server's rows those from before it was kept do not have the last.
+    greeted, ordered_by = last if len(last) > 1 else (*last, None)
     return Change(
         agent=AgentId(instance_id, user_id),
         token=token,
@@ -75,6 +78,7 @@ def _change(row: tuple[Any, ...]) -> Change:
         status=text(status),
         profile=None if profile is None else text(profile),
         greeted=bool(greeted),
+        ordered_by=None if ordered_by is None else text(ordered_by),
     )
 
 

@@ -87,6 +87,7 @@ MIGRATIONS: tuple[str, ...] = (
     END;
     """,
     "ALTER TABLE claims ADD COLUMN former_next TEXT;",
+    "ALTER TABLE changes ADD COLUMN ordered_by TEXT;",
 )
 """The schema, one script a version. `PRAGMA user_version` counts those that were run; none is ever changed."""
 

@@ -29,7 +29,7 @@ class Session:
         ttl: Seconds of the last renewal; after a restart no lease is longer.
         seen: Wall clock of the last beat that moved it.
         closed: It has said bye; the row is its tombstone.
-        stopped: It is closed because the agent was logged out: only a hello opens it.
+        stopped: It is closed because the agent was logged out: only a hello of the next incarnation opens it.
         loaded: A page that was opened after the agent was set last, and no older one that came back.
         closed_at: When that was, or the start of this process if it was before; its lease may have ended long before.
         hidden: The page was hidden at the last beat.
