@@ -95,6 +95,11 @@ class Hearing:
             self._deaf_at = now
         self._since = now if self._hears() else None
 
+    def kept_waiting(self, begin: float, end: float) -> None:
+        """Commits took so long; whatever was heard meanwhile counts."""
+        if end - begin > PAUSE_HEARD_S / 2:
+            self._halts = [*self._halts[-60:], (begin, end)]
+
     def hasty(self, now: float, interval: float) -> bool:
         """Whether a blind gap of more than a tick ended less than `interval` ago.
 

@@ -20,10 +20,12 @@ class DiskWeather:
     Attributes:
         failing: Writes fail, as on a full disk.
         slow_s: Most that a commit takes.
+        kept_waiting: Is told from when to when somebody may have waited for commits.
     """
 
     failing: int = 0
     slow_s: float = 0.003
+    kept_waiting: Callable[[float, float], None] = lambda _begin, _end: None
 
 
 class VirtualDisk(InlineDisk):
@@ -64,11 +66,16 @@ class VirtualDisk(InlineDisk):
         await super().close()
 
     async def _write_all(self) -> None:
+        time = asyncio.get_running_loop().time
+        before = begun = time()
         try:
             while self._jobs:
                 await asyncio.sleep(self._rng.random() * self._weather.slow_s)
                 jobs, self._jobs = self._jobs, []
                 failure = await self._commit([batch for batch, _ in jobs])
+                # Who comes during a commit waits for the next one, too.
+                self._weather.kept_waiting(before, time())
+                before, begun = begun, time()
                 for _, done in jobs:
                     if done.done():
                         continue

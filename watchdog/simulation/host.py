@@ -54,13 +54,13 @@ class Host:
             heard: Is told each request and its answer.
         """
         self.path = folder / "watchdog.db"
-        self.disk = DiskWeather()
+        self.hearing = Hearing()
+        self.disk = DiskWeather(kept_waiting=self.hearing.kept_waiting)
         self.rng = rng
         self.watcher = watcher
         self.timers = timers
         self.instances = instances
         self.jump_s = 0.0
-        self.hearing = Hearing()
         self.process: Process | None = None
         self._direct = direct
         self._journal = journal
