@@ -513,7 +513,7 @@ async def test_a_canary_of_somebody_else_is_refused_and_counted(world):
 
 
 async def test_refusals_that_begin_with_a_live_session_are_kept_in_mind_while_they_go_on(world, message):
-    refusals, clock = world.lane.refusals, [0.0]
+    refusals, clock = world.heartbeats.refusals, [0.0]
     refusals.time = lambda: clock[0]
     assert (await world.post(message(), token="wrong")).status_code == 401
     assert not refusals.going_on

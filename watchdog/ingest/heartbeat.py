@@ -84,7 +84,7 @@ class Counters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRules:
-    """What the fast lane has to know of the settings.
+    """What they have to know of the settings.
 
     Attributes:
         instances: Instance ids whose agents are watched (INSTANCES).
@@ -103,7 +103,7 @@ class Waiting(NamedTuple):
     """A heartbeat that is answered after its flush.
 
     Attributes:
-        reply: The store's; `FastLane.settle` takes this object when it is done.
+        reply: The store's; `Heartbeats.settle` takes this object when it is done.
         beat: What was given to the buffer.
         body: As it came.
     """
@@ -113,8 +113,8 @@ class Waiting(NamedTuple):
     body: bytes
 
 
-class FastLane:
-    """Answers the two heartbeat paths.
+class Heartbeats:
+    """Answers heartbeats: the two paths over ASGI, and their bodies to whoever has them another way.
 
     Attributes:
         refusals: Of live sessions' heartbeats.
@@ -134,7 +134,7 @@ class FastLane:
         random: Callable[[], float],
         recordings: Recordings | None = None,
     ) -> None:
-        """Puts the lane together.
+        """Puts them together.
 
         Args:
             store: Asked which beats may be answered before their flush.
