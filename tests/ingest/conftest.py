@@ -110,6 +110,10 @@ class DictStore:
             return None
         return beat.ttl
 
+    def whose(self, session_id: bytes) -> AgentId | None:
+        known = self.sessions.get(session_id)
+        return None if known is None else known.agent
+
     def newcomer(self, agent: AgentId) -> int | None:
         known = {session.agent for session in self.sessions.values()}
         return None if agent in known else len(known)

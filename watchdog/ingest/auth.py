@@ -240,6 +240,18 @@ class Gate:
             told = _NO_BYE if bye and not holds else _NO_BATCH if holds else _NO_BEAT
             raise MessageError(401, "Unauthorized", told)
 
+    def opens_batch(self, token: str | None, address: str = "") -> bool:
+        """Whether it lets every heartbeat of a batch pass that is no bye, so that `check_beat` need not be asked.
+
+        Args:
+            token: What came with the batch.
+            address: From where it came.
+        """
+        if self.jwts is None:
+            return self.mode is AuthMode.NONE or (token is not None and self.heartbeat_tokens.accept(token))
+        found = None if token is None else self.jwts.check(token, address)
+        return isinstance(found, Bearer) and GATEWAY_SCOPE in found.scopes
+
     def _check_jwts(self, given: Iterable[Bearer | Fault], beat: Beat, *, holds: bool, batched: bool) -> None:
         bye = beat.type is BeatType.BYE
         faults: list[Fault] = []

@@ -178,7 +178,7 @@ class _Socket:
         beat = self._heartbeats.admit(body, self._token, self._address, self.number)
         if not isinstance(beat, Answer):
             beat = self._misplaced(beat) or beat
-        answer = beat if isinstance(beat, Answer) else await self._heartbeats.settled(self._heartbeats.take(beat, body))
+        answer = beat if isinstance(beat, Answer) else await self._heartbeats.settled(self._heartbeats.take(beat))
         if answer.reason is not None:
             self._counters.rejected[answer.reason] += 1
         elif isinstance(beat, Beat):

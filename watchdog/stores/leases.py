@@ -88,6 +88,7 @@ class LeaseTable:
         # As of the beats that are applied.
         self.running = Running(0.0)
         self.paused_s = 0.0
+        self._replies: dict[float, Reply] = {}
         self._window_s = window_s
         self._greets = greets
         self._timer_s = timer_s
@@ -100,6 +101,8 @@ class LeaseTable:
     def apply(self, beat: Beat, clock: Observed, seen: Epoch) -> Reply:
         """Applies one heartbeat at `clock`."""
         session = self.sessions.get(beat.session_id)
+        if session is not None and self._goes_on(session, beat, clock, seen):
+            return self._renewed(beat.ttl or 0.0)
         if session is None:
             verdict = deadline.judge(beat, None, None, closed=False, same_agent=True)
         else:
@@ -124,6 +127,52 @@ class LeaseTable:
             return Reply(verdict, live=False, left_s=0.0, notice=notice)
         left = max(0.0, session.expires_at - clock)
         return Reply(verdict, live=clock <= session.expires_at, left_s=left, notice=notice)
+
+    def _goes_on(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> bool:
+        """Renews a lease that nothing but its end changes of, as nearly every beat does. Returns whether it was one.
+
+        It is what `deadline.judge` and `_renew` would do, at a quarter of the time.
+        """
+        agent, seq, ttl = session.agent, beat.seq, beat.ttl
+        if (
+            ttl is None
+            or ttl > session.ttl
+            or beat.type is not BeatType.BEAT
+            or beat.incarnation != session.incarnation
+            or session.closed
+            or (seq is not None and session.seq is not None and seq <= session.seq)
+            or not agent.awake
+            or clock > agent.ends_at
+            or agent.told_until > self.running
+            or agent.change is not None
+            or agent.id != beat.agent
+        ):
+            return False
+        expires_at = Observed(clock + ttl)
+        if expires_at < session.expires_at:
+            return False
+        if seq is not None:
+            session.seq = seq
+        session.ttl = ttl
+        session.hidden = beat.hidden
+        session.main_driver = beat.main_driver
+        session.tether = beat.tether
+        session.torn = False
+        session.seen = agent.seen = seen
+        session.expires_at = expires_at
+        if expires_at > agent.ends_at:
+            agent.ends_at = expires_at
+        if expires_at + HORIZON_MARGIN_S > session.horizon:
+            session.horizon = Observed(expires_at + HORIZON_S)
+            self.dirty.sessions[session.session_id] = session
+        return True
+
+    def _renewed(self, ttl: float) -> Reply:
+        """The reply to a renewal that has nothing to tell; one object for each TTL."""
+        reply = self._replies.get(ttl)
+        if reply is None:
+            reply = self._replies[ttl] = Reply(Verdict.RENEWED, live=True, left_s=ttl)
+        return reply
 
     def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch, *, opened: bool) -> Session:
         loaded = session is None and beat.type is BeatType.HELLO and beat.incarnation == 0

@@ -182,6 +182,11 @@ class TableStore:
             return None
         return beat.ttl
 
+    def whose(self, session_id: bytes) -> AgentId | None:
+        """See `Store.whose`."""
+        session = self._table.sessions.get(session_id)
+        return None if session is None else session.agent.id
+
     def newcomer(self, agent: AgentId) -> int | None:
         """See `Store.newcomer`."""
         agents = self._table.agents
