@@ -20,7 +20,7 @@ def test_entries_that_were_left_behind_do_not_pile_up() -> None:
         clock += 1.0
         table.apply(Beat(ANNA, session(999), ttl=TTL), Observed(clock), Epoch(0.0))
         table.expire(Observed(clock))
-    assert sum(len(entries) for entries in table._buckets.values()) == 1
+    assert sum(len(bucket.agents) for bucket in table._buckets.values()) == 1
     assert table.phases[AgentState.LIVE] == 1
 
 

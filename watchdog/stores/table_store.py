@@ -168,7 +168,7 @@ class TableStore:
         session = self._table.sessions.get(beat.session_id)
         if (
             session is None
-            or session.closed
+            or session.closed_at is not None
             or beat.type is not BeatType.BEAT
             or beat.ttl is None
             or beat.incarnation != session.incarnation
