@@ -107,6 +107,7 @@ class Tethers:
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
         socket = _Socket(self._heartbeats, self._counters, token, self._heartbeats.address(scope), self._number())
+        scope["extensions"][EXTENSION]["connection"].forget_handshake()
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
