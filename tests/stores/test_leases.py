@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.contract.world import ANNA, TIMER, TTL, session
 from watchdog.core.model import AgentState, Beat, BeatType, Epoch, Notice, Observed, Outcome, Reply, Running, Tear
+from watchdog.stores import leases
 from watchdog.stores.facts import Agent, Session
 from watchdog.stores.leases import EVIDENCE_SESSIONS, MAX_SESSIONS, LeaseTable
 
@@ -179,3 +180,15 @@ def test_who_had_no_dealings_shares_none() -> None:
     assert (table.agents[other].notice, table.agents[other].last_outcome) == (None, None)
     assert (table.agents[ANNA].last_outcome, row.last_outcome) == (None, Outcome.CONFIRMED)
     assert row.sessions == table.agents[ANNA].sessions
+
+
+@pytest.mark.parametrize(("number", "ahead_s"), [(10, leases.HORIZON_S), (200, 200.0)])
+def test_the_more_sessions_the_further_ahead_are_horizons(
+    monkeypatch: pytest.MonkeyPatch, number: int, ahead_s: float
+) -> None:
+    monkeypatch.setattr(leases, "HORIZONS_PER_S", 1)
+    table = LeaseTable(TIMER)
+    for clock in (0.0, 1000.0):
+        for each in range(number):
+            table.apply(Beat(ANNA._replace(user_id=f"{each}"), session(each), ttl=TTL), Observed(clock), Epoch(0.0))
+    assert {row.horizon - row.expires_at for row in table.sessions.values()} == {ahead_s}

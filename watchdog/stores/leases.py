@@ -49,6 +49,9 @@ BUCKET_S = 0.05
 HORIZON_S = 60.0
 """How far ahead of its lease a horizon is written: one write a minute and session, however often it is renewed."""
 
+HORIZONS_PER_S = 5_000
+"""With more than 300,000 sessions a horizon is further ahead, so that no more are written: 20 µs of a core each."""
+
 HORIZON_MARGIN_S = 10.0
 """A horizon is renewed this long before the lease reaches it, so a crash before the next flush shortens nothing."""
 
@@ -64,6 +67,10 @@ EVIDENCE_SESSIONS = 8
 
 _SAID = HIDDEN | MAIN_DRIVER | TORN
 """What each beat says anew."""
+
+
+MAX_SEQS = 10_000
+"""Numbers that are shared: a day of beats every 10 s has fewer."""
 
 
 class _Lease(NamedTuple):
@@ -101,6 +108,7 @@ class LeaseTable:
         # As of the beats that are applied.
         self.running = Running(0.0)
         self.paused_s = 0.0
+        self._seqs: dict[int, int] = {}
         self._leases_at = NEVER
         self._leases: dict[float, _Lease] = {}
         self._window_s = window_s
@@ -169,7 +177,7 @@ class LeaseTable:
         if expires_at < session.expires_at:
             return None
         if seq is not None:
-            session.seq = seq
+            session.seq = self._seqs.get(seq) or self.one(seq)
         flags = session.flags & ~_SAID
         if beat.hidden:
             flags |= HIDDEN
@@ -187,6 +195,12 @@ class LeaseTable:
             self.dirty.sessions[session.session_id] = session
         return lease.reply
 
+    def one(self, seq: int) -> int:
+        """The number, as one object for all sessions: they count the same few thousands, 32 bytes each."""
+        if len(self._seqs) >= MAX_SEQS:
+            self._seqs.clear()
+        return self._seqs.setdefault(seq, seq)
+
     def _lease(self, ttl: float, clock: Observed) -> _Lease:
         """What all leases of this TTL share that begin now."""
         if clock != self._leases_at:
@@ -195,7 +209,8 @@ class LeaseTable:
         if lease is None:
             ends_at = Observed(clock + ttl)
             reply = Reply(Verdict.RENEWED, live=True, left_s=ttl)
-            lease = self._leases[ttl] = _Lease(ends_at, Observed(ends_at + HORIZON_S), reply)
+            ahead_s = max(HORIZON_S, len(self.sessions) / HORIZONS_PER_S)
+            lease = self._leases[ttl] = _Lease(ends_at, Observed(ends_at + ahead_s), reply)
         return lease
 
     def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch, *, opened: bool) -> Session:
@@ -220,7 +235,7 @@ class LeaseTable:
             session.incarnation = beat.incarnation
             session.seq = None
         if beat.seq is not None:
-            session.seq = beat.seq
+            session.seq = self.one(beat.seq)
         grown = (beat.ttl or 0.0) > session.ttl
         session.ttl = beat.ttl or 0.0
         session.hidden = beat.hidden

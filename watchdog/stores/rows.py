@@ -156,6 +156,7 @@ def load(
             continue
         try:
             session = _session(row, owner, clock, numbers)
+            session.seq = None if session.seq is None else table.one(session.seq)
         except UNREADABLE as error:
             unreadable.append(Unreadable("sessions", row, error))
             unknown.add(owner.id)
