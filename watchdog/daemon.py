@@ -591,13 +591,14 @@ async def _opened(store: TableStore) -> None:
 
     A full collection looks at every object, 0.1 s for those of the imports and of 10,000 agents, in which no heartbeat
     is answered. What is frozen is not looked at again; while the rows are loaded, none of them can be garbage.
+    `garbage.Settled` does the same with agents who come later.
     """
+    gc.collect()
     gc.disable()
     try:
         await store.open(machine.now())
     finally:
         gc.enable()
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 

@@ -260,6 +260,11 @@ class Agent:
         return row
 
     @property
+    def alone(self) -> Session | None:
+        """Its session, if it has one and no more."""
+        return self._sessions if isinstance(self._sessions, Session) else None
+
+    @property
     def sessions(self) -> tuple[Session, ...]:
         """The sessions. One alone, as nearly everyone has it, needs no tuple to be kept in."""
         kept = self._sessions

@@ -629,15 +629,39 @@ class LeaseTable:
         self._next_bucket = int(clock / BUCKET_S)
         self.listing.load(self.agents)
         self.phases = dict.fromkeys(AgentState, 0)
+        dealt: list[Agent] = []
         for agent in self.agents.values():
+            if agent.dealings is NONE:
+                if self._file_plain(agent, clock):
+                    continue
+            else:
+                dealt.append(agent)
             agent.ends_at = _ends_at(agent)
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
-        held = [agent for agent in self.agents.values() if agent.mark is Mark.HELD and not agent.settled]
+        held = [agent for agent in dealt if agent.mark is Mark.HELD and not agent.settled]
         for agent in sorted(held, key=lambda each: each.held_at):
             self.held.add(agent.id, agent.held_at)
         self.stopped.clear()
+
+    def _file_plain(self, agent: Agent, clock: Observed) -> bool:
+        """Files an agent who has one session that goes on, as nearly everyone has. Returns whether it was such a one.
+
+        It is what `_look` would do, at a third of the time: a million agents are filed while nobody is answered.
+        """
+        session = agent.alone
+        if session is None or session.closed_at is not None or agent.floor > session.expires_at:
+            return False
+        fades_at = deadline.quiet_at(session.expires_at, session.ttl)
+        if clock > fades_at:
+            return False
+        agent.ends_at = session.expires_at
+        agent.phase = AgentState.LIVE
+        self.phases[AgentState.LIVE] += 1
+        self.presence.place(agent, leased=True, awake=True)
+        self._file(agent, fades_at)
+        return True
 
     def forget(self, agent: Agent) -> None:
         """Forgets an agent and its sessions. The agent's row on the disk is the caller's business."""

@@ -170,14 +170,20 @@ def load(
     return unreadable
 
 
+_NOTHING = (0, 0.0, 0.0, None, None)
+"""The last columns of an agent with whom there were no dealings."""
+
+
 def _agent(row: tuple[Any, ...], numbers: dict[float, float]) -> Agent:
     instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s, follow_up, told = row
     agent = Agent(AgentId(sys.intern(text(instance_id)), text(user_id)))
     agent.epoch = whole(epoch)
-    agent.settled_epoch = whole(settled_epoch)
-    agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
     agent.floor = NEVER if floor is None else Observed(real(floor))
     agent.seen = Epoch(_one(real(seen), numbers))
+    if row[7:] == _NOTHING and settled_epoch == -1 and last_outcome is None:
+        return agent
+    agent.settled_epoch = whole(settled_epoch)
+    agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
     agent.mark = Mark(mark)
     agent.held_at = Running(real(held_at))
     agent.held_s = real(held_s)
@@ -227,15 +233,19 @@ def _session(row: tuple[Any, ...], owner: Agent, clock: Observed, numbers: dict[
     session.seq = None if seq is None else whole(seq)
     session.horizon = Observed(_one(real(horizon), numbers))
     session.ttl = _one(real(ttl), numbers)
-    session.expires_at = Observed(_one(min(session.horizon, clock + session.ttl), numbers))
+    fresh = clock + session.ttl
+    session.expires_at = session.horizon if session.horizon < fresh else Observed(_one(fresh, numbers))
     session.seen = Epoch(_one(real(seen), numbers))
-    session.stopped = closed == STOPPED
     if whole(closed) != OPEN:
+        session.stopped = closed == STOPPED
         # A tombstone is kept for some minutes more. What was stopped is kept for a day, and a daily restart is common.
         session.closed_at = session.expires_at if session.stopped else clock
-    session.hidden = bool(whole(hidden))
-    session.main_driver = bool(whole(main_driver))
-    session.loaded = bool(whole(loaded))
+    if whole(hidden) or whole(main_driver) or whole(loaded):
+        session.hidden, session.main_driver, session.loaded = (
+            bool(hidden),
+            bool(whole(main_driver)),
+            bool(whole(loaded)),
+        )
     return session
 
 
