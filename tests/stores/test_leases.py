@@ -6,7 +6,7 @@ from copy import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.world import ANNA, TIMER, TTL, session
@@ -129,12 +129,12 @@ BEATS = st.builds(
     type=st.sampled_from([*BeatType, BeatType.BEAT, BeatType.BEAT, BeatType.BEAT]),
     incarnation=st.sampled_from([0, 0, 0, 1]),
     seq=st.none() | st.integers(0, 6),
-    ttl=st.sampled_from([TTL, TTL, TTL, TTL / 2, 2 * TTL, None]),
+    ttl=st.sampled_from([TTL, TTL, TTL, TTL / 2, TTL + 5, 2 * TTL, None]),
     hidden=st.booleans(),
     main_driver=st.booleans(),
     tether=st.none() | st.integers(1, 2),
 )
-STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 1.0, TTL / 2, TTL, TTL + TIMER]), BEATS), max_size=30)
+STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 1.0, TTL / 2, TTL, TTL + TIMER]), BEATS), min_size=8, max_size=20)
 
 
 def facts(table: LeaseTable) -> list[dict[str, Any]]:
@@ -150,6 +150,7 @@ def facts(table: LeaseTable) -> list[dict[str, Any]]:
     return found
 
 
+@settings(max_examples=150)
 @given(STEPS)
 def test_a_beat_that_only_goes_on_does_what_it_would_do_if_it_were_judged(steps: list[tuple[float, Beat]]) -> None:
     quick, judged = LeaseTable(TIMER), Judged(TIMER)
