@@ -561,7 +561,7 @@ async def test_what_is_known_of_a_session_lets_no_other_pass_in_its_name(world, 
 
 async def test_a_known_session_needs_its_proof_in_a_batch_as_well(world, message):
     items = [message(session_id=str(uuid.uuid4())) for _ in range(3)]
-    await world.post({"heartbeats": items}, path="/v1/heartbeats")
+    assert (await world.post({"heartbeats": items}, path="/v1/heartbeats")).json()["accepted"] == 3
     for token in (None, "wrong"):
         told = (await world.post({"heartbeats": items}, path="/v1/heartbeats", token=token)).json()
         assert told["accepted"] == 0

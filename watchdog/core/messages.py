@@ -27,9 +27,8 @@ MAX_BATCH = 1000
 """Heartbeats in one batch."""
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,100}")
-_ARN = re.compile(
-    r"arn:aws[a-z-]*:connect:[a-z0-9-]+:\d{12}:instance/([A-Za-z0-9-]{1,100})/agent/([A-Za-z0-9-]{1,100})"
-)
+_ACCOUNT = r"arn:aws[a-z-]*:connect:[a-z0-9-]+:\d{12}:"
+_ARN = re.compile(_ACCOUNT + r"instance/([A-Za-z0-9-]{1,100})/agent/([A-Za-z0-9-]{1,100})")
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -54,6 +53,12 @@ class LeaseRules:
 def _is_id(text: str) -> bool:
     """Whether it can be an instance's id, of which there are few."""
     return _ID.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=64)
+def _is_account(text: str) -> bool:
+    """Whether ARNs may begin so, which has few values as well."""
+    return re.fullmatch(_ACCOUNT, text) is not None
 
 
 class Heartbeat(BaseModel):
@@ -92,6 +97,19 @@ class Heartbeat(BaseModel):
     reason: Annotated[str, Field(max_length=200)] | None = None
     token: Annotated[str, Field(max_length=4096)] | None = None
     ticket: Annotated[str, Field(max_length=512)] | None = None
+
+    def names(self, agent: AgentId) -> bool:
+        """Whether `agent_id` would return this agent, whose ids are known to be ids."""
+        instance_id, user_id = self.instance_id, self.user_id
+        if instance_id is not None and user_id is not None:
+            if user_id != agent.user_id or instance_id != agent.instance_id:
+                return False
+            if self.agent is None:
+                return True
+        if self.agent is None:
+            return False
+        name = f"instance/{agent.instance_id}/agent/{agent.user_id}"
+        return self.agent.endswith(name) and _is_account(self.agent[: -len(name)])
 
     def agent_id(self) -> AgentId:
         """The agent's id.

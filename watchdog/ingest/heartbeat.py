@@ -345,13 +345,7 @@ class Heartbeats:
         The store's own object: what is equal to it is found without a look at its letters.
         """
         agent = self._store.whose(heartbeat.session_id.bytes)
-        if (
-            agent is None
-            or heartbeat.agent is not None
-            or heartbeat.user_id != agent.user_id
-            or heartbeat.instance_id != agent.instance_id
-            or agent.instance_id not in self._rules.instances
-        ):
+        if agent is None or agent.instance_id not in self._rules.instances or not heartbeat.names(agent):
             return None
         return agent
 
