@@ -23,7 +23,8 @@ class Scale:
         memory_agents: Live agents whose memory is measured.
         crowd_agents: Live agents in one process,
         crowd_rate: of whom so many beat a second,
-        crowd_s: for at least so long.
+        crowd_s: for at least so long,
+        crowd_ttl_s: and whose leases last so long: the feeding has to be over before.
         interval_agents: Agents who beat at their interval,
         interval_s: for so long.
         sockets: WebSockets that are open.
@@ -46,6 +47,7 @@ class Scale:
     crowd_agents: int
     crowd_rate: int
     crowd_s: float
+    crowd_ttl_s: float
     interval_agents: int
     interval_s: float
     sockets: int
@@ -69,6 +71,7 @@ FULL = Scale(
     crowd_agents=1_000_000,
     crowd_rate=100_000,
     crowd_s=60.0,
+    crowd_ttl_s=150.0,
     interval_agents=100_000,
     interval_s=30.0,
     sockets=10_000,
@@ -92,6 +95,7 @@ QUICK = Scale(
     crowd_agents=20_000,
     crowd_rate=20_000,
     crowd_s=5.0,
+    crowd_ttl_s=20.0,
     interval_agents=10_000,
     interval_s=5.0,
     sockets=1_000,
