@@ -241,16 +241,12 @@ class Gate:
             raise MessageError(401, "Unauthorized", told)
 
     def opens_batch(self, token: str | None, address: str = "") -> bool:
-        """Whether it lets every heartbeat of a batch pass that is no bye, so that `check_beat` need not be asked.
-
-        Args:
-            token: What came with the batch.
-            address: From where it came.
-        """
-        if self.jwts is None:
-            return self.mode is AuthMode.NONE or (token is not None and self.heartbeat_tokens.accept(token))
-        found = None if token is None else self.jwts.check(token, address)
-        return isinstance(found, Bearer) and GATEWAY_SCOPE in found.scopes
+        """Whether `check_batch` lets it pass. Then `check_beat` does so with every heartbeat in it that is no bye."""
+        try:
+            self.check_batch(token, address)
+        except MessageError:
+            return False
+        return True
 
     def _check_jwts(self, given: Iterable[Bearer | Fault], beat: Beat, *, holds: bool, batched: bool) -> None:
         bye = beat.type is BeatType.BYE
