@@ -15,7 +15,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool chromium:chromium \
 	chromium-driver:chromedriver
 LONG_PACKAGES := firefox-esr:firefox-esr
-BENCH_PACKAGES := nginx:nginx wrk:wrk
+BENCH_PACKAGES := nginx:nginx wrk:wrk redis-server:redis-server redis-tools:redis-benchmark etcd-server:etcd
 
 .PHONY: help demo run test test-long check check-types check-client check-code check-deploy audit simulate bench screenshot docs lock sbom dist clean
 

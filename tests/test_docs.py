@@ -255,7 +255,7 @@ def test_the_page_of_the_client_names_every_option():
 async def test_every_endpoint_and_no_other_is_in_the_page():
     gate = Gate(AuthMode.NONE, Tokens([]), Tokens([]), Tickets([b"0123456789abcdef"]))
     app = build(
-        lane=None,
+        heartbeats=None,
         store=None,
         gate=gate,
         health=None,

@@ -58,7 +58,7 @@ from watchdog.ingest.console import Console
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.events import STEP_S, Events
 from watchdog.ingest.front import Front
-from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.heartbeat import HeartbeatRules, Heartbeats
 from watchdog.ingest.jwt import JwtRules, Jwts
 from watchdog.ingest.key_source import TIMEOUT_S as KEYS_TIMEOUT_S
 from watchdog.ingest.key_source import KeySource
@@ -314,7 +314,7 @@ class Daemon:
             epoch=lambda: machine.now().epoch,
             proxies=proxies,
         )
-        lane = FastLane(
+        heartbeats = Heartbeats(
             store,
             buffer,
             gate,
@@ -326,11 +326,11 @@ class Daemon:
             random=random.random,
             recordings=recordings,
         )
-        health.refusals = lane.refusals
+        health.refusals = heartbeats.refusals
         canary = health.canary = self._canary(gate.tickets, metrics)
         origins = Origins.of(settings.allowed_origins, settings.canary_url, open_to_all=gate.mode is AuthMode.NONE)
         application = build(
-            lane,
+            heartbeats,
             store,
             gate,
             health,
@@ -341,7 +341,7 @@ class Daemon:
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
             tethers=Tethers(
-                lane,
+                heartbeats,
                 buffer.tear,
                 metrics,
                 ttl_s=settings.tether_ttl,
@@ -363,7 +363,7 @@ class Daemon:
         http = server(
             cors,
             connections,
-            shortcut=Shortcut(lane, front, cors) if settings.fast_lane else None,
+            shortcut=Shortcut(heartbeats, front, cors) if settings.fast_lane else None,
             drain_s=SERVER_STOP_S,
             tls=None if certificate is None else certificate.context,
         )
@@ -591,13 +591,14 @@ async def _opened(store: TableStore) -> None:
 
     A full collection looks at every object, 0.1 s for those of the imports and of 10,000 agents, in which no heartbeat
     is answered. What is frozen is not looked at again; while the rows are loaded, none of them can be garbage.
+    `garbage.Settled` does the same with agents who come later.
     """
+    gc.collect()
     gc.disable()
     try:
         await store.open(machine.now())
     finally:
         gc.enable()
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 

@@ -12,6 +12,7 @@ from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Instant
 from watchdog.errors import StoreUnavailable
+from watchdog.garbage import Settled
 from watchdog.health import Health
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
@@ -101,6 +102,7 @@ class Loops:
         self._tell = tell
         self._alive = alive
         self._counted_at = 0.0
+        self._settled = Settled()
         self._ticked_at: Instant | None = None
 
     async def every(self, interval_s: float, step: Callable[[], Awaitable[None]], going: asyncio.Event) -> None:
@@ -184,6 +186,7 @@ class Loops:
             self._counted_at = now
             counts = await self._store.counts()
             self._metrics.counted(counts.agents, counts.sessions)
+            self._settled.count(sum(counts.agents.values()))
 
 
 def _tell_brake(change: BrakeChange, hold: HoldView) -> None:

@@ -17,12 +17,33 @@ from pathlib import Path
 
 import httpx
 
-from tests.benchmarks import ghosts, lag, machine, memory, report, startup, throughput
+from tests.benchmarks import (
+    crowd,
+    ghosts,
+    interval,
+    lag,
+    machine,
+    memory,
+    others,
+    report,
+    sockets,
+    startup,
+    throughput,
+)
 from tests.benchmarks.processes import ROOT, Bench, Sandbox
 from tests.benchmarks.results import BenchmarkError, Measurement
 from tests.benchmarks.scale import FULL, QUICK, Scale
 
-MEASUREMENTS = {"throughput": throughput, "lag": lag, "memory": memory, "startup": startup}
+MEASUREMENTS = {
+    "throughput": throughput,
+    "interval": interval,
+    "crowd": crowd,
+    "sockets": sockets,
+    "lag": lag,
+    "memory": memory,
+    "startup": startup,
+    "others": others,
+}
 """Of running daemons."""
 
 VIRTUAL = {"ghosts": ghosts}

@@ -23,6 +23,15 @@ BATCH = 1_000
 """Heartbeats in one batch: the most that the daemon takes."""
 
 
+NEW_AT_ONCE = 19
+"""Batches of agents who are new that the daemon takes from one address at once; then it takes one a second."""
+
+
+def address(number: int) -> str:
+    """An address of this machine: as many as are needed, so that those who are new do not all come from one."""
+    return f"127.0.{number // 250}.{1 + number % 250}"
+
+
 @dataclass(slots=True)
 class Session:
     """A session as its client knows it."""
@@ -63,9 +72,9 @@ class Connection:
         ).encode()
 
     @classmethod
-    async def open(cls, port: int) -> Self:
-        """Connects."""
-        return cls(*await asyncio.open_connection(LOOPBACK, port), port)
+    async def open(cls, port: int, number: int = 0) -> Self:
+        """Connects, from the address `address(number)`."""
+        return cls(*await asyncio.open_connection(LOOPBACK, port, local_addr=(address(number), 0)), port)
 
     async def post(self, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Sends a heartbeat. Returns the status and the decoded body of the answer."""
@@ -85,12 +94,17 @@ async def say_hello(port: int, sessions: Sequence[Session], connections: int = 5
     """Opens the sessions, many at a time, since a hello is answered after its flush; keeps their tickets."""
     waiting = list(sessions)
 
-    async def work() -> None:
-        connection = await Connection.open(port)
+    async def work(number: int) -> None:
+        connection = await Connection.open(port, number)
         try:
             while waiting:
                 session = waiting.pop()
                 status, answer = await connection.post(session.message(type="hello", seq=0, token=TOKEN))
+                if status == 503:
+                    # A flush was late on a busy machine: as any client, it tries again.
+                    waiting.append(session)
+                    await asyncio.sleep(1)
+                    continue
                 if status != 200:
                     raise BenchmarkError(f"A hello was answered with {status}: {answer}")
                 session.ticket = answer["ticket"]
@@ -98,8 +112,8 @@ async def say_hello(port: int, sessions: Sequence[Session], connections: int = 5
             connection.close()
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(connections, len(waiting))):
-            tasks.create_task(work())
+        for number in range(min(connections, len(waiting))):
+            tasks.create_task(work(number % 200))
 
 
 def batches(sessions: Sequence[Session]) -> list[bytes]:
@@ -111,10 +125,12 @@ def batches(sessions: Sequence[Session]) -> list[bytes]:
 
 
 def feed(url: str, bodies: Sequence[bytes]) -> None:
-    """Sends batches one after another over one connection, which is closed afterwards."""
+    """Sends batches of agents who are new, one after another; the connections are closed afterwards."""
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
-    with httpx.Client(headers=headers, timeout=TIMEOUT_S) as client:
-        for body in bodies:
-            answer = client.post(f"{url}/v1/heartbeats", content=body)
-            if answer.status_code != 200 or answer.json()["rejected"]:
-                raise BenchmarkError(f"A batch was answered with {answer.status_code}: {answer.text[:500]}")
+    for begin in range(0, len(bodies), NEW_AT_ONCE):
+        transport = httpx.HTTPTransport(local_address=address(begin // NEW_AT_ONCE))
+        with httpx.Client(headers=headers, timeout=TIMEOUT_S, transport=transport) as client:
+            for body in bodies[begin : begin + NEW_AT_ONCE]:
+                answer = client.post(f"{url}/v1/heartbeats", content=body)
+                if answer.status_code != 200 or answer.json()["rejected"]:
+                    raise BenchmarkError(f"A batch was answered with {answer.status_code}: {answer.text[:500]}")

@@ -2,8 +2,8 @@
 --
 --   wrk … -s heartbeats.lua URL -- FILE SEQ
 --
--- FILE has two lines a session: the request up to the `seq`, and the rest of the body, both in JSON strings' escapes as
--- far as line ends go (\r\n as "\r", "\n"). SEQ has seven digits, so that every request of a session has one length.
+-- FILE has two lines a session: the request up to the `seq`, and the rest of it, both in JSON strings' escapes as far
+-- as line ends go (\r\n as "\r", "\n"). SEQ has seven digits, so that every request of a session has one length.
 
 local heads, tails = {}, {}
 local index, seq, count = 0, 0, 0
@@ -15,7 +15,7 @@ function init(args)
     if not tail then break end
     count = count + 1
     heads[count] = head:gsub("\\r", "\r"):gsub("\\n", "\n")
-    tails[count] = tail
+    tails[count] = tail:gsub("\\r", "\r"):gsub("\\n", "\n")
   end
   file:close()
   seq = tonumber(args[2])

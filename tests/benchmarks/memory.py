@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.clients import Session, batches, feed
-from tests.benchmarks.processes import Bench, Daemon
+from tests.benchmarks.processes import LONG_TTL, Bench, Daemon
 from tests.benchmarks.results import Measurement, Result
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def measure(bench: Bench) -> Measurement:
     for number in range(bench.scale.rounds):
         bodies = batches([Session() for _ in range(agents)])
         folder = bench.folder / f"memory-{number}"
-        with Daemon(bench, folder, WATCHDOG_SESSION_TTL="3600", WATCHDOG_THROTTLED_SESSION_TTL="3600") as daemon:
+        with Daemon(bench, folder, **LONG_TTL) as daemon:
             daemon.ready()
             empty.append(_settled(daemon.pid))
             feed(daemon.url, bodies)

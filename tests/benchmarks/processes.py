@@ -31,6 +31,9 @@ INSTANCE = "11111111-2222-3333-4444-555555555555"
 TOKEN = "heartbeat-token-of-the-benchmarks"
 ADMIN = "admin-token-of-the-benchmarks"
 ROOT = Path(__file__).parents[2]
+LONG_TTL = {"WATCHDOG_SESSION_TTL": "3600", "WATCHDOG_THROTTLED_SESSION_TTL": "3600"}
+"""Settings with which nobody falls silent while something else is measured."""
+
 TIMEOUT_S = 60.0
 """For a process to start, to answer or to end."""
 
@@ -246,6 +249,45 @@ class Naive(Child):
         self.url = f"http://{LOOPBACK}:{self.port}"
         command = [sys.executable, "-m", "tests.benchmarks.naive", str(self.port)]
         super().__init__("naive", command, core, folder, _environment())
+
+
+class Redis(Child):
+    """Redis, which keeps nothing on disk."""
+
+    def __init__(self, core: int, folder: Path) -> None:
+        self.port = free_port()
+        command = ["redis-server", "--bind", LOOPBACK, "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        super().__init__("redis", command, core, folder, _environment())
+
+    def wait(self) -> None:
+        """Waits until it answers."""
+        while time.monotonic() - self.started_at < TIMEOUT_S:
+            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(16).startswith(b"+PONG"):
+                    return
+            self.check()
+            time.sleep(0.02)
+        raise BenchmarkError(f"{self.name} did not answer within {TIMEOUT_S:.0f} s; its log: {self.log}")
+
+
+class Etcd(Child):
+    """etcd, one member."""
+
+    def __init__(self, core: int, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        peer = f"http://{LOOPBACK}:{free_port()}"
+        options = {
+            "data-dir": str(folder / "etcd"),
+            "listen-client-urls": self.url,
+            "advertise-client-urls": self.url,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+        }
+        command = ["etcd", *(f"--{name}={value}" for name, value in options.items())]
+        super().__init__("etcd", command, core, folder, _environment())
 
 
 @dataclass(frozen=True, slots=True)

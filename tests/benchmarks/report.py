@@ -100,6 +100,7 @@ def _range(result: Result) -> str:
 
 
 def _target(result: Result) -> str:
-    if result.at_most is None:
+    if result.met is None:
         return ""
-    return f"≤ {result.at_most:g} {result.unit}: {'met' if result.met else 'NOT MET'}"
+    sign, target = ("≥", result.at_least) if result.at_most is None else ("≤", result.at_most)
+    return f"{sign} {target:,g} {result.unit}: {'met' if result.met else 'NOT MET'}"

@@ -21,6 +21,13 @@ class Scale:
         lag_interval_s: Between beats; the TTL is three times that.
         lag_timer_s: SESSION_END_TIMER.
         memory_agents: Live agents whose memory is measured.
+        crowd_agents: Live agents in one process,
+        crowd_rate: of whom so many beat a second,
+        crowd_s: for at least so long,
+        crowd_ttl_s: and whose leases last so long: the feeding has to be over before.
+        interval_agents: Agents who beat at their interval,
+        interval_s: for so long.
+        sockets: WebSockets that are open.
         start_agents: Agents in the database of the start-up.
         ghosts: Agents who leave at once, on virtual time.
         patience_s: For how long all measurements together wait for a quiet machine.
@@ -37,6 +44,13 @@ class Scale:
     lag_interval_s: float
     lag_timer_s: float
     memory_agents: int
+    crowd_agents: int
+    crowd_rate: int
+    crowd_s: float
+    crowd_ttl_s: float
+    interval_agents: int
+    interval_s: float
+    sockets: int
     start_agents: int
     ghosts: int
     patience_s: float
@@ -54,6 +68,13 @@ FULL = Scale(
     lag_interval_s=10.0,
     lag_timer_s=2.0,
     memory_agents=10_000,
+    crowd_agents=1_000_000,
+    crowd_rate=100_000,
+    crowd_s=60.0,
+    crowd_ttl_s=150.0,
+    interval_agents=100_000,
+    interval_s=30.0,
+    sockets=10_000,
     start_agents=100_000,
     ghosts=1_000,
     patience_s=60.0,
@@ -71,6 +92,13 @@ QUICK = Scale(
     lag_interval_s=2.0,
     lag_timer_s=1.0,
     memory_agents=10_000,
+    crowd_agents=20_000,
+    crowd_rate=20_000,
+    crowd_s=5.0,
+    crowd_ttl_s=35.0,
+    interval_agents=10_000,
+    interval_s=5.0,
+    sockets=1_000,
     start_agents=10_000,
     ghosts=200,
     patience_s=5.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.benchmarks.clients import Session, batches, feed
-from tests.benchmarks.processes import Bench, Daemon
+from tests.benchmarks.processes import LONG_TTL, Bench, Daemon
 from tests.benchmarks.results import Measurement, Result
 
 TITLE = "Start-up"
@@ -13,15 +13,12 @@ TARGET_S = 3.0
 PAUSE_S = 0.005
 """Between two questions whether it is ready."""
 
-SETTINGS = {"WATCHDOG_SESSION_TTL": "3600", "WATCHDOG_THROTTLED_SESSION_TTL": "3600"}
-"""So long that nobody falls silent meanwhile."""
-
 
 def measure(bench: Bench) -> Measurement:
     """Fills a database through a daemon, stops that, and starts others on it in turn with others on none."""
     agents, folder = bench.scale.start_agents, bench.folder / "start"
     bodies = batches([Session() for _ in range(agents)])
-    with Daemon(bench, folder, **SETTINGS) as daemon:
+    with Daemon(bench, folder, **LONG_TTL) as daemon:
         daemon.ready()
         began = time.monotonic()
         feed(daemon.url, bodies)
@@ -34,13 +31,13 @@ def measure(bench: Bench) -> Measurement:
     stops: list[float] = []
     for number in range(bench.scale.rounds):
         bench.patience.wait()
-        with Daemon(bench, folder, **SETTINGS) as daemon:
+        with Daemon(bench, folder, **LONG_TTL) as daemon:
             full.append(daemon.ready(PAUSE_S))
             daemon.wait_for_live(agents)
             began = time.monotonic()
             daemon.stop()
             stops.append(time.monotonic() - began)
-        with Daemon(bench, bench.folder / f"start-empty-{number}", **SETTINGS) as daemon:
+        with Daemon(bench, bench.folder / f"start-empty-{number}", **LONG_TTL) as daemon:
             empty.append(daemon.ready(PAUSE_S))
             daemon.stop()
     results = (

@@ -185,6 +185,10 @@ class DictStore:
             return None
         return beat.ttl if row["expires_at"] - self.clock.observed > clocks.MAX_STEP_S else None
 
+    def whose(self, session_id: bytes) -> AgentId | None:
+        row = self.facts.sessions.get(session_id)
+        return None if row is None else row["agent"]
+
     def newcomer(self, agent: AgentId) -> int | None:
         return None if agent in self.facts.agents else len(self.facts.agents)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog.core.messages import MAX_BODY, LeaseRules, parse_batched, parse_heartbeat, to_beat
+from watchdog.core.messages import MAX_BODY, Heartbeat, LeaseRules, parse_batched, parse_heartbeat, to_beat
 from watchdog.core.model import AgentId, BeatType
 from watchdog.errors import MessageError
 
@@ -165,3 +167,31 @@ def test_no_body_raises_anything_but_a_refusal(text: bytes) -> None:
     if refusal is not None:
         assert refusal.status in (400, 413)
         assert refusal.detail.endswith(".")
+
+
+@given(st.data())
+def test_who_is_named_is_who_would_be_found(data: st.DataObject) -> None:
+    """An agent who is known is recognised just where its id would be read from the message."""
+    known = AgentId("i-1", "u-1")
+    account = "arn:aws:connect:us-east-1:123456789012:"
+    names = [
+        f"{account}instance/i-1/agent/u-1",
+        f"{account}instance/i-1/agent/u-2",
+        f"{account}instance/i-2/agent/u-1",
+        "instance/i-1/agent/u-1",
+        f"{account}x:instance/i-1/agent/u-1",
+        "arn:aws:connect:us-east-1:1:instance/i-1/agent/u-1",
+        f"{account}instance/i-1/agent/u-1\n",
+        "",
+    ]
+    fields: dict[str, Any] = {
+        "agent": data.draw(st.none() | st.sampled_from(names)),
+        "instance_id": data.draw(st.sampled_from([None, "i-1", "i-2", "", "i 1"])),
+        "user_id": data.draw(st.sampled_from([None, "u-1", "u-2", "", "u 1"])),
+    }
+    heartbeat = Heartbeat(session_id=UUID(int=1), **fields)
+    try:
+        found = heartbeat.agent_id() == known
+    except MessageError:
+        found = False
+    assert heartbeat.names(known) is found

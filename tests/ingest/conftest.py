@@ -51,7 +51,7 @@ from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.console import Console
 from watchdog.ingest.events import Events
-from watchdog.ingest.heartbeat import FastLane, HeartbeatRules
+from watchdog.ingest.heartbeat import HeartbeatRules, Heartbeats
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
@@ -109,6 +109,10 @@ class DictStore:
         if known.agent != beat.agent or known.incarnation != beat.incarnation or known.expires_at < self.clock.observed:
             return None
         return beat.ttl
+
+    def whose(self, session_id: bytes) -> AgentId | None:
+        known = self.sessions.get(session_id)
+        return None if known is None else known.agent
 
     def newcomer(self, agent: AgentId) -> int | None:
         known = {session.agent for session in self.sessions.values()}
@@ -395,7 +399,7 @@ class World:
         )
         rules = HeartbeatRules(frozenset({INSTANCE}), 10.0, LeaseRules(35.0, 150.0, 120.0), "boot-1")
         self.recordings = Recordings({"session_end_timer_s": TIMER_S}, lambda: self.observed)
-        self.lane = FastLane(
+        self.heartbeats = Heartbeats(
             self.store,
             self.buffer,
             self.gate,
@@ -416,7 +420,7 @@ class World:
             time=loop.time,
         )
         self.app = build(
-            self.lane,
+            self.heartbeats,
             self.store,
             self.gate,
             self.daemon,
@@ -427,7 +431,11 @@ class World:
             instances={INSTANCE},
             now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),
             tethers=Tethers(
-                self.lane, self.buffer.tear, self.counters, ttl_s=self.tether_s, number=itertools.count(1).__next__
+                self.heartbeats,
+                self.buffer.tear,
+                self.counters,
+                ttl_s=self.tether_s,
+                number=itertools.count(1).__next__,
             ),
             console=Console(self.events, self.cancels, lambda: self.settings, self.profiles),
         )

@@ -89,7 +89,7 @@ class Served:
         self.server = server(
             counted,
             Connections(100, time.monotonic, time.time),
-            shortcut=Shortcut(world.lane, front, cors) if fast else None,
+            shortcut=Shortcut(world.heartbeats, front, cors) if fast else None,
         )
         self.server.config.load()
         self.server.lifespan = self.server.config.lifespan_class(self.server.config)

@@ -1,5 +1,6 @@
 """Agents whom nobody has heard of: bounded by address and in number, and no known agent notices."""
 
+import asyncio
 import uuid
 
 import pytest
@@ -139,3 +140,15 @@ async def test_an_address_has_agents_for_a_while_after_their_last_heartbeat():
     assert arrivals.has_agents("192.0.2.1")
     times[0] = module.HEARD_S
     assert not arrivals.has_agents("192.0.2.1")
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("batch", [False, True])
+async def test_an_address_has_agents_also_when_all_of_them_are_known(make_world, batch):
+    world, beat = make_world(), {**hello(), "type": "beat"}
+    await world.post(beat)
+    await asyncio.sleep(module.HEARD_S)
+    assert not world.arrivals.has_agents("127.0.0.1")
+    body, path = ({"heartbeats": [beat]}, "/v1/heartbeats") if batch else (beat, "/v1/heartbeat")
+    assert (await world.post(body, path=path)).status_code == 200
+    assert world.arrivals.has_agents("127.0.0.1")

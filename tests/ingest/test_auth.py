@@ -291,6 +291,19 @@ def test_a_large_batch_is_read_from_gateways_only():
     assert refused.value.status == 503
 
 
+@pytest.mark.parametrize("own", [None, "forged"])
+@pytest.mark.parametrize("kind", [BeatType.HELLO, BeatType.BEAT])
+def test_what_opens_a_batch_lets_each_of_its_beats_pass_whatever_else_they_bring(kind, own):
+    opened = 0
+    for mode in AuthMode:
+        for given in (None, "beat", "admin", mine(), mine(sub="other"), mine(sub="other", scope="watchdog:gateway")):
+            at = gate(mode)
+            if at.opens_batch(given):
+                opened += 1
+                at.check_beat(beat(kind), [given, own], own, NOW, batched=True)
+    assert opened == 6 + 1 + 1
+
+
 @pytest.mark.parametrize("mode", [AuthMode.JWT, AuthMode.TOKEN])
 @pytest.mark.parametrize("kind", BeatType)
 def test_a_ticket_alone_opens_no_batch(mode, kind):

@@ -111,20 +111,20 @@ async def test_a_gateway_whose_token_was_taken_away_is_noticed_if_its_agents_wer
     world = make_world()
     large = batch(message, 30)
     assert await Request([large], "wrong", len(large)).answered(world) == 401
-    assert not world.lane.refusals.going_on
+    assert not world.heartbeats.refusals.going_on
     flushing = asyncio.create_task(world.flush_always())
     assert await Request([large], "beat-token", len(large)).answered(world) == 200
     flushing.cancel()
     assert await Request([large], "wrong", len(large), client="192.0.2.2").answered(world) == 401
-    assert not world.lane.refusals.going_on
+    assert not world.heartbeats.refusals.going_on
     assert await Request([large], "wrong", len(large)).answered(world) == 401
-    assert world.lane.refusals.going_on
+    assert world.heartbeats.refusals.going_on
 
 
 @pytest.mark.looptime
 async def test_one_address_does_not_fill_the_room_of_others(make_world, message):
     world = make_world()
-    world.lane._bodies = Bodies(100_000, 40_000)
+    world.heartbeats._bodies = Bodies(100_000, 40_000)
     large = batch(message, 100)
     slow = [Request([*in_pieces(large), b" "], "beat-token", len(large) + 1) for _ in range(4)]
     for each in slow:
@@ -146,7 +146,7 @@ async def test_one_address_does_not_fill_the_room_of_others(make_world, message)
     for each in slow:
         each.more.set()
     assert sorted([await task for task in tasks]) == [200, 200, 429, 429]
-    assert (world.lane._bodies._held, world.lane._bodies._by_site) == (0, {})
+    assert (world.heartbeats._bodies._held, world.heartbeats._bodies._by_site) == (0, {})
     flushing.cancel()
 
 

@@ -365,3 +365,54 @@ async def test_of_two_beats_the_socket_counts_that_carried_the_one_which_counts(
     buffer.submit(a_beat(seq=4))
     await buffer.flush()
     assert [beat.tether for beat in store.applied[0]] == [1]
+
+
+async def test_beats_that_are_applied_at_once_come_after_what_waits(large, store, a_beat):
+    large.submit(a_beat(session_id=session(1), seq=1))
+    beats = [a_beat(session_id=session(number), seq=2) for number in range(module.APPLIED + 1)]
+    replies = await large.apply(beats)
+    assert [reply.verdict for reply in replies] == [Verdict.OPENED, Verdict.RENEWED] + [Verdict.OPENED] * (
+        module.APPLIED - 1
+    )
+    assert [len(beats) for beats in store.applied] == [1, module.APPLIED, 1]
+    assert large.size == 0
+
+
+async def test_beats_that_cannot_be_applied_at_once_wait_under_newer_ones(buffer, store, a_beat):
+    store.gate = asyncio.Event()
+    applying = asyncio.create_task(buffer.apply([a_beat(session_id=session(number), seq=1) for number in (1, 2)]))
+    await asyncio.sleep(1.1)
+    assert buffer.late
+    buffer.submit(a_beat(session_id=session(1), seq=2))
+    store.broken = StoreUnavailable("away")
+    store.gate.set()
+    await asyncio.wait([applying])
+    assert isinstance(applying.exception(), StoreUnavailable)
+    assert buffer.size == 2
+    assert buffer.late
+    store.broken = None
+    await buffer.flush()
+    assert not buffer.late
+    assert [[beat.seq for beat in beats] for beats in store.applied] == [[2, 1]]
+
+
+async def test_only_what_is_not_applied_yet_waits(buffer, store, a_beat):
+    store.faults = [StoreUnavailable("away")]
+    buffer.submit(a_beat(session_id=session(0)))
+    with pytest.raises(StoreUnavailable):
+        await buffer.apply([a_beat(session_id=session(1))])
+    assert buffer.size == 2
+    await buffer.flush()
+    assert [len(beats) for beats in store.applied] == [2]
+
+
+async def test_of_several_beats_of_one_session_one_is_applied_and_all_are_answered(buffer, store, a_beat):
+    replies = await buffer.apply([a_beat(seq=1), a_beat(seq=3), a_beat(seq=2), a_beat(agent=OTHER)])
+    assert [reply.verdict for reply in replies] == [Verdict.OPENED] * 3 + [Verdict.FOREIGN]
+    assert [[beat.seq for beat in beats] for beats in store.applied] == [[3], [None]]
+
+
+async def test_a_full_buffer_takes_no_batch(buffer, a_beat):
+    with pytest.raises(StoreUnavailable, match="Too many"):
+        await buffer.apply([a_beat(session_id=session(number)) for number in range(4)])
+    assert buffer.size == 0

@@ -3,16 +3,18 @@
 import asyncio
 import itertools
 import uuid
+from dataclasses import replace
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.ingest.conftest import INSTANCE
 from watchdog.core.messages import Heartbeat
 from watchdog.core.model import BeatType, Epoch, Notice
 from watchdog.errors import StoreUnavailable
-from watchdog.ingest import canary
+from watchdog.ingest import canary, heartbeat
 from watchdog.ingest.auth import AuthMode, Tickets
 from watchdog.ingest.buffer import MAX_RIVALS
 from watchdog.ingest.heartbeat import MAX_BATCH_COMMAS, TURN
@@ -429,7 +431,7 @@ async def test_however_many_batches_come_others_run_after_a_few_heartbeats(world
 @pytest.mark.parametrize("filling", [b"{},", b"[],", b"0,"])
 async def test_a_batch_of_a_million_empty_things_is_not_decoded(world, filling, monkeypatch):
     decoded = []
-    monkeypatch.setattr(orjson, "loads", decoded.append)
+    monkeypatch.setattr(heartbeat, "parse_batch", decoded.append)
     body = b'{"heartbeats":[' + filling * (MAX_BATCH_COMMAS + 1) + b"0]}"
     is_problem(await world.post(body, path="/v1/heartbeats"), 413, "too-large")
     assert decoded == []
@@ -513,7 +515,7 @@ async def test_a_canary_of_somebody_else_is_refused_and_counted(world):
 
 
 async def test_refusals_that_begin_with_a_live_session_are_kept_in_mind_while_they_go_on(world, message):
-    refusals, clock = world.lane.refusals, [0.0]
+    refusals, clock = world.heartbeats.refusals, [0.0]
     refusals.time = lambda: clock[0]
     assert (await world.post(message(), token="wrong")).status_code == 401
     assert not refusals.going_on
@@ -533,3 +535,48 @@ async def test_refusals_that_begin_with_a_live_session_are_kept_in_mind_while_th
     assert not refusals.going_on
     assert (await world.post(message(), token="wrong")).status_code == 401
     assert not refusals.going_on
+
+
+async def test_what_is_known_of_a_session_lets_no_other_pass_in_its_name(world, message):
+    beat = message(agent=None, instance_id=INSTANCE, user_id="user")
+    await world.post({"heartbeats": [beat]}, path="/v1/heartbeats")
+    items = [
+        {**beat, "user_id": "other"},
+        {**beat, "instance_id": "other"},
+        {**beat, "agent": message()["agent"]},
+        {**beat, "type": "bye"},
+        beat,
+    ]
+    told = (await world.post({"heartbeats": items}, path="/v1/heartbeats")).json()
+    assert [each["index"] for each in told["rejected"]] == [0, 1, 2, 3]
+    assert {reason for reason, count in world.counters.rejected.items() if count} == {
+        "foreign",
+        "instance",
+        "malformed",
+        "unauthorized",
+    }
+    for item, status in zip(items, (409, 403, 400, 401, 200), strict=True):
+        assert (await world.post(item)).status_code == status
+
+
+async def test_a_known_session_needs_its_proof_in_a_batch_as_well(world, message):
+    items = [message(session_id=str(uuid.uuid4())) for _ in range(3)]
+    assert (await world.post({"heartbeats": items}, path="/v1/heartbeats")).json()["accepted"] == 3
+    for token in (None, "wrong"):
+        told = (await world.post({"heartbeats": items}, path="/v1/heartbeats", token=token)).json()
+        assert told["accepted"] == 0
+
+
+async def test_agents_of_an_instance_that_is_not_watched_any_more_are_refused_though_they_are_known(world, message):
+    beat = message()
+    assert (await world.post(beat)).status_code == 200
+    world.heartbeats._rules = replace(world.heartbeats._rules, instances=frozenset({"another"}))
+    assert (await world.post(beat)).status_code == 403
+    told = (await world.post({"heartbeats": [beat]}, path="/v1/heartbeats")).json()
+    assert told["accepted"] == 0
+
+
+async def test_a_faulty_item_of_a_batch_spoils_no_other_whatever_its_json(world, message):
+    sent = orjson.dumps({"heartbeats": [message(), 7]})[:-2] + b',{"session_id":1e999,"x":NaN},{"agent":"x"}]}'
+    told = (await world.post(sent, path="/v1/heartbeats")).json()
+    assert (told["accepted"], [each["index"] for each in told["rejected"]]) == (1, [1, 2, 3])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import time
@@ -16,7 +17,7 @@ from watchdog.core.model import BeatType
 from watchdog.errors import StoreUnavailable
 from watchdog.ingest import websocket as module
 from watchdog.ingest import websocket_protocol as protocol
-from watchdog.ingest.connections import Connections
+from watchdog.ingest.connections import BoundedProtocol, Connections
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
@@ -143,6 +144,20 @@ async def test_a_socket_says_what_posts_say_and_is_answered_the_same(served, wor
     assert [each.closed for each in world.store.sessions.values()] == [True]
     assert world.store.torn == []
     assert world.counters.sockets == 0
+
+
+async def test_an_open_socket_keeps_nothing_of_the_connection_that_it_was(served, world, message):
+    async with served.open() as ws:
+        await told(ws, message(type="hello"))
+        gc.collect()
+        (open_,) = served.server.server_state.connections
+        kept = [each for each in gc.get_objects() if isinstance(each, BoundedProtocol)]
+        assert [each for each in kept if each._shared is served.connections] == []
+        assert open_.scope["headers"] == []
+        assert not hasattr(open_, "request")
+        assert served.connections._by_site["127.0.0.1"] == 1
+    await served.ends("torn")
+    assert served.connections._by_site == {}
 
 
 async def test_a_token_may_come_in_the_message_and_a_ticket_do_for_it_later(served, message):

@@ -290,8 +290,7 @@ class Verdict(StrEnum):
     """The agent was logged out on purpose; only a hello of the next incarnation opens the session again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The store's answer to one beat.
 
     Attributes:

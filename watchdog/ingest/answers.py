@@ -102,11 +102,6 @@ WRONG_TYPE = refusal(
     CLOSE,
 )
 
-NO_BATCH = refusal(
-    Rejection.MALFORMED,
-    MessageError(400, "Bad Request", 'The body is not a batch. Send one JSON object, UTF-8: {"heartbeats":[…]}.'),
-)
-
 LARGE_BATCH = refusal(
     Rejection.TOO_LARGE,
     MessageError(413, "Content Too Large", f"A batch has at most {MAX_BATCH} heartbeats. Send several."),

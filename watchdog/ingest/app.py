@@ -22,7 +22,7 @@ from watchdog.ingest.auth import Gate
 from watchdog.ingest.client_files import PREFIX, ClientFiles
 from watchdog.ingest.console import Console
 from watchdog.ingest.dashboard import DashboardFiles, is_of_dashboard
-from watchdog.ingest.heartbeat import MANY, ONE, FastLane
+from watchdog.ingest.heartbeat import MANY, ONE, Heartbeats
 from watchdog.ingest.logout import LogOuts, router_of
 from watchdog.ingest.operators import Operator, operator_of, router_for
 from watchdog.ingest.origins import is_local
@@ -89,7 +89,7 @@ class Exposition(Protocol):
 
 
 def build(
-    lane: FastLane,
+    heartbeats: Heartbeats,
     store: Store,
     gate: Gate,
     health: Health,
@@ -106,7 +106,7 @@ def build(
     """Puts the application together. It has no start and no end of its own.
 
     Args:
-        lane: Answers the heartbeat paths.
+        heartbeats: Answers the heartbeat paths.
         store: Answers about agents and actions.
         gate: Who may ask.
         health: Answers about the daemon.
@@ -130,7 +130,7 @@ def build(
     problems.install(api)
 
     def address(scope: Scope) -> str:
-        return lane.address(scope)
+        return heartbeats.address(scope)
 
     admin = operator_of(gate, address)
     api.include_router(_probes(health))
@@ -166,7 +166,7 @@ def build(
             await api(scope, receive, _safely(send))
             return
         try:
-            await lane(scope, receive, sending)
+            await heartbeats(scope, receive, sending)
         except Exception:
             if not started:
                 await answer(send, 500, problems.UNEXPECTED.body(), PROBLEM_HEADERS)

@@ -143,6 +143,11 @@ class Arrivals:
         found.heard_at = at
         return None
 
+    def heard(self, address: str) -> None:
+        """A heartbeat of an agent who is known was taken from there."""
+        at = self._time()
+        self._site(site(address), at).heard_at = at
+
     def has_agents(self, name: str) -> bool:
         """Whether a heartbeat was taken of late from this `site`."""
         found = self._sites.get(name)

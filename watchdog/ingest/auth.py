@@ -240,6 +240,14 @@ class Gate:
             told = _NO_BYE if bye and not holds else _NO_BATCH if holds else _NO_BEAT
             raise MessageError(401, "Unauthorized", told)
 
+    def opens_batch(self, token: str | None, address: str = "") -> bool:
+        """Whether `check_batch` lets it pass. Then `check_beat` does so with every heartbeat in it that is no bye."""
+        try:
+            self.check_batch(token, address)
+        except MessageError:
+            return False
+        return True
+
     def _check_jwts(self, given: Iterable[Bearer | Fault], beat: Beat, *, holds: bool, batched: bool) -> None:
         bye = beat.type is BeatType.BYE
         faults: list[Fault] = []

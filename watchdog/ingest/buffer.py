@@ -5,7 +5,7 @@ here knows HTTP.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -125,6 +125,52 @@ class Buffer:
             entry.waiters.append(waiter)
         return waiter
 
+    async def apply(self, beats: Sequence[Beat]) -> list[Reply | None]:
+        """Gives beats to the store at once, after everything that waits.
+
+        Returns:
+            The replies, in order; None for a beat that was overtaken by a later flush.
+
+        Raises:
+            StoreUnavailable: The buffer is full, and none was taken; or the store failed, and those that are not
+                applied wait for the next flush.
+        """
+        if len({beat.session_id for beat in beats}) < len(beats):
+            return await self._apply_repeated(beats)
+        if len(self._entries) + len(beats) > self._max_sessions:
+            raise _full()
+        async with self._lock:
+            since = self._time()
+            replies: list[Reply | None] = []
+            try:
+                await self._flush()
+                self._flushing_since = since
+                while len(replies) < len(beats):
+                    replies += await self._given(beats[len(replies) : len(replies) + APPLIED])
+                    await asyncio.sleep(0)
+            finally:
+                self._flushing_since = None
+                left = beats[len(replies) :]
+                if left:
+                    self._put_back([{beat.session_id: _Entry(beat, since) for beat in left}])
+        return replies
+
+    async def _apply_repeated(self, beats: Sequence[Beat]) -> list[Reply | None]:
+        """The same for beats of which several are of one session: of those one counts, or they go one by one."""
+        waiters: list[asyncio.Future[Reply]] = []
+        applied = False
+        try:
+            for beat in beats:
+                waiters.append(self.expect(beat))  # noqa: PERF401 - those before a failure must be kept
+            await self.flush()
+            applied = True
+        finally:
+            if not applied:
+                for waiter in waiters:
+                    waiter.cancel()
+            replies = await asyncio.gather(*waiters, return_exceptions=True)
+        return [reply if isinstance(reply, Reply) else None for reply in replies]
+
     def tear(self, tear: Tear) -> None:
         """Takes the notice of a socket's end for the next flush, which gives it to the store after all beats.
 
@@ -142,34 +188,38 @@ class Buffer:
                 waited for a reply have been told.
         """
         async with self._lock:
-            batches = self._take()
-            tears, self._tears = self._tears, []
-            try:
-                while batches:
-                    await self._apply(list(batches[0].values()))
-                    del batches[0]
-                    if batches:
-                        # A store that has nothing to write does not wait.
-                        await asyncio.sleep(0)
-                if tears:
-                    await self._store.tear(tears, self._now())
-                    tears = []
-            except Exception as error:
-                _fail(batches, str(error) if isinstance(error, StoreUnavailable) else "The flush failed.")
-                raise
-            finally:
-                # Also when the flush is cancelled: then those who wait go on waiting, for the next one.
-                self._flushing_since = None
-                self._tears[:0] = tears
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """The same, for whoever has the lock."""
+        batches = self._take()
+        tears, self._tears = self._tears, []
+        try:
+            while batches:
+                await self._apply(list(batches[0].values()))
+                del batches[0]
                 if batches:
-                    self._put_back(batches)
+                    # A store that has nothing to write does not wait.
+                    await asyncio.sleep(0)
+            if tears:
+                await self._store.tear(tears, self._now())
+                tears = []
+        except Exception as error:
+            _fail(batches, str(error) if isinstance(error, StoreUnavailable) else "The flush failed.")
+            raise
+        finally:
+            # Also when the flush is cancelled: then those who wait go on waiting, for the next one.
+            self._flushing_since = None
+            self._tears[:0] = tears
+            if batches:
+                self._put_back(batches)
 
     def _place(self, beat: Beat) -> _Entry | None:
         """The entry that the beat is now merged into; None when too many agents claim one session."""
         entry = self._entries.get(beat.session_id)
         if entry is None:
             if len(self._entries) >= self._max_sessions:
-                raise StoreUnavailable("Too many sessions wait for the store. Try again later.")
+                raise _full()
             entry = self._entries[beat.session_id] = _Entry(beat, self._time())
             return entry
         if entry.beat.agent != beat.agent:
@@ -205,14 +255,19 @@ class Buffer:
         self._rivals = {}
         return batches + later
 
-    async def _apply(self, entries: list[_Entry]) -> None:
+    async def _given(self, beats: Sequence[Beat]) -> list[Reply]:
+        """Gives beats to the store, and tells how long that took."""
         began = self._time()
         try:
-            replies = await self._store.apply([entry.beat for entry in entries], self._now())
+            replies = await self._store.apply(beats, self._now())
         except Exception:
             self._ended(began, ok=False)
             raise
         self._ended(began, ok=True)
+        return replies
+
+    async def _apply(self, entries: list[_Entry]) -> None:
+        replies = await self._given([entry.beat for entry in entries])
         for entry, reply in zip(entries, replies, strict=True):
             for waiter in entry.waiters:
                 if not waiter.done():
@@ -236,6 +291,10 @@ class Buffer:
             if placed is not entry:
                 placed.beat = coalesce(placed.beat, entry.beat)
                 placed.waiters.extend(entry.waiters)
+
+
+def _full() -> StoreUnavailable:
+    return StoreUnavailable("Too many sessions wait for the store. Try again later.")
 
 
 def _fail(batches: Iterable[dict[bytes, _Entry]], reason: str) -> None:

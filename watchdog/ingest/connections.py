@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httptools
@@ -227,10 +228,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     self._disarm()
                     self._forget_unread()
                     self.handle_websocket_upgrade()
-                    # The place is the socket's from now on.
+                    # The place is the socket's from now on, and nothing of this is kept.
                     socket = self.transport.get_protocol()
                     if isinstance(socket, SocketProtocol):
-                        socket.leave = self.leave
+                        socket.leave, self._entered = partial(self._shared.leave, self._site), False
                     return False
                 # The parser takes what follows for another protocol: it gets the request anew, without the header.
                 data = self._without_upgrade() + data[upgrade.args[0] :]

@@ -94,13 +94,13 @@ class FastProtocol(BoundedProtocol):
         """Takes what all connections share, and uvicorn's arguments."""
         super().__init__(shared, **options)
         self._shortcut = shortcut
-        self._lane = shortcut.lane
+        self._heartbeats = shortcut.heartbeats
         self._turn = Turn()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Looks whom it is from."""
         super().connection_made(transport)
-        self._peer = self._lane.whose(self.client, ())
+        self._peer = self._heartbeats.whose(self.client, ())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the time of idleness."""
@@ -176,8 +176,8 @@ class FastProtocol(BoundedProtocol):
     def _respond(self, head: Head, body: bytes) -> None:
         """Answers a heartbeat, now or after its flush."""
         try:
-            address = self._lane.whose(self.client, head.forwarded) if head.forwarded else self._peer
-            found = self._lane.one(body, head.token, address)
+            address = self._heartbeats.whose(self.client, head.forwarded) if head.forwarded else self._peer
+            found = self._heartbeats.one(body, head.token, address)
             if isinstance(found, Answer):
                 self._write(found, head, keep_alive=self.cycle is not self._turn or self._turn.keep_alive)
                 self._rest()
@@ -195,7 +195,7 @@ class FastProtocol(BoundedProtocol):
         turn = self._turn
         try:
             # Also for a client who is gone: it is counted.
-            self._write(self._lane.settle(waiting), head, keep_alive=turn.keep_alive)
+            self._write(self._heartbeats.settle(waiting), head, keep_alive=turn.keep_alive)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error, head)
             return
@@ -203,7 +203,7 @@ class FastProtocol(BoundedProtocol):
         self.on_response_complete()
 
     def _write(self, answer: Answer, head: Head, *, keep_alive: bool) -> None:
-        self._lane.count(answer)
+        self._heartbeats.count(answer)
         if self.transport.is_closing():
             return
         self.transport.write(

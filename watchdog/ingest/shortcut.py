@@ -11,7 +11,7 @@ from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.answers import Answer
 from watchdog.ingest.cors import Cors
 from watchdog.ingest.front import Front
-from watchdog.ingest.heartbeat import ONE, FastLane, check_request, token_of
+from watchdog.ingest.heartbeat import ONE, Heartbeats, check_request, token_of
 from watchdog.ingest.wire import JSON_HEADERS, Header, read_head
 
 MAX_KEPT = 5_000
@@ -55,15 +55,15 @@ class Shortcut:
     it is looked up. Only heads of heartbeats that were taken are kept, so that nobody fills the room with others.
     """
 
-    def __init__(self, lane: FastLane, front: Front, cors: Cors) -> None:
+    def __init__(self, heartbeats: Heartbeats, front: Front, cors: Cors) -> None:
         """Takes what decides.
 
         Args:
-            lane: Answers heartbeats.
+            heartbeats: Answers heartbeats.
             front: Judges requests by their heads.
             cors: Knows what pages are told.
         """
-        self.lane = lane
+        self.heartbeats = heartbeats
         self._front = front
         self._cors = cors
         self._heads: dict[bytes, Head] = {}

@@ -18,7 +18,7 @@ from watchdog.core.model import Beat, BeatType, Tear
 from watchdog.errors import MessageError
 from watchdog.ingest.answers import PROBLEM_HEADERS, Answer, Rejection, refusal
 from watchdog.ingest.auth import bearer
-from watchdog.ingest.heartbeat import FastLane
+from watchdog.ingest.heartbeat import Heartbeats
 from watchdog.ingest.origins import ASKED, Origins
 from watchdog.ingest.problems import Problem
 from watchdog.ingest.websocket_protocol import EXTENSION, Ended
@@ -71,7 +71,7 @@ class Tethers:
 
     def __init__(
         self,
-        lane: FastLane,
+        heartbeats: Heartbeats,
         tear: Callable[[Tear], None],
         counters: Counters,
         *,
@@ -82,14 +82,14 @@ class Tethers:
         """Takes the parts.
 
         Args:
-            lane: Judges the messages.
+            heartbeats: Judges the messages.
             tear: Told of each socket that was torn.
             counters: Told how many there are, and how they end.
             ttl_s: What is left of a lease whose socket was torn (TETHER_TTL).
             number: A number that no other socket has, of this process or another.
             origins: Which pages may connect; None for the daemon's own. A client that names none is no page.
         """
-        self._lane = lane
+        self._heartbeats = heartbeats
         self._tear = tear
         self._counters = counters
         self._ttl_s = ttl_s
@@ -106,7 +106,8 @@ class Tethers:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         authorization = read_head(scope["headers"]).authorization
         token = bearer(authorization.decode("latin-1")) if authorization else None
-        socket = _Socket(self._lane, self._counters, token, self._lane.address(scope), self._number())
+        socket = _Socket(self._heartbeats, self._counters, token, self._heartbeats.address(scope), self._number())
+        scope["extensions"][EXTENSION]["connection"].forget_handshake()
         self._counters.sockets += 1
         ended = Ended.CLOSED
         try:
@@ -164,19 +165,21 @@ class _Socket:
         session_id: The session that it carries; None before the first hello that was taken.
     """
 
-    def __init__(self, lane: FastLane, counters: Counters, token: str | None, address: str, number: int) -> None:
+    def __init__(
+        self, heartbeats: Heartbeats, counters: Counters, token: str | None, address: str, number: int
+    ) -> None:
         self.number = number
         self.session_id: bytes | None = None
-        self._lane = lane
+        self._heartbeats = heartbeats
         self._counters = counters
         self._token = token
         self._address = address
 
     async def answer(self, body: bytes) -> Answer:
-        beat = self._lane.admit(body, self._token, self._address, self.number)
+        beat = self._heartbeats.admit(body, self._token, self._address, self.number)
         if not isinstance(beat, Answer):
             beat = self._misplaced(beat) or beat
-        answer = beat if isinstance(beat, Answer) else await self._lane.settled(self._lane.take(beat, body))
+        answer = beat if isinstance(beat, Answer) else await self._heartbeats.settled(self._heartbeats.take(beat))
         if answer.reason is not None:
             self._counters.rejected[answer.reason] += 1
         elif isinstance(beat, Beat):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
@@ -51,6 +51,38 @@ class Ended(StrEnum):
     """We closed it: the daemon stops, or failed."""
 
 
+class _Inbox:
+    """What has come and was not taken yet: an `asyncio.Queue` for one that waits, without its 3 KB."""
+
+    __slots__ = ("_messages", "_waiting")
+
+    def __init__(self) -> None:
+        self._messages: list[ASGIReceiveEvent] = []
+        self._waiting: asyncio.Future[None] | None = None
+
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._messages
+
+    def put_nowait(self, message: ASGIReceiveEvent) -> None:
+        """Adds a message."""
+        self._messages.append(message)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def get(self) -> ASGIReceiveEvent:
+        """Takes the first message, when there is one."""
+        while not self._messages:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self._messages.pop(0)
+
+
+_ALWAYS = asyncio.Event()
+_ALWAYS.set()
+"""Who cannot be written to is cut off: nobody waits for it."""
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One socket, with limits on size, number and time.
 
@@ -61,6 +93,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         """Takes uvicorn's arguments."""
         super().__init__(*args, **options)
+        self.queue = _Inbox()  # type: ignore[assignment]  # what uvicorn needs of a queue
+        self.writable = _ALWAYS
         self.close_timeout = CLOSE_S
         self._by_us: Ended | None = None
         self._looked = False
@@ -127,7 +161,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")
                 self.handle_parser_exception()
                 return
+        # A message that comes alone does not stop the reading: that would be two calls of the system for each.
+        alone = self.queue.empty() and not self.read_paused
+        self.read_paused = self.read_paused or alone
         super().send_receive_event_to_app()
+        if alone:
+            self.read_paused = False
+
+    def forget_handshake(self) -> None:
+        """It is over, and 3 KB of headers are of no more use."""
+        self.scope["headers"] = []
+        del self.request, self.response
 
     def handle_parser_exception(self) -> None:
         """Ends a connection that breaks the rules. The frame that tells so is made."""

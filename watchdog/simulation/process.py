@@ -28,7 +28,7 @@ from watchdog.ingest.answers import Rejection
 from watchdog.ingest.arrivals import Arrivals
 from watchdog.ingest.auth import AuthMode, Gate, Tickets, Tokens
 from watchdog.ingest.buffer import Buffer
-from watchdog.ingest.heartbeat import ONE, FastLane, HeartbeatRules
+from watchdog.ingest.heartbeat import ONE, HeartbeatRules, Heartbeats
 from watchdog.ingest.wire import Message
 from watchdog.loops import FLUSH_S, SWEEP_S, Loops
 from watchdog.settings import Settings
@@ -205,7 +205,7 @@ class Process:
             else:
                 parts += message["body"]
 
-        await self._lane({"path": ONE, "method": "POST", "headers": JSON}, receive, send)
+        await self._heartbeats({"path": ONE, "method": "POST", "headers": JSON}, receive, send)
         if not self.dead:
             answer = Answered(status, parts, after)
             self._around.heard(body, answer)
@@ -263,7 +263,7 @@ class Process:
             record=around.recorded,
             observer=_Silent(),
         )
-        self._lane = FastLane(
+        self._heartbeats = Heartbeats(
             store,
             buffer,
             Gate(AuthMode.NONE, Tokens([]), Tokens([]), Tickets([b"simulated"])),

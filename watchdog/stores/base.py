@@ -182,6 +182,9 @@ class Store(Protocol):
         and always for hello and bye.
         """
 
+    def whose(self, session_id: bytes) -> AgentId | None:
+        """Whose session it is, of those that are known here; None for any other."""
+
     def newcomer(self, agent: AgentId) -> int | None:
         """How many agents are known, if this one is certainly none of them; None when it is one, and when in doubt.
 

@@ -10,9 +10,10 @@ No I/O and no clock: every method is told the observed time. What has to reach t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from watchdog.core import deadline, evidence, notices, undo
@@ -37,7 +38,7 @@ from watchdog.core.model import (
 )
 from watchdog.core.undo import Change, Now
 from watchdog.stores.due import DueLine
-from watchdog.stores.facts import NEVER, Agent, Dirty, Session
+from watchdog.stores.facts import HIDDEN, MAIN_DRIVER, NEVER, NONE, TORN, Agent, Bucket, Dirty, Session
 from watchdog.stores.listing import Listing
 from watchdog.stores.presence import Presence, quiet_at, ttl_of
 from watchdog.stores.turns import Turns
@@ -47,6 +48,9 @@ BUCKET_S = 0.05
 
 HORIZON_S = 60.0
 """How far ahead of its lease a horizon is written: one write a minute and session, however often it is renewed."""
+
+HORIZONS_PER_S = 5_000
+"""With more than 300,000 sessions a horizon is further ahead, so that no more are written: 20 µs of a core each."""
 
 HORIZON_MARGIN_S = 10.0
 """A horizon is renewed this long before the lease reaches it, so a crash before the next flush shortens nothing."""
@@ -59,6 +63,22 @@ MAX_SESSIONS = 32
 
 EVIDENCE_SESSIONS = 8
 """Of an agent's sessions so many are told in the evidence, those that ended last; it is kept for HISTORY_DAYS."""
+
+
+_SAID = HIDDEN | MAIN_DRIVER | TORN
+"""What each beat says anew."""
+
+
+MAX_SEQS = 10_000
+"""Numbers that are shared: a day of beats every 10 s has fewer."""
+
+
+class _Lease(NamedTuple):
+    """What leases of one TTL share that begin at one time: a million of them are given by a few objects."""
+
+    expires_at: Observed
+    horizon: Observed
+    reply: Reply
 
 
 class LeaseTable:
@@ -88,10 +108,13 @@ class LeaseTable:
         # As of the beats that are applied.
         self.running = Running(0.0)
         self.paused_s = 0.0
+        self._seqs: dict[int, int] = {}
+        self._leases_at = NEVER
+        self._leases: dict[float, _Lease] = {}
         self._window_s = window_s
         self._greets = greets
         self._timer_s = timer_s
-        self._buckets: dict[int, list[Agent]] = {}
+        self._buckets: dict[int, Bucket] = {}
         self._next_bucket = 0
         self.listing = Listing()
 
@@ -100,6 +123,10 @@ class LeaseTable:
     def apply(self, beat: Beat, clock: Observed, seen: Epoch) -> Reply:
         """Applies one heartbeat at `clock`."""
         session = self.sessions.get(beat.session_id)
+        if session is not None:
+            reply = self._goes_on(session, beat, clock, seen)
+            if reply is not None:
+                return reply
         if session is None:
             verdict = deadline.judge(beat, None, None, closed=False, same_agent=True)
         else:
@@ -125,6 +152,67 @@ class LeaseTable:
         left = max(0.0, session.expires_at - clock)
         return Reply(verdict, live=clock <= session.expires_at, left_s=left, notice=notice)
 
+    def _goes_on(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> Reply | None:
+        """Renews a lease that nothing but its end changes of, as nearly every beat does. None: it was no such beat.
+
+        It is what `deadline.judge` and `_renew` would do, at a quarter of the time.
+        """
+        agent, seq, ttl = session.agent, beat.seq, beat.ttl
+        dealings = agent.dealings
+        if (
+            ttl is None
+            or ttl > session.ttl
+            or beat.type is not BeatType.BEAT
+            or beat.incarnation != session.incarnation
+            or session.closed_at is not None
+            or (seq is not None and session.seq is not None and seq <= session.seq)
+            or not agent.awake
+            or clock > agent.ends_at
+            or (dealings is not NONE and (dealings.told_until > self.running or dealings.change is not None))
+            or agent.id != beat.agent
+        ):
+            return None
+        lease = self._lease(ttl, clock)
+        expires_at = lease.expires_at
+        if expires_at < session.expires_at:
+            return None
+        if seq is not None:
+            session.seq = self._seqs.get(seq) or self.one(seq)
+        flags = session.flags & ~_SAID
+        if beat.hidden:
+            flags |= HIDDEN
+        if beat.main_driver:
+            flags |= MAIN_DRIVER
+        session.flags = flags
+        session.ttl = ttl
+        session.tether = beat.tether
+        session.seen = agent.seen = seen
+        session.expires_at = expires_at
+        if agent.ends_at < expires_at:  # noqa: PLR1730 - `max` takes three times as long
+            agent.ends_at = expires_at
+        if expires_at + HORIZON_MARGIN_S > session.horizon:
+            session.horizon = lease.horizon
+            self.dirty.sessions[session.session_id] = session
+        return lease.reply
+
+    def one(self, seq: int) -> int:
+        """The number, as one object for all sessions: they count the same few thousands, 32 bytes each."""
+        if len(self._seqs) >= MAX_SEQS:
+            self._seqs.clear()
+        return self._seqs.setdefault(seq, seq)
+
+    def _lease(self, ttl: float, clock: Observed) -> _Lease:
+        """What all leases of this TTL share that begin now."""
+        if clock != self._leases_at:
+            self._leases_at, self._leases = clock, {}
+        lease = self._leases.get(ttl)
+        if lease is None:
+            ends_at = Observed(clock + ttl)
+            reply = Reply(Verdict.RENEWED, live=True, left_s=ttl)
+            ahead_s = max(HORIZON_S, len(self.sessions) / HORIZONS_PER_S)
+            lease = self._leases[ttl] = _Lease(ends_at, Observed(ends_at + ahead_s), reply)
+        return lease
+
     def _renew(self, session: Session | None, beat: Beat, clock: Observed, seen: Epoch, *, opened: bool) -> Session:
         loaded = session is None and beat.type is BeatType.HELLO and beat.incarnation == 0
         if session is None:
@@ -132,7 +220,7 @@ class LeaseTable:
             if len(agent.sessions) >= MAX_SESSIONS:
                 self._make_room(agent, clock)
             session = Session(agent, beat.session_id)
-            agent.sessions.append(session)
+            agent.sessions = (*agent.sessions, session)
             self.sessions[beat.session_id] = session
         else:
             agent = session.agent
@@ -141,12 +229,13 @@ class LeaseTable:
             agent.begin_epoch()
             self.dirty.agents[agent.id] = agent
         if opened:
-            session.closed = session.stopped = False
+            session.closed_at = None
+            session.stopped = False
             session.loaded = loaded
             session.incarnation = beat.incarnation
             session.seq = None
         if beat.seq is not None:
-            session.seq = beat.seq
+            session.seq = self.one(beat.seq)
         grown = (beat.ttl or 0.0) > session.ttl
         session.ttl = beat.ttl or 0.0
         session.hidden = beat.hidden
@@ -154,9 +243,10 @@ class LeaseTable:
         session.tether = beat.tether
         session.torn = False
         session.seen = agent.seen = seen
-        lowered = self._move(session, deadline.expiry(beat, clock))
+        lease = self._lease(session.ttl, clock)
+        lowered = self._move(session, lease.expires_at)
         if opened or grown or session.expires_at + HORIZON_MARGIN_S > session.horizon:
-            session.horizon = Observed(session.expires_at + HORIZON_S)
+            session.horizon = lease.horizon
             self.dirty.sessions[session.session_id] = session
         if not agent.awake:
             self._wake(agent, clock, back=back)
@@ -228,7 +318,6 @@ class LeaseTable:
 
     def _close(self, session: Session, beat: Beat, clock: Observed, seen: Epoch) -> None:
         """A bye ends the lease. One that comes after the lease has ended by itself lengthens nothing."""
-        session.closed = True
         session.closed_at = clock
         session.incarnation = beat.incarnation
         session.seen = session.agent.seen = seen
@@ -281,7 +370,7 @@ class LeaseTable:
             return clock <= row.expires_at and not row.closed
 
         session = min(agent.sessions, key=lambda row: (goes_on(row), row.closed, row.stopped, row.expires_at))
-        agent.sessions.remove(session)
+        agent.sessions = [row for row in agent.sessions if row is not session]
         if goes_on(session):
             agent.spilled = max(agent.spilled, session.expires_at)
         else:
@@ -340,6 +429,8 @@ class LeaseTable:
         self.lengthen(self.agents.get(agent_id) or self._new_agent(agent_id), ends_at, clock)
 
     def _new_agent(self, agent_id: AgentId) -> Agent:
+        # Instances are few: all their agents share the name.
+        agent_id = AgentId(sys.intern(agent_id.instance_id), agent_id.user_id)
         agent = self.agents[agent_id] = Agent(agent_id)
         self.phases[agent.phase] += 1
         self.dirty.agents[agent_id] = agent
@@ -352,10 +443,12 @@ class LeaseTable:
         """Looks at every agent whose bucket has come up. Afterwards `due` holds all whose deadline has passed."""
         last = int(clock / BUCKET_S)
         while self._next_bucket <= last:
-            for agent in self._buckets.pop(self._next_bucket, ()):
-                if agent.bucket == self._next_bucket:
-                    agent.bucket = -1
-                    self._look(agent, clock)
+            bucket = self._buckets.pop(self._next_bucket, None)
+            if bucket is not None:
+                for agent in bucket.agents:
+                    if agent.bucket is bucket:
+                        agent.bucket = None
+                        self._look(agent, clock)
             self._next_bucket += 1
 
     def _look(self, agent: Agent, clock: Observed) -> None:
@@ -414,7 +507,7 @@ class LeaseTable:
     def _forget_sessions(self, agent: Agent, clock: Observed) -> None:
         keep: list[Session] = []
         for session in agent.sessions:
-            over_s = clock - session.closed_at if session.closed else clock - session.expires_at
+            over_s = clock - (session.expires_at if session.closed_at is None else session.closed_at)
             if over_s <= _kept_s(session):
                 keep.append(session)
                 continue
@@ -472,8 +565,8 @@ class LeaseTable:
         for session in agent.sessions:
             if session.closed:
                 continue
-            session.closed = session.stopped = True
             session.closed_at = clock
+            session.stopped = True
             session.expires_at = session.horizon = min(session.expires_at, clock)
             self.dirty.sessions[session.session_id] = session
         agent.floor, agent.spilled = min(agent.floor, clock), min(agent.spilled, clock)
@@ -519,11 +612,14 @@ class LeaseTable:
 
     def _file(self, agent: Agent, wake_at: Observed) -> None:
         number = max(int(wake_at / BUCKET_S) + 1, self._next_bucket)
-        agent.bucket = number
-        self._buckets.setdefault(number, []).append(agent)
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = Bucket(number)
+        bucket.agents.append(agent)
+        agent.bucket = bucket
 
     def _file_earlier(self, agent: Agent, wake_at: Observed) -> None:
-        if agent.bucket < 0 or int(wake_at / BUCKET_S) + 1 < agent.bucket:
+        if agent.bucket is None or int(wake_at / BUCKET_S) + 1 < agent.bucket.number:
             self._file(agent, wake_at)
 
     # Start and end.
@@ -533,22 +629,46 @@ class LeaseTable:
         self._next_bucket = int(clock / BUCKET_S)
         self.listing.load(self.agents)
         self.phases = dict.fromkeys(AgentState, 0)
+        dealt: list[Agent] = []
         for agent in self.agents.values():
+            if agent.dealings is NONE:
+                if self._file_plain(agent, clock):
+                    continue
+            else:
+                dealt.append(agent)
             agent.ends_at = _ends_at(agent)
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
-        held = [agent for agent in self.agents.values() if agent.mark is Mark.HELD and not agent.settled]
+        held = [agent for agent in dealt if agent.mark is Mark.HELD and not agent.settled]
         for agent in sorted(held, key=lambda each: each.held_at):
             self.held.add(agent.id, agent.held_at)
         self.stopped.clear()
+
+    def _file_plain(self, agent: Agent, clock: Observed) -> bool:
+        """Files an agent who has one session that goes on, as nearly everyone has. Returns whether it was such a one.
+
+        It is what `_look` would do, at a third of the time: a million agents are filed while nobody is answered.
+        """
+        session = agent.alone
+        if session is None or session.closed_at is not None or agent.floor > session.expires_at:
+            return False
+        fades_at = deadline.quiet_at(session.expires_at, session.ttl)
+        if clock > fades_at:
+            return False
+        agent.ends_at = session.expires_at
+        agent.phase = AgentState.LIVE
+        self.phases[AgentState.LIVE] += 1
+        self.presence.place(agent, leased=True, awake=True)
+        self._file(agent, fades_at)
+        return True
 
     def forget(self, agent: Agent) -> None:
         """Forgets an agent and its sessions. The agent's row on the disk is the caller's business."""
         for session in agent.sessions:
             self.drop_session(session)
-        agent.sessions = []
-        agent.bucket = -1
+        agent.sessions = ()
+        agent.bucket = None
         self.keep_change(agent, None)
         self.presence.forget(agent)
         self.held.drop(agent.id)

@@ -87,18 +87,23 @@ class Presence:
         here = self.instances.get(agent.id.instance_id)
         if here is None:
             here = self.instances[agent.id.instance_id] = Here()
-        agent.ttl = ttl_of(agent) if awake else 0.0
-        pace = int(MICRO / (deadline.QUIET_SHARE * agent.ttl)) if agent.ttl > 0 else 0
+        ttl = ttl_of(agent) if awake else 0.0
+        pace = _pace(ttl) - _pace(agent.ttl)
         for each in (here, self.everybody):
             each.leased += leased - agent.leased
             each.awake += awake - agent.awake
-            each.pace += pace - agent.pace
-        agent.leased, agent.awake, agent.pace = leased, awake, pace
+            each.pace += pace
+        agent.leased, agent.awake, agent.ttl = leased, awake, ttl
 
     def forget(self, agent: Agent) -> None:
         """The agent is not known any more."""
         self.place(agent, leased=False, awake=False)
         self.quiet.pop(agent.id, None)
+
+
+def _pace(ttl: float) -> int:
+    """Micro-beats a second that an agent owes who is awake with this TTL; none without one."""
+    return int(MICRO / (deadline.QUIET_SHARE * ttl)) if ttl > 0 else 0
 
 
 def quiet_at(agent: Agent) -> Observed | None:

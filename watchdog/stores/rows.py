@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -140,9 +141,11 @@ def load(
     """
     unreadable: list[Unreadable] = []
     unknown: set[AgentId] = set()
+    # What was written together has the same times; a million rows share them as they did before.
+    numbers: dict[float, float] = {}
     for row in agents:
         try:
-            agent = _agent(row)
+            agent = _agent(row, numbers)
         except UNREADABLE as error:
             unreadable.append(Unreadable("agents", row, error))
         else:
@@ -152,12 +155,13 @@ def load(
         if owner is None:
             continue
         try:
-            session = _session(row, owner, clock)
+            session = _session(row, owner, clock, numbers)
+            session.seq = None if session.seq is None else table.one(session.seq)
         except UNREADABLE as error:
             unreadable.append(Unreadable("sessions", row, error))
             unknown.add(owner.id)
         else:
-            owner.sessions.append(session)
+            owner.sessions = (*owner.sessions, session)
             owner.seen = max(owner.seen, session.seen)
             table.sessions[session.session_id] = session
     for agent_id in unknown:
@@ -166,14 +170,20 @@ def load(
     return unreadable
 
 
-def _agent(row: tuple[Any, ...]) -> Agent:
+_NOTHING = (0, 0.0, 0.0, None, None)
+"""The last columns of an agent with whom there were no dealings."""
+
+
+def _agent(row: tuple[Any, ...], numbers: dict[float, float]) -> Agent:
     instance_id, user_id, epoch, settled_epoch, last_outcome, floor, seen, mark, held_at, held_s, follow_up, told = row
-    agent = Agent(AgentId(text(instance_id), text(user_id)))
+    agent = Agent(AgentId(sys.intern(text(instance_id)), text(user_id)))
     agent.epoch = whole(epoch)
+    agent.floor = NEVER if floor is None else Observed(real(floor))
+    agent.seen = Epoch(_one(real(seen), numbers))
+    if row[7:] == _NOTHING and settled_epoch == -1 and last_outcome is None:
+        return agent
     agent.settled_epoch = whole(settled_epoch)
     agent.last_outcome = None if last_outcome is None else Outcome(last_outcome)
-    agent.floor = NEVER if floor is None else Observed(real(floor))
-    agent.seen = Epoch(real(seen))
     agent.mark = Mark(mark)
     agent.held_at = Running(real(held_at))
     agent.held_s = real(held_s)
@@ -209,24 +219,33 @@ def _follow_up(row: dict[str, Any]) -> FollowUp:
     )
 
 
-def _session(row: tuple[Any, ...], owner: Agent, clock: Observed) -> Session:
+def _one(number: float, numbers: dict[float, float]) -> float:
+    """The number, as one object for all that are equal."""
+    return numbers.setdefault(number, number)
+
+
+def _session(row: tuple[Any, ...], owner: Agent, clock: Observed, numbers: dict[float, float]) -> Session:
     session_id, _, _, incarnation, seq, horizon, ttl, seen, closed, hidden, main_driver, loaded = row
     if not isinstance(session_id, bytes):
         raise TypeError(session_id)
     session = Session(owner, session_id)
     session.incarnation = whole(incarnation)
     session.seq = None if seq is None else whole(seq)
-    session.horizon = Observed(real(horizon))
-    session.ttl = real(ttl)
-    session.expires_at = Observed(min(session.horizon, clock + session.ttl))
-    session.seen = Epoch(real(seen))
-    session.closed = whole(closed) != OPEN
-    session.stopped = closed == STOPPED
-    # A tombstone is kept for some minutes more. What was stopped is kept for a day, and a daily restart is common.
-    session.closed_at = session.expires_at if session.stopped else clock
-    session.hidden = bool(whole(hidden))
-    session.main_driver = bool(whole(main_driver))
-    session.loaded = bool(whole(loaded))
+    session.horizon = Observed(_one(real(horizon), numbers))
+    session.ttl = _one(real(ttl), numbers)
+    fresh = clock + session.ttl
+    session.expires_at = session.horizon if session.horizon < fresh else Observed(_one(fresh, numbers))
+    session.seen = Epoch(_one(real(seen), numbers))
+    if whole(closed) != OPEN:
+        session.stopped = closed == STOPPED
+        # A tombstone is kept for some minutes more. What was stopped is kept for a day, and a daily restart is common.
+        session.closed_at = session.expires_at if session.stopped else clock
+    if whole(hidden) or whole(main_driver) or whole(loaded):
+        session.hidden, session.main_driver, session.loaded = (
+            bool(hidden),
+            bool(whole(main_driver)),
+            bool(whole(loaded)),
+        )
     return session
 
 

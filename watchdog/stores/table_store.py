@@ -52,6 +52,7 @@ from watchdog.stores.braking import Braking
 from watchdog.stores.cancelling import Cancelling
 from watchdog.stores.changes import Changes
 from watchdog.stores.columns import UNREADABLE, Unreadable
+from watchdog.stores.counting import LiveSessions
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.holding import Holding
 from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept
@@ -62,9 +63,6 @@ from watchdog.stores.undoing import Undoing
 
 ORPHAN_RETRY_S = 5.0
 """An orphan that the caller has not settled after this running time is told again."""
-
-COUNTED = 10_000
-"""Sessions that are counted in one go: less than a millisecond."""
 
 
 class TableStore:
@@ -93,6 +91,7 @@ class TableStore:
         self._cancelling = Cancelling(self._table, self._left, write=self._write, clock=lambda: self._clock)
         self._undoing = Undoing(self._table, self._changes, self._left, write=self._write, clock=lambda: self._clock)
         self._missed_s = 0.0
+        self._live = LiveSessions(self._table.sessions)
         # Rows that could not be read when the store was opened, by table and key.
         self.unreadable: list[Unreadable] = []
 
@@ -168,7 +167,7 @@ class TableStore:
         session = self._table.sessions.get(beat.session_id)
         if (
             session is None
-            or session.closed
+            or session.closed_at is not None
             or beat.type is not BeatType.BEAT
             or beat.ttl is None
             or beat.incarnation != session.incarnation
@@ -181,6 +180,11 @@ class TableStore:
         ):
             return None
         return beat.ttl
+
+    def whose(self, session_id: bytes) -> AgentId | None:
+        """See `Store.whose`."""
+        session = self._table.sessions.get(session_id)
+        return None if session is None else session.agent.id
 
     def newcomer(self, agent: AgentId) -> int | None:
         """See `Store.newcomer`."""
@@ -591,13 +595,8 @@ class TableStore:
 
     async def counts(self) -> Counts:
         """See `Store.counts`."""
-        rows, live = list(self._table.sessions.values()), 0
-        for begin in range(0, len(rows), COUNTED):
-            if begin:
-                await asyncio.sleep(0)
-            now = self._clock.observed
-            live += sum(1 for row in rows[begin : begin + COUNTED] if now <= row.expires_at and not row.closed)
-        return Counts(agents=dict(self._table.phases), sessions=live)
+        now = self._clock.observed
+        return Counts(agents=dict(self._table.phases), sessions=self._live.count(now))
 
     async def agent(self, agent: AgentId) -> AgentView | None:
         """See `Store.agent`."""
@@ -671,7 +670,11 @@ class TableStore:
 
     async def prune(self, before: Epoch) -> int:
         """See `Store.prune`."""
-        old = [row for row in self._table.agents.values() if self._outdated(row, before)]
+        old: list[Agent] = []
+        everybody = [*self._table.agents.values()]
+        for begin in range(0, len(everybody), PRUNE_CHUNK):
+            old += [row for row in everybody[begin : begin + PRUNE_CHUNK] if self._outdated(row, before)]
+            await asyncio.sleep(0)
         forgotten = 0
         for begin in range(0, len(old), PRUNE_CHUNK):
             chunk = [row for row in old[begin : begin + PRUNE_CHUNK] if self._outdated(row, before)]
