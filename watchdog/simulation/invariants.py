@@ -183,7 +183,7 @@ class Invariants:
         self._absent(user_id, now)
         if now - account.set_at < SIGN_OUT_AFTER_S:
             self.journal.violate("signed out", f"{now - account.set_at:.1f} s after the change", user_id)
-        heard_since = max(account.last_at(), account.spared_at) >= account.released_at
+        heard_since = max(account.last_at(), account.spared_at) >= account.released_at - RACE_S
         if not heard_since and account.perhaps() < account.released_heard:
             self.journal.violate("signed out", "after a hold", user_id)
         if self.people[user_id].shown() != "Offline" and account.chosen_at < now - LOOKED_S:
