@@ -212,6 +212,19 @@ async def test_everyone_is_refused_while_the_flush_is_late_and_nothing_is_lost(m
     assert (await world.post(message())).status_code == 200
 
 
+async def test_a_page_that_said_hello_only_while_the_flush_was_late_is_there(world, message):
+    """Its way may be cut off before it says it again, and the bye of the page before it was kept, too."""
+    world.store.gate = asyncio.Event()
+    first = asyncio.create_task(world.post(message(type="hello")))
+    await asyncio.sleep(1.5)
+    another = message(type="hello", user_id="bert", session_id="0f0e0d0c-0b0a-4908-8706-050403020100")
+    is_problem(await world.post(another), 503, "late")
+    world.store.gate.set()
+    await first
+    await world.buffer.flush()
+    assert {view.agent.user_id: view.state for view in world.store.views()}["bert"] == "live"
+
+
 async def test_a_live_session_is_refused_too_while_the_flush_is_late(world, message, a_beat):
     await world.post(message(type="hello"))
     world.buffer.submit(a_beat())

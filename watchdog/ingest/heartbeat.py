@@ -241,6 +241,9 @@ class Heartbeats:
     def take(self, beat: Beat) -> Answer | Waiting:
         """Gives a beat to the buffer: the answer, if it is known at once. A refusal is not counted yet."""
         if self._buffer.late:
+            # It was heard all the same: its page may be cut off before it comes again.
+            with contextlib.suppress(StoreUnavailable):
+                self._buffer.submit(beat)
             return self._unavailable(Rejection.LATE)
         try:
             left_s = self._store.plainly_live(beat)
