@@ -33,6 +33,7 @@ from watchdog.core.model import (
 )
 from watchdog.core.quota import QuotaRules
 from watchdog.core.undo import Back, Change, Ordered, Written
+from watchdog.stores.columns import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,3 +502,11 @@ class Store(Protocol):
         Agents who are due stay, and those with whom something is still to be done, but those of instances that are not
         served.
         """
+
+
+class DaemonStore(Store, Outbox, Protocol):
+    """What a daemon is given."""
+
+    @property
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Rows that could not be read when the store was opened, by table and key."""

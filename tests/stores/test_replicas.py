@@ -1,0 +1,239 @@
+"""Several daemons over one real server, each with its share of the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract import redis_server
+from tests.contract.world import RULES, START, TICK, TIMER, TTL, action_of, intent, session
+from watchdog.core.clock import Cause
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
+from watchdog.errors import StoreUnavailable
+from watchdog.stores.replica import ReplicaStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.contract.redis_server import RedisServer
+    from watchdog.stores.base import Tick
+
+SHARDS = 6
+AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(_server: RedisServer) -> RedisServer:
+    with _server.client as client:
+        client.flushall()
+    return _server
+
+
+class Deployment:
+    """Daemons of one machine, whose time is a number."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.now = 100.0
+        self.stores: list[ReplicaStore] = []
+        self.all: list[ReplicaStore] = []
+
+    @property
+    def instant(self) -> Instant:
+        return Instant(Boot(self.now), Epoch(START + self.now), "boot-1")
+
+    async def start(self) -> ReplicaStore:
+        store = ReplicaStore(self.server.address, RULES, f"process {len(self.all)}", SHARDS)
+        self.all.append(store)
+        await store.open(self.instant)
+        self.stores.append(store)
+        return store
+
+    async def tick(self) -> list[Tick]:
+        self.now += TICK
+        return [await store.tick("me", self.instant) for store in list(self.stores)]
+
+    async def wait(self, seconds: float) -> list[Tick]:
+        found: list[Tick] = []
+        for _ in range(round(seconds / TICK)):
+            found = await self.tick()
+        return found
+
+    async def even(self) -> None:
+        """Real time passes until each has its share."""
+        for _ in range(200):
+            for store in self.stores:
+                await store.tick("me", self.instant)
+            held = sorted(len(store._holdings.stores) for store in self.stores)
+            if sum(held) == SHARDS and held[-1] - held[0] <= 1:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(held)
+
+    async def beat(self, store: ReplicaStore, *agents: AgentId, kind: BeatType = BeatType.BEAT) -> None:
+        ttl = 0.0 if kind is BeatType.BYE else TTL
+        beats = [Beat(agent, session(AGENTS.index(agent) + 1), kind, 0, None, ttl) for agent in agents]
+        for reply in await store.apply(beats, self.instant):
+            assert reply.live is (kind is not BeatType.BYE)
+
+
+@pytest.fixture
+async def deployment(server: RedisServer) -> AsyncIterator[Deployment]:
+    made = Deployment(server)
+    yield made
+    for store in made.all:
+        await store.close()
+
+
+async def test_one_daemon_has_all_parts_and_two_have_half_of_them_each(deployment: Deployment) -> None:
+    first = await deployment.start()
+    assert len(first._holdings.stores) == SHARDS
+    second = await deployment.start()
+    await deployment.even()
+    assert len(second._holdings.stores) == SHARDS / 2
+
+
+async def test_heartbeats_reach_whoever_has_the_part_and_all_are_in_one_clock(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    ticks = await deployment.tick()
+    assert ticks[0].clock.observed == pytest.approx(ticks[1].clock.observed, abs=0.1)
+    counts = [await store.counts() for store in (first, second)]
+    assert sum(count.agents[AgentState.LIVE] for count in counts) == len(AGENTS)
+    assert all(count.agents[AgentState.LIVE] for count in counts)
+    page = await second.agents(limit=7)
+    assert [view.agent for view in page.agents] == sorted(AGENTS)[:7]
+    assert page.cursor is not None
+    for agent in AGENTS:
+        view = await second.agent(agent)
+        assert view is not None
+        assert view.state is AgentState.LIVE
+
+
+async def test_each_ghost_is_due_with_one_daemon_alone(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(second, *AGENTS, kind=BeatType.BYE)
+    ticks = await deployment.wait(TIMER + 1)
+    due = [due.agent for tick in ticks for due in tick.due]
+    assert sorted(due) == sorted(AGENTS)
+    assert all(tick.due for tick in ticks)
+
+
+async def test_a_daemon_that_stops_hands_its_agents_over_with_their_leases(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    ghosts, present = AGENTS[:15], AGENTS[15:]
+    await deployment.beat(first, *AGENTS)
+    await deployment.wait(20)
+    deployment.stores.remove(first)
+    await first.close()
+    await deployment.even()
+    (tick,) = await deployment.tick()
+    assert tick.clock.standing is None
+    await deployment.beat(second, *present)
+    (tick,) = await deployment.wait(TTL - 20 + TIMER + 1)
+    assert sorted(due.agent for due in tick.due) == sorted(ghosts)
+
+
+async def test_a_daemon_that_dies_stops_the_clock_until_it_is_dropped(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    deployment.stores.remove(second)
+    await second.die()
+    before = (await deployment.tick())[0].clock.observed
+    await asyncio.sleep(2.2)
+    (tick,) = await deployment.tick()
+    assert tick.clock.standing is Cause.REPLICA
+    await deployment.even()
+    (tick,) = await deployment.wait(TTL * 3)
+    assert tick.clock.observed - before < 3
+    assert not tick.due
+    assert len(first._holdings.stores) == SHARDS
+
+
+async def test_a_part_that_was_taken_over_acts_on_nobody(deployment: Deployment) -> None:
+    first = await deployment.start()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    (tick,) = await deployment.wait(TIMER + 1)
+    claim = await first.claim(tick.due[0], "me")
+    assert claim is not None
+    assert await first.intend(claim, intent())
+    assert await first.still_gone(claim) is Standing.GONE
+    # It is stopped for some seconds, of which it knows nothing.
+    deployment.server.end_leases()
+    with deployment.server.client as client:
+        client.delete("{wd:all}:replicas")
+    second = await deployment.start()
+    assert len(second._holdings.stores) == SHARDS
+    with pytest.raises(StoreUnavailable):
+        await first.still_gone(claim)
+    assert not await second.settle(claim, action_of(claim), None, None)
+
+
+async def test_what_is_settled_is_in_the_history_of_all_once(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    ticks = await deployment.wait(TIMER + 1)
+    for store, tick in zip(deployment.stores, ticks, strict=True):
+        for due in tick.due:
+            claim = await store.claim(due, "me")
+            assert claim is not None
+            assert await store.intend(claim, intent())
+            assert await store.still_gone(claim) is Standing.GONE
+            action = action_of(claim, at=START + AGENTS.index(due.agent))
+            assert await store.settle(claim, action)
+    assert len((await second.actions()).actions) == len(AGENTS)
+    assert await second.actions() == await first.actions()
+    assert {action.outcome for action in (await first.actions()).actions} == {Outcome.CONFIRMED}
+    recorded = await first.recorded(0)
+    assert [number for number, _ in recorded.actions] == list(range(1, len(AGENTS) + 1))
+
+
+async def test_an_operator_holds_from_any_daemon_for_all(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    view = await second.order("all", hold=True, for_s=600, reason="test", instant=deployment.instant)
+    assert view.holds
+    ticks = await deployment.wait(TTL + TIMER + 2)
+    assert not any(tick.due for tick in ticks)
+    ticks = await deployment.tick()
+    assert [tick.brake.held for tick in ticks] == [len(AGENTS)] * 2
+    await second.order("all", hold=False, for_s=600, reason="test", instant=deployment.instant)
+    await deployment.tick()
+    ticks = await deployment.wait(1)
+    assert len([due for tick in ticks for due in tick.due]) == len(AGENTS)
+
+
+async def test_everything_is_forgotten_and_nobody_is_set_by_it(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    with deployment.server.client as client:
+        client.flushall()
+    # What is not written to is looked at once a second.
+    for _ in range(30):
+        deployment.now += TICK
+        for store in deployment.stores:
+            with contextlib.suppress(StoreUnavailable):
+                assert not (await store.tick("me", deployment.instant)).due
+        await asyncio.sleep(0.05)
+    await deployment.tick()
+    await deployment.beat(second, *AGENTS)
+    assert len((await second.agents()).agents) == len(AGENTS)

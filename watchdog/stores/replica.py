@@ -1,0 +1,842 @@
+"""The store of one daemon of several over a Valkey or Redis server: each has its share of the parts of the agents.
+
+What is asked of an agent is asked of the part that it belongs to, here or at the daemon that has it. What all share is
+the keeper's (`keeper.py`), and who has which part is in `holdings.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+import structlog
+
+from watchdog import __version__
+from watchdog.core import clock as clocks
+from watchdog.core.brake import Order
+from watchdog.core.clock import Cause, Clock
+from watchdog.core.holds import BrakeChange, BrakeView, Held
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    AgentView,
+    Beat,
+    Boot,
+    Cancel,
+    Claim,
+    Due,
+    Epoch,
+    FollowUp,
+    Instant,
+    Intent,
+    Outcome,
+    Reply,
+    Running,
+    Standing,
+    Tear,
+)
+from watchdog.core.undo import Back, Change, Ordered, Written
+from watchdog.errors import StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
+from watchdog.stores import history, packed, rows
+from watchdog.stores.address import Address
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
+from watchdog.stores.bus import ANSWER_S, Bus, Refused
+from watchdog.stores.columns import Unreadable
+from watchdog.stores.everywhere import Everywhere
+from watchdog.stores.fenced import LEASE_S, WAIT_S
+from watchdog.stores.holdings import Holdings
+from watchdog.stores.journal import PRUNE_CHUNK
+from watchdog.stores.judging import Tally
+from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in
+from watchdog.stores.one_part import History, PartStore, SharedClock
+from watchdog.stores.part_reads import PartReads
+from watchdog.stores.part_rows import AllWrite, part_of
+from watchdog.stores.parts import FORMAT
+from watchdog.stores.register import Entry, Register, Report
+from watchdog.stores.tokens import TokenBuckets
+from watchdog.stores.valkey import server_at
+from watchdog.stores.view import Views
+
+if TYPE_CHECKING:
+    from watchdog.stores.part_reads import Server
+
+Result = TypeVar("Result")
+
+DELIVERED_S = 1.0
+"""Longest time for which heartbeats are tried to be delivered to whoever has their agents' parts."""
+
+AGAIN_S = 0.05
+"""Between two attempts at it."""
+
+BALANCE_S = 0.25
+"""Between two looks whether parts are to be taken or given up."""
+
+IDLE_S = 1.0
+"""Without a tick for so long the daemon is stopping, or starved: another one may keep the clock."""
+
+STOPPING_S = 12.0
+"""For so long without a tick it reports by itself, while it stops; then it counts as one that is not heard of."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class NotKeeper(StoreUnavailable):
+    """What was asked is the keeper's to do, and this daemon is not the keeper."""
+
+
+class ReplicaStore:
+    """See `watchdog.stores.base.Store`.
+
+    Attributes:
+        unreadable: Rows that could not be read when the parts were opened, by table and key.
+        entries: All daemons, as of the last tick.
+        keeper: The name of the one that has the part of all, as of the last tick.
+    """
+
+    def __init__(self, server: Server | Address, rules: StoreRules, name: str, shards: int = 16) -> None:
+        """Nothing is opened.
+
+        Args:
+            server: Where the parts are; opened and closed with the store.
+            rules: What the store has to know of the settings.
+            name: Of this process; no other has it.
+            shards: In how many parts the agents are kept; the same for all processes, for good.
+        """
+        self.unreadable: list[Unreadable] = []
+        self.entries: Sequence[Entry] = ()
+        self.keeper = ""
+        self.name = name
+        self._server = server_at(server) if isinstance(server, Address) else server
+        self._rules = rules
+        self._shards = shards
+        self._time = time.monotonic
+        self._register = Register(self._server, name, time.monotonic)
+        self._bus = Bus(self._server, name, self._asked, self._register.age_s)
+        self._clock = SharedClock()
+        self._shared = Shared()
+        self._history = History(self._server)
+        self._reads = PartReads(self._server, shards)
+        self._keeper: Keeper | None = None
+        self._holdings = Holdings(
+            self._register,
+            shards,
+            name,
+            made=lambda number: PartStore(
+                self._server, rules, name, shards, number, self._clock, self._history, lambda: self._shared.given
+            ),
+            now=self._now,
+        )
+        self._views = Views()
+        self._tokens = TokenBuckets(rules)
+        self._secret = b""
+        self._instant: Instant | None = None
+        self._told_at = 0.0
+        self._beats: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened = False
+        self._undelivered = False
+        self._blind: Cause | None = None
+        self._ticks = 0
+        self._ticked_at = self._time()
+        self._missed_s = 0.0
+        self._turn = 0
+        self._sessions = 0
+        self._everywhere = Everywhere(self._holdings, self._bus, shards, self._now)
+        self.services: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
+
+    # Opening and closing.
+
+    async def open(self, instant: Instant) -> None:
+        """See `Store.open`. Waits for parts that somebody has let go only by dying."""
+        self._told(instant)
+        try:
+            await self._server.open()
+            await self._sign()
+            until = self._time() + LEASE_S + 2 * WAIT_S
+            await self._begin(instant, until)
+            self._opened = True
+            self._tasks = [asyncio.create_task(self._bus.run())]
+            await self._holdings.balance(self.entries)
+            while not self._holdings.complete and self._time() < until:
+                await asyncio.sleep(WAIT_S)
+                await self._reported(None)
+                await self._holdings.balance(self.entries)
+        except BaseException:
+            await self.close()
+            raise
+        self.unreadable = [row for store in self._holdings.stores.values() for row in store.unreadable]
+        self._tasks.append(asyncio.create_task(self._balance()))
+
+    async def _sign(self) -> None:
+        """Makes sure that this is a deployment of ours, and has what all share.
+
+        Raises:
+            StoreCorrupt: It is of another version, or has another number of parts.
+        """
+        found = await self._register.agree(
+            format=FORMAT, shards=b"%d" % self._shards, secret=self._secret or secrets.token_bytes(32)
+        )
+        if found[0] != FORMAT:
+            raise StoreCorrupt(
+                f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
+                f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
+            )
+        if found[1] != b"%d" % self._shards:
+            raise StoreCorrupt(
+                f"{self._server} was made with WATCHDOG_SHARDS={found[1].decode(errors='replace')}, which is fixed for "
+                "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
+            )
+        self._secret = found[2]
+
+    async def _begin(self, instant: Instant, until: float) -> None:
+        """Begins with the clock that is published, or keeps it where nobody does any more.
+
+        Raises:
+            StoreUnavailable: Nobody tells one until then.
+        """
+        while True:
+            report = await self._reported(None)
+            if report.clock:
+                self._follow(report, instant)
+            if report.left_s <= 0 and await self._take_over(report, instant):
+                return
+            if report.clock:
+                return
+            if self._time() > until:
+                raise StoreUnavailable("No daemon of the deployment tells the clock.")
+            await asyncio.sleep(WAIT_S)
+
+    async def _take_over(self, report: Report, instant: Instant) -> bool:
+        """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
+        keeper = Keeper(self._server, self.name, self._rules, self._register)
+        try:
+            await keeper.take()
+        except StoreLocked:
+            return False
+        clock = clocks.first(instant)
+        if report.clock:
+            saved = rows.clock_from_json(report.clock)
+            if saved.boot_id != instant.boot_id:
+                saved = self._clock.now
+            self._missed_s = clocks.missed(saved, instant)
+            clock = clocks.resume(saved, instant, self._rules.clock)
+        keeper.go_on(clock, self._shared)
+        self._keeper = keeper
+        await keeper.tick((), instant)
+        self._clock.now, self._shared = keeper.clock, keeper.shared
+        return True
+
+    async def close(self) -> None:
+        """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more."""
+        opened, self._opened = self._opened, False
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        if opened:
+            await self._holdings.close()
+            with contextlib.suppress(StoreUnavailable):
+                await self._register.leave()
+            if self._keeper is not None:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._keeper.leave()
+        for task in self._tasks[:1]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[:1], return_exceptions=True)
+        self._tasks = []
+        await self._server.close()
+
+    async def die(self) -> None:
+        """Ends without a word to anybody, as a process that is killed does; for tests."""
+        self._opened = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._holdings.abandon()
+
+    async def _balance(self) -> None:
+        """Takes and gives up parts, again and again; and reports while nobody ticks, as at the start and at the end."""
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            idle_s = self._time() - self._ticked_at
+            try:
+                if idle_s > IDLE_S and self._keeper is not None and self._ticks:
+                    keeper, self._keeper = self._keeper, None
+                    await keeper.leave()
+                if IDLE_S < idle_s < STOPPING_S or not self._ticks:
+                    await self._reported(Cause.STORE if self._undelivered else self._blind)
+                await self._holdings.balance(self.entries)
+            except StoreError as error:
+                log.debug("replica.not_balanced", reason=str(error))
+
+    # Time.
+
+    def _told(self, instant: Instant) -> None:
+        self._instant, self._told_at = instant, self._time()
+
+    def _now(self) -> Instant:
+        """The instant that the caller last told, and what has passed since."""
+        assert self._instant is not None  # noqa: S101 - nothing is asked before it is opened
+        passed = self._time() - self._told_at
+        boot, epoch, boot_id = self._instant
+        return Instant(Boot(boot + passed), Epoch(epoch + passed), boot_id)
+
+    # Heartbeats.
+
+    def plainly_live(self, beat: Beat) -> float | None:
+        """See `Store.plainly_live`. Of agents of others as far as was told by them."""
+        if not self._opened or not self._register.fresh:
+            return None
+        store = self._holdings.stores.get(part_of(beat.agent, self._shards))
+        if store is not None:
+            return store.plainly_live(beat)
+        return beat.ttl if self._views.live(beat, self._clock.now.observed) else None
+
+    def newcomer(self, agent: AgentId) -> int | None:
+        """See `Store.newcomer`. Of agents of others nobody can tell without asking."""
+        store = self._holdings.stores.get(part_of(agent, self._shards))
+        if store is None or store.newcomer(agent) is None:
+            return None
+        here = sum(store.newcomer(agent) or 0 for store in self._holdings.stores.values())
+        return here + sum(
+            sum(entry.told.get("agents", {}).values()) for entry in self.entries if entry.name != self.name
+        )
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        """See `Store.apply`. Returns when whoever has the agents' parts has applied them."""
+        self._told(instant)
+        await self._admitted()
+        replies: dict[int, Reply] = {}
+        try:
+            await self._deliver(
+                {at: part_of(beat.agent, self._shards) for at, beat in enumerate(beats)},
+                lambda store, places: store.apply([beats[at] for at in places], instant),
+                "apply",
+                lambda places: packed.beats_out([beats[at] for at in places]),
+                packed.replies_in,
+                replies,
+            )
+        except StoreUnavailable:
+            self._undelivered = True
+            self._views.forget(beats)
+            raise
+        found = [replies[at] for at in range(len(beats))]
+        mine = self._holdings.stores
+        self._views.told(
+            [
+                (beat, reply)
+                for beat, reply in zip(beats, found, strict=True)
+                if part_of(beat.agent, self._shards) not in mine
+            ],
+            self._clock.now.observed,
+        )
+        return found
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        """See `Store.tear`. Sockets that carried agents of others are theirs to judge."""
+        self._told(instant)
+        places: dict[int, int] = {}
+        for at, tear in enumerate(tears):
+            part = self._part_of_session(tear.session_id)
+            if part is not None:
+                places[at] = part
+        shorter: dict[int, bool] = {}
+        await self._deliver(
+            places,
+            lambda store, places: store.tear([tears[at] for at in places], instant),
+            "tear",
+            lambda places: packed.tears_out([tears[at] for at in places]),
+            lambda text: packed.read(list[bool], text),
+            shorter,
+        )
+        return [shorter.get(at, False) for at in range(len(tears))]
+
+    def _part_of_session(self, session_id: bytes) -> int | None:
+        for number, store in self._holdings.stores.items():
+            if store.knows(session_id):
+                return number
+        agent = self._views.agent(session_id)
+        return None if agent is None else part_of(agent, self._shards)
+
+    async def _admitted(self) -> None:
+        """Raises `StoreUnavailable` unless this daemon is registered: else nobody waits for what it has accepted."""
+        if not self._opened:
+            raise StoreUnavailable("The store is closed.")
+        if not self._register.fresh and await self._report(None) is None:
+            raise StoreUnavailable("This daemon was not heard of and is not registered any more: it is, at once.")
+
+    async def _deliver(
+        self,
+        places: dict[int, int],
+        here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]],
+        what: str,
+        body: Callable[[Sequence[int]], bytes],
+        answer: Callable[[bytes], Sequence[Result]],
+        found: dict[int, Result],
+    ) -> None:
+        """Has something done by whoever has the parts, each of them once for all of its own.
+
+        Args:
+            places: The part of each thing, by its place.
+            here: Does it with a part of ours.
+            what: What others are asked.
+            body: What they are told, for some places.
+            answer: What they answer.
+            found: Gets the results, by place.
+
+        Raises:
+            StoreUnavailable: Some was not done by all who had to, or nobody knows.
+        """
+        left, until = dict(places), self._time() + DELIVERED_S
+        while left:
+            by_store, by_owner = self._by_place(left)
+            jobs = [self._done_here(part, each, here) for part, each in by_store.items()]
+            jobs += [
+                self._done_there(owner, what, body(each), answer, until - self._time())
+                for owner, each in by_owner.items()
+            ]
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+            for each, result in zip([*by_store.values(), *by_owner.values()], results, strict=True):
+                if isinstance(result, BaseException):
+                    raise result
+                if result is not None:
+                    found.update(zip(each, result, strict=True))
+                    for at in each:
+                        del left[at]
+            if left:
+                await self._wait_for_owners(left, until)
+
+    def _by_place(self, parts: Mapping[int, int]) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
+        """Places by part of ours, and by who else has their parts; those of nobody's parts are in neither."""
+        by_store: dict[int, list[int]] = {}
+        by_owner: dict[str, list[int]] = {}
+        for at, part in parts.items():
+            if part in self._holdings.stores:
+                by_store.setdefault(part, []).append(at)
+            elif (owner := self._holdings.owner(part)) is not None:
+                by_owner.setdefault(owner, []).append(at)
+        return by_store, by_owner
+
+    async def _wait_for_owners(self, parts: Mapping[int, int], until: float) -> None:
+        if self._time() + AGAIN_S >= until:
+            raise StoreUnavailable("Some parts of the agents are nobody's at present.")
+        await self._holdings.look()
+        if any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values()):
+            await asyncio.sleep(AGAIN_S)
+
+    async def _done_here(
+        self, part: int, places: Sequence[int], here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]]
+    ) -> Sequence[Result] | None:
+        store = self._holdings.stores.get(part)
+        if store is None:
+            return None
+        try:
+            return await here(store, places)
+        except StoreUnavailable:
+            if self._has(store):
+                raise
+            return None  # it was given up meanwhile, or lost
+
+    async def _done_there(
+        self, owner: str, what: str, body: bytes, answer: Callable[[bytes], Sequence[Result]], timeout_s: float
+    ) -> Sequence[Result] | None:
+        try:
+            return answer(await self._bus.ask(owner, what, body, min(timeout_s, ANSWER_S)))
+        except Refused:
+            return None
+        except ValueError:
+            raise StoreUnavailable("Another daemon of the deployment is of a version that does not fit.") from None
+
+    # What others ask.
+
+    async def _asked(self, what: str, body: bytes) -> bytes:
+        """Answers another daemon. Raises `Refused` for agents of parts that this one does not have."""
+        if not self._opened:
+            raise Refused("closing")
+        try:
+            if what == "apply":
+                beats = packed.beats_in(body)
+                replies = await self._of_parts(
+                    [part_of(beat.agent, self._shards) for beat in beats],
+                    lambda store, places: store.apply([beats[at] for at in places], self._now()),
+                )
+                return packed.replies_out(replies)
+            if what == "tear":
+                tears = packed.tears_in(body)
+                parts = [self._part_of_session(tear.session_id) for tear in tears]
+                known = [at for at, part in enumerate(parts) if part is not None]
+                done = await self._of_parts(
+                    [parts[at] or 0 for at in known],
+                    lambda store, places: store.tear([tears[known[at]] for at in places], self._now()),
+                )
+                shorter = dict(zip(known, done, strict=True))
+                return orjson.dumps([shorter.get(at, False) for at in range(len(tears))])
+            if what in self.services:
+                return await self.services[what](body)
+            return await self._asked_by_operator(what, body)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    async def _of_parts(
+        self, parts: Sequence[int], here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]]
+    ) -> list[Result]:
+        """Does something with parts of ours; raises `Refused` if not all are."""
+        by_part: dict[int, list[int]] = {}
+        for at, part in enumerate(parts):
+            by_part.setdefault(part, []).append(at)
+        if not by_part.keys() <= self._holdings.stores.keys():
+            raise Refused("not mine")
+        found: dict[int, Result] = {}
+        for part, places in by_part.items():
+            done = await self._done_here(part, places, here)
+            if done is None:
+                raise Refused("not mine")
+            found.update(zip(places, done, strict=True))
+        return [found[at] for at in range(len(parts))]
+
+    # The sweep.
+
+    async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
+        """See `Store.tick`. Advances the clock if this is the keeper; else it goes by the keeper's."""
+        self._told(instant)
+        if blind is None and (self._undelivered or any(store.failing for store in self._holdings.stores.values())):
+            blind = Cause.STORE
+        self._undelivered, self._blind = False, blind
+        self._ticks += 1
+        self._ticked_at = self._time()
+        report, before = await self._reported(blind), self._clock.now
+        await self._keep(report, instant)
+        clock = self._clock.now
+        stores = list(self._holdings.stores.values())
+        ticks = await asyncio.gather(
+            *(store.tick(owner, instant, None, limit) for store in stores), return_exceptions=True
+        )
+        found: list[Tick] = []
+        for store, tick in zip(stores, ticks, strict=True):
+            if isinstance(tick, Tick):
+                found.append(tick)
+            elif not isinstance(tick, StoreUnavailable) or (
+                not store.taken_over and store in self._holdings.stores.values()
+            ):
+                raise tick
+        for store in stores:
+            self._beats.update(store.braking.take_beats())
+        return self._merged(found, before, clock, instant, limit)
+
+    def _merged(
+        self,
+        found: Sequence[Tick],
+        before: Clock,
+        clock: Clock,
+        instant: Instant,
+        limit: int,
+    ) -> Tick:
+        giving_up = self._holdings.giving_up
+        due = merge(
+            *([due for due in tick.due if part_of(due.agent, self._shards) not in giving_up] for tick in found),
+            key=lambda due: due.deadline,
+        )
+        elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
+        missed_s, self._missed_s = self._missed_s, 0.0
+        changes: tuple[BrakeChange, ...] = ()
+        if self._keeper is not None:
+            changes, self._keeper.changes = tuple(self._keeper.changes), []
+        return Tick(
+            clock=clock,
+            stopped_s=max(0.0, elapsed - (clock.observed - before.observed)),
+            due=tuple(islice(due, limit)),
+            backlog=sum(tick.backlog for tick in found),
+            orphans=tuple(orphan for tick in found for orphan in tick.orphans),
+            brake=self._shared.view,
+            changes=changes,
+            stopped=tuple(stopped for tick in found for stopped in tick.stopped),
+            missed_s=missed_s,
+            foreign=frozenset().union(*(tick.foreign for tick in found)),
+            undos=tuple(undo for tick in found for undo in tick.undos),
+        )
+
+    async def _reported(self, blind: Cause | None) -> Report:
+        """Reports, and registers anew if this one was dropped."""
+        report = await self._report(blind)
+        if report is None:
+            log.warning("replica.dropped")
+            # Whatever the register has lost: what all share may be gone with it.
+            await self._sign()
+            report = await self._report(blind)
+        if report is None:
+            raise StoreUnavailable("This daemon was not heard of and is not registered any more.")
+        return report
+
+    async def _report(self, blind: Cause | None) -> Report | None:
+        tallies: dict[str, Tally] = {}
+        agents: Counter[AgentState] = Counter()
+        for store in self._holdings.stores.values():
+            for group, tally in store.braking.tallies.items():
+                tallies.setdefault(group, Tally()).add(tally)
+            agents.update(store.phases)
+        told = Told(
+            blind=blind,
+            version=__version__,
+            parts=tuple(sorted(self._holdings.stores)),
+            agents={state.value: number for state, number in agents.items()},
+            sessions=self._sessions,
+            tallies=tallies,
+            beats=dict(self._beats),
+        )
+        report = await self._register.report(orjson.loads(packed.out(told)))
+        if report is not None:
+            self.entries, self.keeper = report.entries, report.keeper if report.left_s > 0 else ""
+        return report
+
+    async def _keep(self, report: Report, instant: Instant) -> None:
+        """Makes the clock and the brakes those of now."""
+        if self._keeper is not None and self._keeper.replaced:
+            self._keeper = None
+        if self._keeper is None:
+            self._follow(report, instant)
+            if report.left_s > 0:
+                return
+            keeper = Keeper(self._server, self.name, self._rules, self._register)
+            try:
+                await keeper.take()
+            except StoreLocked:
+                return
+            keeper.go_on(self._clock.now, self._shared)
+            self._keeper = keeper
+            log.info("replica.keeper")
+        await self._keeper.tick(report.entries, instant)
+        self._clock.now, self._shared = self._keeper.clock, self._keeper.shared
+
+    def _follow(self, report: Report, instant: Instant) -> None:
+        if not report.clock or report.noted_s is None:
+            return
+        clock = rebased(rows.clock_from_json(report.clock), report.noted_s, instant)
+        if clock.observed >= self._clock.now.observed:
+            self._clock.now = clock
+        if report.shared:
+            self._shared = shared_in(report.shared)
+
+    def _has(self, store: PartStore) -> bool:
+        return not store.taken_over and self._holdings.stores.get(store.number) is store
+
+    # Claims, of agents of ours.
+
+    def _of(self, agent: AgentId) -> PartStore | None:
+        return self._holdings.stores.get(part_of(agent, self._shards))
+
+    async def claim(self, due: Due, owner: str) -> Claim | None:
+        """See `Store.claim`."""
+        store = self._of(due.agent)
+        if store is None or store.number in self._holdings.giving_up:
+            return None
+        return await store.claim(due, owner)
+
+    async def intend(self, claim: Claim, intent: Intent) -> bool:
+        """See `Store.intend`."""
+        store = self._of(claim.agent)
+        return store is not None and await store.intend(claim, intent)
+
+    async def still_gone(self, claim: Claim) -> Standing:
+        """See `Store.still_gone`."""
+        store = self._of(claim.agent)
+        return Standing.RETURNED if store is None else await store.still_gone(claim)
+
+    async def settle(
+        self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
+    ) -> bool:
+        """See `Store.settle`."""
+        store = self._of(claim.agent)
+        return store is not None and await store.settle(claim, action, written, follow_up)
+
+    async def file_again(self, claim: Claim, timer_s: float) -> bool:
+        """See `Store.file_again`."""
+        store = self._of(claim.agent)
+        return store is not None and await store.file_again(claim, timer_s)
+
+    async def release(self, claim: Claim, delay_s: float) -> bool:
+        """See `Store.release`."""
+        store = self._of(claim.agent)
+        return store is not None and await store.release(claim, delay_s)
+
+    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.witness`."""
+        store = self._of(claim.agent)
+        return store is not None and await store.witness(claim, age_s, ttl_s, action)
+
+    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
+        """See `Store.unseen`. Of agents of others those tell."""
+        store = self._of(action.agent)
+        return store is not None and await store.unseen(action, ttl_s)
+
+    async def still_back(self, change: Change) -> Back:
+        """See `Store.still_back`."""
+        store = self._of(change.agent)
+        return Back.VOID if store is None else await store.still_back(change)
+
+    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
+        """See `Store.restoring`."""
+        store = self._of(change.agent)
+        return Back.VOID if store is None else await store.restoring(change, at, lease_s)
+
+    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
+        """See `Store.restored`."""
+        store = self._of(change.agent)
+        return store is not None and await store.restored(change, action, forget=forget)
+
+    async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:
+        """See `Store.held`. Of agents of ours; part by part in turns."""
+        stores = sorted(self._holdings.stores.values(), key=lambda store: store.number)
+        self._turn += 1
+        found: list[Held] = []
+        for at in range(len(stores)):
+            store = stores[(at + self._turn) % len(stores)]
+            if len(found) < limit:
+                found += await store.held(instance_id, after_s, limit - len(found))
+        return tuple(found)
+
+    async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.witness_held`."""
+        store = self._of(held.agent)
+        return store is not None and await store.witness_held(held, age_s, ttl_s, action)
+
+    async def release_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
+        """See `Store.release_held`."""
+        store = self._of(held.agent)
+        return store is not None and await store.release_held(held, age_s, ttl_s, action)
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        """See `Store.record`."""
+        found = [history.action_row(action) for action in actions]
+        await self._history.write(AllWrite(actions={row[0].encode(): tuple(row) for row in found}))
+
+    # Quota.
+
+    async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
+        """See `Store.take_tokens`."""
+        return self._tokens.take(operation, scope, count, instant)
+
+    async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
+        """See `Store.throttled`."""
+        self._tokens.throttled(operation, scope, instant)
+
+    # What people ask for, of all agents.
+
+    async def _asked_by_operator(self, what: str, body: bytes) -> bytes:
+        if what != "order":
+            return await self._everywhere.answer(what, body)
+        if self._keeper is None:
+            raise Refused("not the keeper")
+        order: Order = packed.read(Order, body)
+        return packed.out(await self._ordered(order))
+
+    async def _ordered(self, order: Order) -> BrakeView:
+        assert self._keeper is not None  # noqa: S101 - asked before
+        # The running clock of all is the same: the keeper's own tells when it is over.
+        until = Running(self._keeper.clock.running + order.until)
+        view = await self._keeper.order(Order(order.hold, order.group, until, order.reason, order.by), self._now())
+        self._shared = self._keeper.shared
+        return view
+
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
+        """See `Store.order`. In force with others at their next tick."""
+        self._told(instant)
+        order = Order(hold, group, Running(for_s), reason, by)
+        if self._keeper is not None:
+            return await self._ordered(order)
+        if not self.keeper:
+            raise StoreUnavailable("No daemon of the deployment keeps the clock at present.")
+        try:
+            found: BrakeView = packed.read(BrakeView, await self._bus.ask(self.keeper, "order", packed.out(order)))
+        except (Refused, ValueError):
+            raise StoreUnavailable("The keeper of the clock has just changed.") from None
+        return found
+
+    async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
+        """See `Store.log_out`."""
+        self._told(instant)
+        return await self._everywhere.log_out(agent, follow_up)
+
+    async def cancel(self, agent: AgentId, action: Action) -> Cancel:
+        """See `Store.cancel`."""
+        return await self._everywhere.cancel(agent, action)
+
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
+        """See `Store.restore`."""
+        self._told(instant)
+        return await self._everywhere.restore(since, instance_id, silent=silent, by=by)
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`. Of the agents of this daemon's parts."""
+        found = [await store.counts() for store in self._holdings.stores.values()]
+        agents = dict.fromkeys(AgentState, 0)
+        for counts in found:
+            for state, number in counts.agents.items():
+                agents[state] += number
+        self._sessions = sum(counts.sessions for counts in found)
+        return Counts(agents, self._sessions)
+
+    async def agent(self, agent: AgentId) -> AgentView | None:
+        """See `Store.agent`."""
+        return await self._everywhere.agent(agent)
+
+    async def agents(
+        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+    ) -> AgentPage:
+        """See `Store.agents`."""
+        return await self._everywhere.agents(state, query, cursor, limit)
+
+    async def actions(
+        self,
+        agent: AgentId | None = None,
+        outcome: Outcome | None = None,
+        since: Epoch | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> ActionPage:
+        """See `Store.actions`."""
+        found = await self._reads.actions(agent, outcome, since, cursor, limit + 1)
+        more = len(found) > limit
+        return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
+
+    async def recorded(self, after: int, limit: int = 100) -> Recorded:
+        """See `Outbox.recorded`. To the keeper alone: what is delivered is delivered once."""
+        if self._keeper is None:
+            raise NotKeeper("The keeper of the clock delivers.")
+        return await self._reads.recorded(after, limit)
+
+    async def delivered(self, receiver: str) -> int | None:
+        """See `Outbox.delivered`."""
+        value = await self._reads.meta(f"delivered {receiver}")
+        return None if value is None else int(value)
+
+    async def mark_delivered(self, receiver: str, number: int) -> None:
+        """See `Outbox.mark_delivered`."""
+        await self._history.write(AllWrite({f"delivered {receiver}".encode(): str(number).encode()}))
+
+    async def secret(self) -> bytes:
+        """See `Store.secret`."""
+        return self._secret
+
+    async def prune(self, before: Epoch) -> int:
+        """See `Store.prune`. Of the agents of this daemon's parts; of the history if it is the keeper."""
+        forgotten = sum([await store.prune(before) for store in list(self._holdings.stores.values())])
+        while self._keeper is not None:
+            keys = [key for (key,) in await self._reads.old_actions(before, PRUNE_CHUNK)]
+            if not keys:
+                break
+            await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
+            forgotten += len(keys)
+        return forgotten
