@@ -110,6 +110,35 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One of several daemons that share a store.
+
+    Attributes:
+        name: Its own text (`boot` of its status).
+        here: It is this one.
+        keeper: It keeps the clock and the brakes of all.
+        version: Of the daemon.
+        parts: Numbers of the parts of the agents that it has.
+        agents: How many agents these have, by state.
+        sessions: How many sessions of theirs have a lease.
+        backlog: How many of them are due.
+        reported_s_ago: Seconds since it said last how it does.
+        blind: Why the clock stands, as far as this one is concerned; None when it may go on.
+    """
+
+    name: str
+    here: bool
+    keeper: bool
+    version: str
+    parts: tuple[int, ...]
+    agents: dict[AgentState, int]
+    sessions: int
+    backlog: int
+    reported_s_ago: float
+    blind: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPage:
     """One page of agents, ordered by instance and user id. `cursor` is None on the last one."""
 
@@ -510,3 +539,6 @@ class DaemonStore(Store, Outbox, Protocol):
     @property
     def unreadable(self) -> Sequence[Unreadable]:
         """Rows that could not be read when the store was opened, by table and key."""
+
+    def replicas(self) -> Sequence[ReplicaView]:
+        """All daemons that share the store, as of the last tick; none where it is one's alone."""

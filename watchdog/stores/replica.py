@@ -48,7 +48,7 @@ from watchdog.core.undo import Back, Change, Ordered, Written
 from watchdog.errors import StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, rows
 from watchdog.stores.address import Address
-from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.bus import ANSWER_S, Bus, Refused
 from watchdog.stores.columns import Unreadable
 from watchdog.stores.everywhere import Everywhere
@@ -150,6 +150,7 @@ class ReplicaStore:
         self._missed_s = 0.0
         self._turn = 0
         self._sessions = 0
+        self._backlog = 0
         self._everywhere = Everywhere(self._holdings, self._bus, shards, self._now)
         self.services: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
 
@@ -550,11 +551,12 @@ class ReplicaStore:
         changes: tuple[BrakeChange, ...] = ()
         if self._keeper is not None:
             changes, self._keeper.changes = tuple(self._keeper.changes), []
+        self._backlog = sum(tick.backlog for tick in found)
         return Tick(
             clock=clock,
             stopped_s=max(0.0, elapsed - (clock.observed - before.observed)),
             due=tuple(islice(due, limit)),
-            backlog=sum(tick.backlog for tick in found),
+            backlog=self._backlog,
             orphans=tuple(orphan for tick in found for orphan in tick.orphans),
             brake=self._shared.view,
             changes=changes,
@@ -589,6 +591,7 @@ class ReplicaStore:
             parts=tuple(sorted(self._holdings.stores)),
             agents={state.value: number for state, number in agents.items()},
             sessions=self._sessions,
+            backlog=self._backlog,
             tallies=tallies,
             beats=dict(self._beats),
         )
@@ -826,6 +829,10 @@ class ReplicaStore:
         """See `Outbox.mark_delivered`."""
         await self._history.write(AllWrite({f"delivered {receiver}".encode(): str(number).encode()}))
 
+    def replicas(self) -> Sequence[ReplicaView]:
+        """See `DaemonStore.replicas`."""
+        return [_view(entry, here=entry.name == self.name, keeper=entry.name == self.keeper) for entry in self.entries]
+
     async def secret(self) -> bytes:
         """See `Store.secret`."""
         return self._secret
@@ -840,3 +847,22 @@ class ReplicaStore:
             await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
             forgotten += len(keys)
         return forgotten
+
+
+def _view(entry: Entry, *, here: bool, keeper: bool) -> ReplicaView:
+    try:
+        told: Told = packed.read(Told, orjson.dumps(entry.told))
+    except ValueError:
+        told = Told()  # of another version
+    return ReplicaView(
+        name=entry.name,
+        here=here,
+        keeper=keeper,
+        version=told.version,
+        parts=told.parts,
+        agents={state: told.agents.get(state.value, 0) for state in AgentState},
+        sessions=told.sessions,
+        backlog=told.backlog,
+        reported_s_ago=entry.age_s,
+        blind=entry.blind,
+    )

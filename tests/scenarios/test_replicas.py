@@ -1,0 +1,98 @@
+"""Stories of three daemons over one server: some die, are stopped, come and go, are cut off; nobody is set by it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tests.scenarios.fleet import Fleet, begin, fleet
+from tests.scenarios.stories import Stage, story
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AGENTS = 200
+GHOSTS = 20
+
+
+def _told(stage: Stage, what: str, happens: Callable[[Fleet], None], limit_s: float = 90) -> None:
+    """Some fall silent, and then something happens."""
+    ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
+    with fleet(stage) as made, stage.crowd(port=made.port, interval_s=1.0) as crowd:
+        since = begin(crowd, made, ghosts, len(stage.users))
+        happens(made)
+        made.ghosts_are_caught(ghosts, since, what, limit_s)
+        made.all_live(len(present))
+        made.nobody_was_touched(present)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_one_of_three_is_killed(stage: Stage) -> None:
+    _told(stage, "kill -9 of one", lambda made: made.kill(1))
+
+
+@story(agents=AGENTS, seconds=60)
+def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        (keeper,) = [each["boot"] for each in made.status()["replicas"] if each["keeper"]]
+        (place,) = [at for at, daemon in made.daemons.items() if daemon.ask("/v1/status")["boot"] == keeper]
+        made.kill(place)
+
+    _told(stage, "kill -9 of the keeper", happens)
+
+
+@story(agents=AGENTS, seconds=90)
+def test_one_of_three_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.signal(2, signal.SIGSTOP)
+        stage.nap(30)
+        made.signal(2, signal.SIGCONT)
+        made.even()
+
+    _told(stage, "SIGSTOP of one for 30 s", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_all_are_restarted_one_after_another(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        for place in range(3):
+            made.stop(place)
+            made.start(place)
+        made.even()
+
+    _told(stage, "rolling restart", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.start(3)
+        made.even()
+        made.stop(0)
+        made.stop(1)
+        made.even()
+
+    _told(stage, "a fourth comes and two leave", happens)
+
+
+@story(agents=AGENTS, seconds=80)
+def test_the_server_is_stopped_for_twenty_seconds(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.server.signal(signal.SIGSTOP)
+        stage.nap(20)
+        made.server.signal(signal.SIGCONT)
+        made.even()
+
+    _told(stage, "SIGSTOP of the server for 20 s", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_the_server_forgets_everything(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        with made.server.client as client:
+            client.flushall()
+        time.sleep(0)
+        made.even()
+
+    _told(stage, "FLUSHALL", happens)
