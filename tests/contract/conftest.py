@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tests.contract import redis_server
 from tests.contract.oracle import DictStore, Facts
+from tests.contract.pair import Pair
 from tests.contract.world import BRAKED, INSTANCE, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
+from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
-from watchdog.stores.valkey import ValkeyStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from tests.contract.redis_server import RedisCluster, RedisServer
     from watchdog.stores.base import Store, StoreRules
 
-CLUSTER = pytest.param("valkey-cluster", marks=pytest.mark.long)
+CLUSTER = pytest.param("replicas-cluster", marks=pytest.mark.long)
 # The same SQLite on threads of its own, as the daemon has it, which the scenarios run as well.
 THREADED = pytest.param("sqlite-threaded", marks=pytest.mark.long)
-STORES = ["oracle", "sqlite", "valkey", CLUSTER, THREADED]
+STORES = ["oracle", "sqlite", "replicas", CLUSTER, THREADED]
 SHARDS = 3
 
 
@@ -57,12 +58,12 @@ def cluster(_cluster: RedisCluster) -> RedisCluster:
     return _cluster
 
 
-def died(stores: Sequence[Store]) -> None:
-    """Nothing of a process that was killed runs any more."""
+async def died(stores: Sequence[Store], server: RedisServer | RedisCluster) -> None:
+    """Nothing of processes that were killed runs any more, and so much time has passed that they are forgotten."""
     for store in stores:
-        assert isinstance(store, ValkeyStore)
-        if store._parts._keeper is not None:
-            store._parts._keeper.cancel()
+        assert isinstance(store, Pair | ReplicaStore)
+        await store.die()
+    server.end_leases()
 
 
 @asynccontextmanager
@@ -81,11 +82,12 @@ async def story(
 
         async def reopened() -> Store:
             # Whoever died has its parts for some seconds more, of which the story's time knows nothing.
-            died(opened)
-            server.end_leases()
-            store = ValkeyStore(server.address, rules, f"process {len(opened)}", SHARDS)
-            opened.append(store)
-            return store
+            await died(opened, server)
+            names = (f"process {len(opened)}, first", f"process {len(opened)}, second")
+            first, second = [ReplicaStore(server.address, rules, name, SHARDS, passed=lambda: 0.0) for name in names]
+            pair = cast("Store", Pair(first, second, SHARDS))
+            opened.append(pair)
+            return pair
     else:
         disk = InlineDisk if kind == "sqlite" else ThreadedDisk
         folder = tmp_path / "0"
@@ -111,7 +113,7 @@ async def story(
 
 def server_for(request: pytest.FixtureRequest) -> RedisServer | RedisCluster | None:
     """The server that a story needs; asked for by those alone that do."""
-    needed = {"valkey": "server", "valkey-cluster": "cluster"}.get(request.param)
+    needed = {"replicas": "server", "replicas-cluster": "cluster"}.get(request.param)
     return None if needed is None else request.getfixturevalue(needed)
 
 
@@ -146,5 +148,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         callspec = getattr(item, "callspec", None)
         told_over = set() if callspec is None else {each for each in callspec.params.values() if isinstance(each, str)}
-        if item.path.parent.name == "contract" and item.path.name not in SHORT_RUN and told_over & {"oracle", "valkey"}:
+        if (
+            item.path.parent.name == "contract"
+            and item.path.name not in SHORT_RUN
+            and told_over & {"oracle", "replicas"}
+        ):
             item.add_marker(pytest.mark.long)

@@ -15,6 +15,7 @@ import orjson
 import structlog
 
 from watchdog.errors import StoreUnavailable
+from watchdog.stores.ending import ended
 
 if TYPE_CHECKING:
     from watchdog.stores.part_reads import Server
@@ -107,9 +108,7 @@ class Bus:
                 if message is not None:
                     self._take(message)
         finally:
-            for task in self._working:
-                task.cancel()
-            await asyncio.gather(*self._working, return_exceptions=True)
+            await ended(list(self._working))
 
     def _take(self, message: bytes) -> None:
         stamp, _, rest = message.partition(b" ")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from watchdog.errors import StoreLocked
+from watchdog.stores.fenced import LEASE_S
 from watchdog.stores.shares import share
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Holdings:
         self._made = made
         self._now = now
         self._owners: list[str | None] = [None] * shards
+        self._seen_at = [float("-inf")] * shards
         self._balancing = asyncio.Lock()
 
     @property
@@ -81,8 +84,18 @@ class Holdings:
         return {owner for owner in self._owners if owner is not None and owner != self._name}
 
     async def look(self) -> None:
-        """Looks who has the parts."""
-        self._owners = await self._register.owners(self._shards)
+        """Looks who has the parts.
+
+        One of which the server knows nothing is still whose it was, for as long as that takes to write it again: what
+        the server has lost is in the memory of that daemon alone.
+        """
+        now = time.monotonic()
+        for number, found in enumerate(await self._register.owners(self._shards)):
+            if found.name is not None:
+                self._owners[number] = None if found.ended else found.name
+                self._seen_at[number] = now
+            elif now - self._seen_at[number] > LEASE_S:
+                self._owners[number] = None
 
     async def balance(self, entries: Sequence[Entry]) -> None:
         """Takes parts that nobody has, or gives some up, until this daemon has its share.

@@ -24,6 +24,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows
 from watchdog.stores.batch import Batch
 from watchdog.stores.braking import Braking
+from watchdog.stores.ending import ended
 from watchdog.stores.fenced import RENEW_S, FencedParts, Part
 from watchdog.stores.part_reads import META, Server
 from watchdog.stores.part_rows import DROP_SAME_CHANGE, AllWrite, PartRows, PartWrite, Sorted, agent_field
@@ -145,9 +146,7 @@ class PartJournal(Parts):
     async def abandon(self) -> None:
         """Ends what runs here, without a word to the server."""
         self._opened = False
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await ended([self._keeper])
         if self._writer is not None:
             await asyncio.gather(self._writer, return_exceptions=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -53,6 +53,18 @@ class Entry:
             return None if cause is None else Cause(cause)
         except ValueError:
             return Cause.REPLICA  # of a newer version
+
+
+class Owner(NamedTuple):
+    """Who has a part.
+
+    Attributes:
+        name: Who had it last; None where the server knows of none.
+        ended: Whoever it was has it no more.
+    """
+
+    name: str | None
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +158,12 @@ class Register:
             self.joined = False
             await self.drop(self._name)
 
-    async def owners(self, shards: int) -> list[str | None]:
-        """Who has each part; None for one that nobody has any more. As far as can be told: only taking it proves it."""
-        found = await self._server.read(
-            *(("HMGET", Part(number).key("part"), "owner", "until") for number in range(shards))
-        )
+    async def owners(self, shards: int) -> list[Owner]:
+        """Who has each part. As far as can be told: only taking it proves it."""
+        keys = [Part(number).key("part") for number in range(shards)]
+        found = await self._server.read(*(("HMGET", key, "owner", "until") for key in keys))
         return [
-            None if owner is None or self.age_s(float(until or 0)) >= 0 else owner.decode(errors="replace")
+            Owner(None if owner is None else owner.decode(errors="replace"), ended=self.age_s(float(until or 0)) >= 0)
             for owner, until in found
         ]
 

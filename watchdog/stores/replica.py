@@ -51,6 +51,7 @@ from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.bus import ANSWER_S, Bus, Refused
 from watchdog.stores.columns import Unreadable
+from watchdog.stores.ending import ended
 from watchdog.stores.everywhere import Everywhere
 from watchdog.stores.fenced import LEASE_S, WAIT_S
 from watchdog.stores.holdings import Holdings
@@ -102,7 +103,14 @@ class ReplicaStore:
         keeper: The name of the one that has the part of all, as of the last tick.
     """
 
-    def __init__(self, server: Server | Address, rules: StoreRules, name: str, shards: int = 16) -> None:
+    def __init__(
+        self,
+        server: Server | Address,
+        rules: StoreRules,
+        name: str,
+        shards: int = 16,
+        passed: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is opened.
 
         Args:
@@ -110,7 +118,9 @@ class ReplicaStore:
             rules: What the store has to know of the settings.
             name: Of this process; no other has it.
             shards: In how many parts the agents are kept; the same for all processes, for good.
+            passed: Tells how much time passes between the instants that are told.
         """
+        self._passed = passed
         self.unreadable: list[Unreadable] = []
         self.entries: Sequence[Entry] = ()
         self.keeper = ""
@@ -239,9 +249,7 @@ class ReplicaStore:
     async def close(self) -> None:
         """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more."""
         opened, self._opened = self._opened, False
-        for task in self._tasks[1:]:
-            task.cancel()
-        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        await ended(self._tasks[1:])
         if opened:
             await self._holdings.close()
             with contextlib.suppress(StoreUnavailable):
@@ -249,18 +257,14 @@ class ReplicaStore:
             if self._keeper is not None:
                 with contextlib.suppress(StoreUnavailable):
                     await self._keeper.leave()
-        for task in self._tasks[:1]:
-            task.cancel()
-        await asyncio.gather(*self._tasks[:1], return_exceptions=True)
+        await ended(self._tasks)
         self._tasks = []
         await self._server.close()
 
     async def die(self) -> None:
         """Ends without a word to anybody, as a process that is killed does; for tests."""
         self._opened = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         self._tasks = []
         await self._holdings.abandon()
 
@@ -282,12 +286,12 @@ class ReplicaStore:
     # Time.
 
     def _told(self, instant: Instant) -> None:
-        self._instant, self._told_at = instant, self._time()
+        self._instant, self._told_at = instant, self._passed()
 
     def _now(self) -> Instant:
         """The instant that the caller last told, and what has passed since."""
         assert self._instant is not None  # noqa: S101 - nothing is asked before it is opened
-        passed = self._time() - self._told_at
+        passed = self._passed() - self._told_at
         boot, epoch, boot_id = self._instant
         return Instant(Boot(boot + passed), Epoch(epoch + passed), boot_id)
 
@@ -622,7 +626,9 @@ class ReplicaStore:
     def _follow(self, report: Report, instant: Instant) -> None:
         if not report.clock or report.noted_s is None:
             return
-        clock = rebased(rows.clock_from_json(report.clock), report.noted_s, instant)
+        clock = rows.clock_from_json(report.clock)
+        if clock.boot is None or clock.boot_id != instant.boot_id or clock.boot > instant.boot:
+            clock = rebased(clock, report.noted_s, instant)
         if clock.observed >= self._clock.now.observed:
             self._clock.now = clock
         if report.shared:
