@@ -19,7 +19,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
@@ -47,6 +47,7 @@ from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.environment import quoted, variable
 from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
+from watchdog.handing_on import Deployment, HandedOn
 from watchdog.health import PROBLEMS, Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -62,6 +63,7 @@ from watchdog.ingest.heartbeat import HeartbeatRules, Heartbeats
 from watchdog.ingest.jwt import JwtRules, Jwts
 from watchdog.ingest.key_source import TIMEOUT_S as KEYS_TIMEOUT_S
 from watchdog.ingest.key_source import KeySource
+from watchdog.ingest.logout import LogOuts
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
@@ -303,7 +305,7 @@ class Daemon:
             health,
             metrics,
             recordings,
-            logouts=dispatcher.log_out,
+            logouts=_handed_on(store, dispatcher.log_out),
             version=__version__,
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
@@ -551,6 +553,11 @@ def _store(settings: Settings, boot: str) -> DaemonStore:
     from watchdog.stores.replica import ReplicaStore  # noqa: PLC0415 - takes 0.4 s, and who has a file needs none of it
 
     return ReplicaStore(address, _store_rules(settings), boot, settings.shards)
+
+
+def _handed_on(store: DaemonStore, here: LogOuts) -> LogOuts:
+    """Orders for agents of other daemons are theirs to carry out, where there are others."""
+    return here if isinstance(store, SqliteStore) else HandedOn(here, cast("Deployment", store))
 
 
 async def _opened(store: DaemonStore) -> None:

@@ -16,6 +16,7 @@ from tests.contract.world import BRAKED, INSTANCE, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
 from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.stores.valkey import ValkeyStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -58,12 +59,12 @@ def cluster(_cluster: RedisCluster) -> RedisCluster:
     return _cluster
 
 
-async def died(stores: Sequence[Store], server: RedisServer | RedisCluster) -> None:
-    """Nothing of processes that were killed runs any more, and so much time has passed that they are forgotten."""
+def died(stores: Sequence[Store]) -> None:
+    """Nothing of a process that was killed runs any more."""
     for store in stores:
-        assert isinstance(store, Pair | ReplicaStore)
-        await store.die()
-    server.end_leases()
+        assert isinstance(store, ValkeyStore)
+        if store._parts._keeper is not None:
+            store._parts._keeper.cancel()
 
 
 @asynccontextmanager
@@ -82,7 +83,9 @@ async def story(
 
         async def reopened() -> Store:
             # Whoever died has its parts for some seconds more, of which the story's time knows nothing.
-            await died(opened, server)
+            for each in opened:
+                await cast("Pair", each).die()
+            server.end_leases()
             names = (f"process {len(opened)}, first", f"process {len(opened)}, second")
             first, second = [ReplicaStore(server.address, rules, name, SHARDS, passed=lambda: 0.0) for name in names]
             pair = cast("Store", Pair(first, second, SHARDS))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from watchdog.core.model import AgentId
 from watchdog.stores.base import Counts, Tick
 from watchdog.stores.part_rows import part_of
+from watchdog.stores.tokens import TokenBuckets
 
 if TYPE_CHECKING:
     from watchdog.core.clock import Cause
@@ -25,6 +26,7 @@ class Pair:
         self.stores = (first, second)
         self._shards = shards
         self._turn = 0
+        self._tokens = TokenBuckets(first._rules)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stores[0], name)
@@ -98,6 +100,13 @@ class Pair:
         first, second = [await store.counts() for store in self.stores]
         agents = {state: number + second.agents[state] for state, number in first.agents.items()}
         return Counts(agents, first.sessions + second.sessions)
+
+    async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
+        # The server's go by its own time.
+        return self._tokens.take(operation, scope, count, instant)
+
+    async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
+        self._tokens.throttled(operation, scope, instant)
 
     async def prune(self, before: Epoch) -> int:
         return sum([await store.prune(before) for store in self.stores])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import TYPE_CHECKING
 
 from tests.scenarios.fleet import Fleet, begin, fleet
+from tests.scenarios.front import Front
+from tests.scenarios.harness import ADMIN, INSTANCE, new_session, until
 from tests.scenarios.stories import Stage, story
 
 if TYPE_CHECKING:
@@ -92,7 +93,56 @@ def test_the_server_forgets_everything(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         with made.server.client as client:
             client.flushall()
-        time.sleep(0)
         made.even()
 
     _told(stage, "FLUSHALL", happens)
+
+
+@story(agents=AGENTS, seconds=80)
+def test_one_of_three_is_cut_off_from_the_server(stage: Stage) -> None:
+    """Nobody who comes through it is told that it is heard; the others have its agents."""
+    ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
+    with fleet(stage) as made, Front(made.server.port) as way:
+        made.stop(2)
+        cut = made.start(2, f"valkey://127.0.0.1:{way.port}/0")
+        made.even()
+        with stage.crowd(port=made.port, interval_s=1.0) as crowd:
+            since = begin(crowd, made, ghosts, len(stage.users))
+            way.mode = "black-hole"
+            until(lambda: cut.get("/readyz") == 503, "it says so", 10)
+            refused = cut.beat(present[0], new_session())
+            assert refused.status_code == 503
+            made.ghosts_are_caught(ghosts, since, "one is cut off")
+            assert made.any is not cut
+            assert len(made.status()["replicas"]) == 2
+            way.mode = "open"
+            way.cut()
+            made.even()
+            made.all_live(len(present))
+            made.nobody_was_touched(present)
+
+
+@story(agents=40, seconds=40)
+def test_an_operator_sees_and_orders_everything_from_any_of_them(stage: Stage) -> None:
+    with fleet(stage) as made, stage.crowd(port=made.port, interval_s=1.0):
+        made.all_live(40)
+        for daemon in made.daemons.values():
+            page = daemon.ask("/v1/agents?limit=1000")
+            assert len(page["agents"]) == 40
+            assert daemon.ask("/v1/status")["agents"]["live"] == 40
+        first, second, third = made.daemons.values()
+        for user in stage.users[:6]:
+            ordered = first.client.post(
+                f"{first.url}/v1/agents/{INSTANCE}/{user}/logout", json={}, headers={"Authorization": f"Bearer {ADMIN}"}
+            )
+            assert ordered.status_code == 204, ordered.text
+            assert [len(stage.connect.writes(user)), stage.connect.status(user)] == [1, "Offline"]
+        until(lambda: len(second.actions()) == len(third.actions()) >= 6, "all tell the same history")
+        held = second.client.put(
+            f"{second.url}/v1/brake",
+            json={"state": "hold", "for_s": 600},
+            headers={"Authorization": f"Bearer {ADMIN}"},
+        )
+        assert held.status_code == 200, held.text
+        until(lambda: first.ask("/v1/status")["brake"]["state"] == "ordered", "it is held everywhere", 3)
+        until(lambda: third.ask("/v1/status")["brake"]["state"] == "ordered", "it is held everywhere", 3)

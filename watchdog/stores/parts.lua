@@ -232,6 +232,30 @@ local function post(keys, args)
   return {'OK'}
 end
 
+-- KEYS: bucket (hash). ARGV: how many to take, or -1 for a 429; tokens a second, most tokens, part of the rate that comes
+-- back in a second, and the least part. As `core/quota.py`, by the server's time.
+-- Returns 0 when they were taken, else the seconds after which to ask again.
+local function tokens(keys, args)
+  local count, rate, burst, recovery, least = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local now = now_ms() / 1000
+  local found = redis.call('HMGET', keys[1], 'tokens', 'at', 'factor')
+  local left, at, factor = tonumber(found[1] or 0), tonumber(found[2] or now), tonumber(found[3] or 1)
+  local elapsed = math.max(0, now - at)
+  left = math.min(burst, left + elapsed * rate * factor)
+  factor = math.min(1, factor + elapsed * recovery)
+  local wait = 0
+  if count < 0 then
+    left, factor = 0, math.max(least, factor / 2)
+  elseif left >= count - 1e-9 then
+    left = math.max(0, left - count)
+  else
+    wait = (count - left) / (rate * factor)
+  end
+  redis.call('HSET', keys[1], 'tokens', string.format('%.17g', left), 'at', string.format('%.17g', now), 'factor', string.format('%.17g', factor))
+  redis.call('PEXPIRE', keys[1], 3600000)
+  return {string.format('%.17g', wait)}
+end
+
 -- KEYS: actions, and the sorted set to read them from. ARGV: what its members begin with, the id that the page comes
 -- after or '', and how many. Returns ids and rows in turn, newest first.
 local function actions(keys, args)
@@ -268,5 +292,6 @@ redis.register_function('wd_agree_@VERSION@', agree)
 redis.register_function('wd_report_@VERSION@', report)
 redis.register_function('wd_drop_@VERSION@', drop)
 redis.register_function('wd_post_@VERSION@', post)
+redis.register_function('wd_tokens_@VERSION@', tokens)
 redis.register_function{function_name = 'wd_actions_@VERSION@', callback = actions, flags = {'no-writes'}}
 redis.register_function{function_name = 'wd_recorded_@VERSION@', callback = recorded, flags = {'no-writes'}}

@@ -45,7 +45,7 @@ from watchdog.core.model import (
     Tear,
 )
 from watchdog.core.undo import Back, Change, Ordered, Written
-from watchdog.errors import StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
+from watchdog.errors import NotKeeper, StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, rows
 from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
@@ -63,7 +63,7 @@ from watchdog.stores.part_reads import PartReads
 from watchdog.stores.part_rows import AllWrite, part_of
 from watchdog.stores.parts import FORMAT
 from watchdog.stores.register import Entry, Register, Report
-from watchdog.stores.tokens import TokenBuckets
+from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.valkey import server_at
 from watchdog.stores.view import Views
 
@@ -88,10 +88,6 @@ STOPPING_S = 12.0
 """For so long without a tick it reports by itself, while it stops; then it counts as one that is not heard of."""
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class NotKeeper(StoreUnavailable):
-    """What was asked is the keeper's to do, and this daemon is not the keeper."""
 
 
 class ReplicaStore:
@@ -146,7 +142,7 @@ class ReplicaStore:
             now=self._now,
         )
         self._views = Views()
-        self._tokens = TokenBuckets(rules)
+        self._tokens = SharedTokens(self._server, rules)
         self._secret = b""
         self._instant: Instant | None = None
         self._told_at = 0.0
@@ -162,7 +158,7 @@ class ReplicaStore:
         self._sessions = 0
         self._backlog = 0
         self._everywhere = Everywhere(self._holdings, self._bus, shards, self._now)
-        self.services: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
+        self._services: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
 
     # Opening and closing.
 
@@ -236,8 +232,6 @@ class ReplicaStore:
         clock = clocks.first(instant)
         if report.clock:
             saved = rows.clock_from_json(report.clock)
-            if saved.boot_id != instant.boot_id:
-                saved = self._clock.now
             self._missed_s = clocks.missed(saved, instant)
             clock = clocks.resume(saved, instant, self._rules.clock)
         keeper.go_on(clock, self._shared)
@@ -485,8 +479,8 @@ class ReplicaStore:
                 )
                 shorter = dict(zip(known, done, strict=True))
                 return orjson.dumps([shorter.get(at, False) for at in range(len(tears))])
-            if what in self.services:
-                return await self.services[what](body)
+            if what in self._services:
+                return await self._services[what](body)
             return await self._asked_by_operator(what, body)
         except ValueError as error:
             raise Refused(str(error)) from None
@@ -730,14 +724,46 @@ class ReplicaStore:
     # Quota.
 
     async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
-        """See `Store.take_tokens`."""
-        return self._tokens.take(operation, scope, count, instant)
+        """See `Store.take_tokens`. All daemons share them, by the server's time."""
+        del instant
+        return await self._tokens.take(operation, scope, count)
 
     async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
         """See `Store.throttled`."""
-        self._tokens.throttled(operation, scope, instant)
+        del instant
+        await self._tokens.throttled(operation, scope)
 
     # What people ask for, of all agents.
+
+    def offer(self, what: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Other daemons may ask this one for something, besides what the store itself answers."""
+        self._services[what] = answer
+
+    async def owner(self, agent: AgentId) -> str | None:
+        """Which other daemon has an agent's part; None if this one has.
+
+        Raises:
+            StoreUnavailable: Nobody has it at present.
+        """
+        number = part_of(agent, self._shards)
+        if number in self._holdings.stores:
+            return None
+        await self._holdings.look()
+        owner = self._holdings.owner(number)
+        if owner is None:
+            raise StoreUnavailable("The part that the agent belongs to is nobody's at present.")
+        return owner
+
+    async def ask(self, owner: str, what: str, body: bytes, timeout_s: float) -> bytes:
+        """Asks another daemon for what it offers.
+
+        Raises:
+            StoreUnavailable: It has not answered, or does not do it.
+        """
+        try:
+            return await self._bus.ask(owner, what, body, timeout_s)
+        except Refused:
+            raise StoreUnavailable("Another daemon of the deployment does not do what it is asked.") from None
 
     async def _asked_by_operator(self, what: str, body: bytes) -> bytes:
         if what != "order":
