@@ -21,7 +21,7 @@ import structlog
 from watchdog.core.backoff import LAST_S, wait_s
 from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Action, Epoch
-from watchdog.errors import NotKeeper, StoreUnavailable
+from watchdog.errors import NotDelivered, NotKeeper, StoreUnavailable
 from watchdog.stores.base import Outbox
 from watchdog.telemetry import cloudevents
 from watchdog.telemetry.cloudevents import TOLD, Delivery, Event, Problem
