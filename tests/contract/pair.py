@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 from watchdog.core.model import AgentId
 from watchdog.stores.base import Counts, Tick
 from watchdog.stores.part_rows import part_of
+from watchdog.stores.replica import evenly
 from watchdog.stores.tokens import TokenBuckets
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Pair:
         return Tick(
             clock=first.clock,
             stopped_s=first.stopped_s,
-            due=tuple(merge(first.due, second.due, key=lambda due: due.deadline))[:limit],
+            due=evenly(first.due + second.due, limit),
             backlog=first.backlog + second.backlog,
             orphans=first.orphans + second.orphans,
             brake=first.brake,

@@ -56,7 +56,8 @@ class Told:
     Attributes:
         blind: Why the clock must not go on, as far as this one is concerned.
         version: Of the daemon.
-        parts: Which it has.
+        parts: Which it has, and has counted.
+        number: Of how the brakes stood when they were counted.
         agents: How many it has, by state.
         sessions: How many of theirs have a lease.
         backlog: How many of them are due.
@@ -67,6 +68,7 @@ class Told:
     blind: Cause | None = None
     version: str = ""
     parts: tuple[int, ...] = ()
+    number: int = 0
     agents: Mapping[str, int] = field(default_factory=dict)
     sessions: int = 0
     backlog: int = 0
@@ -102,11 +104,12 @@ class Keeper:
         changes: Of the brakes, since they were taken.
     """
 
-    def __init__(self, server: Server, name: str, rules: StoreRules, register: Register) -> None:
+    def __init__(self, server: Server, shards: int, name: str, rules: StoreRules, register: Register) -> None:
         """Has nothing yet.
 
         Args:
             server: Where the part is.
+            shards: In how many others the agents are kept.
             name: Of this process.
             rules: What the store has to know of the settings.
             register: Of those who are dropped from it.
@@ -114,14 +117,20 @@ class Keeper:
         self.clock = Clock()
         self.shared = Shared()
         self.changes: list[BrakeChange] = []
+        self._shards = shards
         self._rules = rules
         self._register = register
+        self._unstepped_s = 0.0
         self._fenced = FencedParts(server, 0, name)
         self._name = name
         self._beats: dict[str, Mapping[str, int]] = {}
         self._tallies: Mapping[str, Tally] = {}
-        # The gap that goes on is one of those alone who are not heard of any more.
-        self._vanished_only = True
+        # In the gap that goes on: who was not heard of, who of them was dropped, and whether it has another cause.
+        self._vanished: set[str] = set()
+        self._dropped: set[str] = set()
+        self._otherwise = False
+        # Of the brakes in the last tick: who is held by them is known in the next one.
+        self._news: list[BrakeChange] = []
 
     @property
     def replaced(self) -> bool:
@@ -144,8 +153,8 @@ class Keeper:
     def go_on(self, clock: Clock, shared: Shared) -> None:
         """Goes on with what was published; a proof of the path begins anew."""
         self.clock = clock
-        brakes = {group: replace(brake, proof=Proof()) for group, brake in shared.given.brakes.items()}
-        self.shared = Shared(Given(brakes, dict(shared.given.orders), dict(shared.given.leaving)), shared.view)
+        brakes = {group: replace(brake, proof=Proof(), calm=0) for group, brake in shared.given.brakes.items()}
+        self.shared = Shared(replace(shared.given, brakes=brakes), shared.view)
 
     async def tick(self, entries: Sequence[Entry], instant: Instant) -> None:
         """Advances the clock and steps the brakes, and publishes both.
@@ -157,34 +166,56 @@ class Keeper:
         Raises:
             StoreUnavailable: It could not be published; the clock has not advanced.
         """
-        before = self.clock
-        causes = {entry.name: entry.blind for entry in entries if entry.blind is not None}
-        own = causes.pop(self._name, None)
-        present = [own, *(cause for cause in causes.values() if cause is not Cause.REPLICA)]
-        cause = next((each for each in present if each is not None), Cause.REPLICA if causes else None)
-        if cause is not None:
-            self._vanished_only = cause is Cause.REPLICA and (self._vanished_only or before.gap_s == 0)
-        elif before.gap_s >= self._rules.clock.resume_grace_s and self._vanished_only:
-            # Whose clients had to come back elsewhere had that time for it already.
-            before = replace(before, gap_s=0.0)
+        cause, before = self._blind(entries), self.clock
+        if cause is None and before.gap_s > 0:
+            if self._vanished <= self._dropped and not self._otherwise:
+                # Whose clients had to come back elsewhere had that time for it already.
+                before = replace(before, gap_s=0.0)
+            self._vanished, self._dropped, self._otherwise = set(), set(), False
         self.clock = clocks.advance(before, instant, self._rules.clock, cause)
-        shared, changes = self._judged(self._summed(entries), instant, self.clock.running - before.running)
+        beats = self._summed(entries)
+        shared, changes = self.shared, list[BrakeChange]()
+        if beats is not None:
+            self._unstepped_s += self.clock.running - before.running
+            shared, changes = self._judged(beats, instant, self._unstepped_s)
         try:
             await self._publish(self.clock, shared)
         except StoreUnavailable:
             self.clock = clocks.advance(before, instant, self._rules.clock, Cause.STORE)
-            self._vanished_only = False
+            self._otherwise = True
             raise
-        self.shared = shared
-        self.changes += changes
+        if beats is not None:
+            self._unstepped_s = 0.0
+            self._take(shared, changes)
+        grace_s = self._rules.clock.resume_grace_s
         for entry in entries:
-            if entry.name != self._name and entry.age_s > self._rules.clock.resume_grace_s and not entry.heard:
-                await self._register.drop(entry.name, self._rules.clock.resume_grace_s)
+            old = entry.name != self._name and entry.age_s > grace_s and not entry.heard
+            if old and await self._register.drop(entry.name, grace_s):
+                self._dropped.add(entry.name)
+
+    def _blind(self, entries: Sequence[Entry]) -> Cause | None:
+        """Why the clock must not go on: what somebody says goes before that somebody says nothing."""
+        said = [entry.blind for entry in entries if entry.heard and entry.blind is not None]
+        vanished = {entry.name for entry in entries if not entry.heard}
+        self._vanished |= vanished
+        if said:
+            self._otherwise = True
+            return said[0]
+        return Cause.REPLICA if vanished else None
+
+    def _take(self, shared: Shared, changes: Sequence[BrakeChange]) -> None:
+        views = {hold.group: hold for hold in shared.view.holds}
+        for change in self._news:
+            now = views.get(change.hold.group)
+            self.changes.append(change if now is None or now.state is not change.after else replace(change, hold=now))
+        self._news = list(changes)
+        self.shared = shared
 
     async def order(self, order: Order, instant: Instant) -> BrakeView:
         """Puts an order in place of the group's last; it is in force, and published, when this returns."""
         given = self.shared.given
-        ordered = Shared(Given(given.brakes, {**given.orders, order.group: order}, given.leaving), self.shared.view)
+        orders = {**given.orders, order.group: order}
+        ordered = Shared(replace(given, orders=orders), self.shared.view)
         before, self.shared = self.shared, ordered
         shared, changes = self._judged({}, instant, 0.0)
         try:
@@ -192,8 +223,7 @@ class Keeper:
         except BaseException:
             self.shared = before
             raise
-        self.shared = shared
-        self.changes += changes
+        self._take(shared, changes)
         return shared.view
 
     async def _publish(self, clock: Clock, shared: Shared) -> None:
@@ -220,11 +250,17 @@ class Keeper:
             if old.state is not new.state or old.order != new.order:
                 changes.append(BrakeChange(old.state, new.state, view))
         told = BrakeView(self._tallies.get(ALL, Tally()).held, tuple(views.values()))
-        return Shared(Given(found.brakes, orders, leaving), told), changes
+        number = given.number + bool(changes)
+        return Shared(Given(found.brakes, orders, leaving, number), told), changes
 
-    def _summed(self, entries: Sequence[Entry]) -> Counter[str]:
-        """Adds up what all have counted. Returns the beats since the last time."""
+    def _summed(self, entries: Sequence[Entry]) -> Counter[str] | None:
+        """Adds up what all have counted. Returns the beats since the last time.
+
+        None while some part is not counted, or was before it was known how the brakes stand now.
+        """
+        parts = 0
         tallies: dict[str, Tally] = {}
+        counted: dict[str, Mapping[str, int]] = {}
         beats: Counter[str] = Counter()
         for entry in entries:
             if not entry.heard:
@@ -233,11 +269,17 @@ class Keeper:
                 told = packed.read(Told, orjson.dumps(entry.told))
             except ValueError:
                 continue  # of another version
+            if told.number != self.shared.given.number:
+                return None
+            parts += len(told.parts)
             for group, tally in told.tallies.items():
                 tallies.setdefault(group, Tally()).add(tally)
-            before = self._beats.get(entry.name, {})
-            for instance_id, number in told.beats.items():
+            counted[entry.name] = told.beats
+        if parts != self._shards:
+            return None
+        for name, numbers in counted.items():
+            before = self._beats.get(name, {})
+            for instance_id, number in numbers.items():
                 beats[instance_id] += max(0, number - before.get(instance_id, 0))
-            self._beats[entry.name] = told.beats
-        self._tallies = tallies
+        self._beats, self._tallies = counted, tallies
         return beats

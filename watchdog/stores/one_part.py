@@ -243,18 +243,21 @@ class Given:
         brakes: By group, those that are not clear.
         orders: Of operators, by group.
         leaving: How those who are held left each group that has changed its state last.
+        number: Rises when a group changes its state, or an order.
     """
 
     brakes: dict[str, Brake] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     leaving: dict[str, Exit] = field(default_factory=dict)
+    number: int = 0
 
 
 class PartBraking(Braking):
     """Counts a part's agents, and holds and lets them go as the keeper says.
 
     Attributes:
-        tallies: What was counted at the last tick, by instance, and of all together.
+        tallies: What was counted at the last tick, by instance, and of all together; nothing before the first.
+        number: Of what the keeper had said then.
     """
 
     def __init__(
@@ -262,6 +265,7 @@ class PartBraking(Braking):
     ) -> None:
         super().__init__(table, rules, changes)
         self.tallies: dict[str, Tally] = {}
+        self.number = -1
         self._given = given
 
     def take_beats(self) -> Counter[str]:
@@ -270,17 +274,17 @@ class PartBraking(Braking):
         return beats
 
     def tick(self, clock: Clock, at: Epoch, step_s: float) -> None:
-        """Counts, and carries out what the keeper says."""
+        """Carries out what the keeper says, and counts."""
         del at, step_s
         now, running = clock.observed, clock.running
         self._presence.sample(now)
-        self.tallies = self._tallies(self._count(now, running), now)
         given, before = self._given(), self.brakes
         self.brakes, self.orders = given.brakes, given.orders
         self._note_trips(before, now)
         self._free_orphans(before, clock)
         if self.brakes or before:
             self._carry_out(before, given.leaving, clock)
+        self.tallies, self.number = self._tallies(self._count(now, running), now), given.number
 
 
 class PartStore(TableStore):
@@ -342,6 +346,10 @@ class PartStore(TableStore):
     def claimed(self) -> bool:
         """Whether something is under way for an agent of it."""
         return any(agent.claim is not None for agent in self._table.agents.values())
+
+    def brake(self, instant: Instant) -> None:
+        """Carries out what the keeper says of the brakes."""
+        self.braking.tick(self._clock, instant.epoch, 0.0)
 
     def knows(self, session_id: bytes) -> bool:
         """Whether a session is one of its agents'."""

@@ -12,8 +12,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from heapq import merge
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
@@ -57,7 +55,7 @@ from watchdog.stores.fenced import LEASE_S, WAIT_S
 from watchdog.stores.holdings import Holdings
 from watchdog.stores.journal import PRUNE_CHUNK
 from watchdog.stores.judging import Tally
-from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in
+from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
 from watchdog.stores.one_part import History, PartStore, SharedClock
 from watchdog.stores.part_reads import PartReads
 from watchdog.stores.part_rows import AllWrite, part_of
@@ -80,6 +78,9 @@ AGAIN_S = 0.05
 
 BALANCE_S = 0.25
 """Between two looks whether parts are to be taken or given up."""
+
+SPREAD_S = 0.25
+"""Longest wait for others to know how the brakes stand: as long as it takes them to find out by themselves."""
 
 IDLE_S = 1.0
 """Without a tick for so long the daemon is stopping, or starved: another one may keep the clock."""
@@ -152,6 +153,7 @@ class ReplicaStore:
         self._undelivered = False
         self._blind: Cause | None = None
         self._ticks = 0
+        self._ticking = False
         self._ticked_at = self._time()
         self._missed_s = 0.0
         self._turn = 0
@@ -224,7 +226,7 @@ class ReplicaStore:
 
     async def _take_over(self, report: Report, instant: Instant) -> bool:
         """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
-        keeper = Keeper(self._server, self.name, self._rules, self._register)
+        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
         try:
             await keeper.take()
         except StoreLocked:
@@ -268,7 +270,7 @@ class ReplicaStore:
             await asyncio.sleep(BALANCE_S)
             idle_s = self._time() - self._ticked_at
             try:
-                if idle_s > IDLE_S and self._keeper is not None and self._ticks:
+                if idle_s > IDLE_S and self._keeper is not None and self._ticks and not self._ticking:
                     keeper, self._keeper = self._keeper, None
                     await keeper.leave()
                 if IDLE_S < idle_s < STOPPING_S or not self._ticks:
@@ -512,8 +514,13 @@ class ReplicaStore:
         self._undelivered, self._blind = False, blind
         self._ticks += 1
         self._ticked_at = self._time()
-        report, before = await self._reported(blind), self._clock.now
-        await self._keep(report, instant)
+        before = self._clock.now
+        self._ticking = True
+        try:
+            report = await self._reported(blind)
+            await self._keep(report, instant)
+        finally:
+            self._ticking = False
         clock = self._clock.now
         stores = list(self._holdings.stores.values())
         ticks = await asyncio.gather(
@@ -540,10 +547,7 @@ class ReplicaStore:
         limit: int,
     ) -> Tick:
         giving_up = self._holdings.giving_up
-        due = merge(
-            *([due for due in tick.due if part_of(due.agent, self._shards) not in giving_up] for tick in found),
-            key=lambda due: due.deadline,
-        )
+        due = [due for tick in found for due in tick.due if part_of(due.agent, self._shards) not in giving_up]
         elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         missed_s, self._missed_s = self._missed_s, 0.0
         changes: tuple[BrakeChange, ...] = ()
@@ -553,7 +557,7 @@ class ReplicaStore:
         return Tick(
             clock=clock,
             stopped_s=max(0.0, elapsed - (clock.observed - before.observed)),
-            due=tuple(islice(due, limit)),
+            due=evenly(due, limit),
             backlog=self._backlog,
             orphans=tuple(orphan for tick in found for orphan in tick.orphans),
             brake=self._shared.view,
@@ -579,14 +583,16 @@ class ReplicaStore:
     async def _report(self, blind: Cause | None) -> Report | None:
         tallies: dict[str, Tally] = {}
         agents: Counter[AgentState] = Counter()
-        for store in self._holdings.stores.values():
+        stores = self._holdings.stores.values()
+        for store in stores:
             for group, tally in store.braking.tallies.items():
                 tallies.setdefault(group, Tally()).add(tally)
             agents.update(store.phases)
         told = Told(
             blind=blind,
             version=__version__,
-            parts=tuple(sorted(self._holdings.stores)),
+            parts=tuple(sorted(store.number for store in stores if store.braking.tallies)),
+            number=min((store.braking.number for store in stores), default=self._shared.given.number),
             agents={state.value: number for state, number in agents.items()},
             sessions=self._sessions,
             backlog=self._backlog,
@@ -606,7 +612,7 @@ class ReplicaStore:
             self._follow(report, instant)
             if report.left_s > 0:
                 return
-            keeper = Keeper(self._server, self.name, self._rules, self._register)
+            keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
             try:
                 await keeper.take()
             except StoreLocked:
@@ -614,8 +620,11 @@ class ReplicaStore:
             keeper.go_on(self._clock.now, self._shared)
             self._keeper = keeper
             log.info("replica.keeper")
-        await self._keeper.tick(report.entries, instant)
-        self._clock.now, self._shared = self._keeper.clock, self._keeper.shared
+        keeper, before = self._keeper, self._shared.given.number
+        await keeper.tick(report.entries, instant)
+        self._clock.now, self._shared = keeper.clock, keeper.shared
+        if self._shared.given.number != before:
+            await self._spread()
 
     def _follow(self, report: Report, instant: Instant) -> None:
         if not report.clock or report.noted_s is None:
@@ -626,7 +635,9 @@ class ReplicaStore:
         if clock.observed >= self._clock.now.observed:
             self._clock.now = clock
         if report.shared:
-            self._shared = shared_in(report.shared)
+            shared = shared_in(report.shared)
+            if shared.given.number >= self._shared.given.number:
+                self._shared = shared
 
     def _has(self, store: PartStore) -> bool:
         return not store.taken_over and self._holdings.stores.get(store.number) is store
@@ -766,6 +777,12 @@ class ReplicaStore:
             raise StoreUnavailable("Another daemon of the deployment does not do what it is asked.") from None
 
     async def _asked_by_operator(self, what: str, body: bytes) -> bytes:
+        if what == "shared":
+            shared = shared_in(body)
+            if shared.given.number > self._shared.given.number:
+                self._shared = shared
+                self._brake()
+            return b""
         if what != "order":
             return await self._everywhere.answer(what, body)
         if self._keeper is None:
@@ -779,7 +796,21 @@ class ReplicaStore:
         until = Running(self._keeper.clock.running + order.until)
         view = await self._keeper.order(Order(order.hold, order.group, until, order.reason, order.by), self._now())
         self._shared = self._keeper.shared
+        self._brake()
+        await self._spread()
         return view
+
+    async def _spread(self) -> None:
+        """The others know at once how the brakes stand; whoever does not answer knows it at its next tick."""
+        others = [entry.name for entry in self.entries if entry.heard and entry.name != self.name]
+        body = shared_out(self._shared)
+        asked = (self._bus.ask(name, "shared", body, SPREAD_S) for name in others)
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    def _brake(self) -> None:
+        """What the keeper says of the brakes is in force now."""
+        for store in self._holdings.stores.values():
+            store.brake(self._now())
 
     async def order(
         self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
@@ -879,6 +910,20 @@ class ReplicaStore:
             await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
             forgotten += len(keys)
         return forgotten
+
+
+def evenly(due: Sequence[Due], limit: int) -> tuple[Due, ...]:
+    """Those with the oldest deadlines, oldest first; the instances share the limit."""
+    ordered = sorted(due, key=lambda each: each.deadline)
+    if len(ordered) <= limit:
+        return tuple(ordered)
+    # The first of each instance, then the second ones, and so on.
+    places: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []
+    for at, each in enumerate(ordered):
+        places[each.agent.instance_id] += 1
+        turns.append((places[each.agent.instance_id], at))
+    return tuple(ordered[at] for at in sorted(at for _, at in sorted(turns)[:limit]))
 
 
 def _view(entry: Entry, *, here: bool, keeper: bool) -> ReplicaView:
