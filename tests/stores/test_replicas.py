@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from tests.contract import redis_server
-from tests.contract.world import RULES, START, TICK, TIMER, TTL, action_of, intent, session
+from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_of, intent, session
+from tests.stores.test_valkey import documented_user, everything
+from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
 from watchdog.errors import StoreUnavailable
+from watchdog.stores import packed
+from watchdog.stores.ending import ended
+from watchdog.stores.part_rows import part_of
 from watchdog.stores.replica import ReplicaStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.contract.redis_server import RedisServer
-    from watchdog.stores.base import Tick
+    from watchdog.stores.base import StoreRules, Tick
 
 SHARDS = 6
 AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
@@ -41,8 +49,10 @@ def server(_server: RedisServer) -> RedisServer:
 class Deployment:
     """Daemons of one machine, whose time is a number."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, rules: StoreRules = RULES) -> None:
         self.server = server
+        self.address = server.address
+        self.rules = rules
         self.now = 100.0
         self.stores: list[ReplicaStore] = []
         self.all: list[ReplicaStore] = []
@@ -52,7 +62,7 @@ class Deployment:
         return Instant(Boot(self.now), Epoch(START + self.now), "boot-1")
 
     async def start(self) -> ReplicaStore:
-        store = ReplicaStore(self.server.address, RULES, f"process {len(self.all)}", SHARDS)
+        store = ReplicaStore(self.address, self.rules, f"process {len(self.all)}", SHARDS)
         self.all.append(store)
         await store.open(self.instant)
         self.stores.append(store)
@@ -237,3 +247,126 @@ async def test_everything_is_forgotten_and_nobody_is_set_by_it(deployment: Deplo
     await deployment.tick()
     await deployment.beat(second, *AGENTS)
     assert len((await second.agents()).agents) == len(AGENTS)
+
+
+async def test_the_user_of_the_documentation_may_do_all_that_several_daemons_need(
+    server: RedisServer, deployment: Deployment
+) -> None:
+    with server.client as client:
+        client.execute_command(*documented_user())
+    deployment.address = replace(server.address, user="watchdog", password="sesame")
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(second, *AGENTS)
+    assert len((await second.agents()).agents) == len(AGENTS)
+    assert await second.take_tokens("PutUserStatus", "here", 0, deployment.instant) == 0
+    await everything(second, World(second, None))  # type: ignore[arg-type]
+
+
+async def test_all_take_their_tokens_from_one_bucket(deployment: Deployment) -> None:
+    """A full one has four; it fills up by the server's time, of which little passes here."""
+    first, second = await deployment.start(), await deployment.start()
+    key = "{wd:tokens}:PutUserStatus here"
+    assert await first.take_tokens("PutUserStatus", "here", 1, deployment.instant) > 0
+    with deployment.server.client as client:
+        client.hset(key, "tokens", 4)
+        waits = [
+            await store.take_tokens("PutUserStatus", "here", 1, deployment.instant) for store in (first, second) * 4
+        ]
+        assert waits[:4] == [0.0] * 4
+        assert 0 < waits[-1] <= 1 / RULES.quota.own_rate
+        await second.throttled("PutUserStatus", "here", deployment.instant)
+        assert float(client.hget(key, "tokens")) == 0
+        assert float(client.hget(key, "factor")) < 0.51
+    wait_s = await first.take_tokens("PutUserStatus", "here", 1, deployment.instant)
+    assert wait_s > 1.5 / RULES.quota.own_rate
+
+
+async def test_a_question_that_comes_late_is_not_answered(deployment: Deployment) -> None:
+    """A daemon was stopped: what waited for it meanwhile must not renew a lease as if it had just come."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    theirs = [agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores]
+    beats = [Beat(agent, session(AGENTS.index(agent) + 1), BeatType.BEAT, 0, None, TTL) for agent in theirs]
+    head = orjson.dumps(["?", 1, first.name, "apply", 1.0]) + b"\n"
+    old = b"%d " % ((time.time() - 5) * 1000)
+    with deployment.server.client as client:
+        client.rpush("{wd:to:process 1}:inbox", old + head + packed.beats_out(beats))
+    await deployment.beat(first, *[agent for agent in AGENTS if agent not in theirs])
+    await first.agent(theirs[0])
+    assert (await second.counts()).agents[AgentState.LIVE] == 0
+
+
+async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: Deployment) -> None:
+    """The other one hangs for longer than anybody waits, and is registered all the same."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    theirs = next(agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores)
+    assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) == TTL
+    await ended(second._tasks[:1])
+    with pytest.raises(StoreUnavailable):
+        await deployment.beat(first, theirs)
+    assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) is None
+    (tick, _) = await deployment.tick()
+    assert tick.clock.standing is Cause.STORE
+
+
+async def test_a_daemon_that_was_dropped_answers_nobody_before_it_is_registered(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    here = next(agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores)
+    await first._register.drop(second.name)
+    # It was stopped for some seconds.
+    second._register.reported_at -= 3
+    assert second.plainly_live(Beat(here, session(AGENTS.index(here) + 1), ttl=TTL)) is None
+    with pytest.raises(StoreUnavailable, match="registered"):
+        await deployment.beat(second, here)
+    await deployment.tick()
+    await deployment.beat(second, here)
+
+
+async def test_parts_are_given_up_when_nothing_is_under_way_for_their_agents(deployment: Deployment) -> None:
+    first = await deployment.start()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    (tick,) = await deployment.wait(TIMER + 1)
+    claims = [await first.claim(due, "me") for due in tick.due]
+    assert all(claims)
+    second = await deployment.start()
+    await first._reported(None)
+    moving = asyncio.create_task(first._holdings.balance(first.entries))
+    while not first._holdings.giving_up:
+        await asyncio.sleep(0.01)
+    assert not second._holdings.stores
+    for claim in claims:
+        assert claim is not None
+        assert await first.intend(claim, intent())
+        assert await first.settle(claim, action_of(claim, at=START + AGENTS.index(claim.agent)))
+    await moving
+    await deployment.even()
+    for agent in AGENTS:
+        view = await second.agent(agent)
+        assert view is not None
+        assert view.state is AgentState.AWAY
+    assert not any(tick.due for tick in await deployment.wait(2))
+
+
+async def test_silence_is_judged_for_all_daemons_together(server: RedisServer) -> None:
+    """With each of them alone there are too few for the brake."""
+    deployment = Deployment(server, replace(RULES, brake=BrakeRules(min_agents=20)))
+    first, second = await deployment.start(), await deployment.start()
+    try:
+        await deployment.even()
+        await deployment.beat(first, *AGENTS)
+        ticks = await deployment.wait(TTL + TIMER + 2)
+        assert [tick.brake.held for tick in ticks] == [len(AGENTS)] * 2
+        assert not any(tick.due for tick in ticks)
+        await deployment.beat(second, *AGENTS)
+        ticks = await deployment.wait(2)
+        assert [tick.brake.held for tick in ticks] == [0, 0]
+    finally:
+        for store in deployment.all:
+            await store.close()
