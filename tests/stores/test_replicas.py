@@ -261,7 +261,12 @@ async def test_the_user_of_the_documentation_may_do_all_that_several_daemons_nee
     await deployment.beat(second, *AGENTS)
     assert len((await second.agents()).agents) == len(AGENTS)
     assert await second.take_tokens("PutUserStatus", "here", 0, deployment.instant) == 0
-    await everything(second, World(second, None))  # type: ignore[arg-type]
+    for store in (first, second):
+        await store.close()
+    with server.client as client:
+        client.flushall()
+    third = ReplicaStore(deployment.address, RULES, "the last", SHARDS)
+    await everything(third, World(third, None))  # type: ignore[arg-type]
 
 
 async def test_all_take_their_tokens_from_one_bucket(deployment: Deployment) -> None:

@@ -165,7 +165,8 @@ def _made(kind: Any, value: Any) -> Any:  # noqa: ANN401 - as the type says
         return bytes.fromhex(value)
     if hasattr(kind, "__dataclass_fields__"):
         hints = _hints(kind)
-        return kind(**{name: _made(hints[name], each) for name, each in value.items()})
+        # What is not known is a newer version's; what is missing has its default.
+        return kind(**{name: _made(hints[name], each) for name, each in value.items() if name in hints})
     if issubclass(kind, tuple):
         return kind(*(_made(each, found) for each, found in zip(_hints(kind).values(), value, strict=True)))
     if kind is not float and not isinstance(value, kind):

@@ -248,11 +248,12 @@ class ReplicaStore:
         await ended(self._tasks[1:])
         if opened:
             await self._holdings.close()
+        with contextlib.suppress(StoreUnavailable):
+            await self._register.leave()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
             with contextlib.suppress(StoreUnavailable):
-                await self._register.leave()
-            if self._keeper is not None:
-                with contextlib.suppress(StoreUnavailable):
-                    await self._keeper.leave()
+                await keeper.leave()
         await ended(self._tasks)
         self._tasks = []
         await self._server.close()
