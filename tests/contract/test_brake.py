@@ -183,7 +183,7 @@ async def test_those_who_really_died_have_a_fresh_lease_after_the_proof_and_are_
     view = await braked.store.agent(dead[0])
     assert view is not None
     assert view.due_in_s == pytest.approx(TTL + TIMER - (braked.now - released_at))
-    await goes_on(braked, TTL + TIMER - 0.5, there)
+    await goes_on(braked, TTL + TIMER - 0.5 - 2 * TICK, there)
     assert await braked.due() == []
     await goes_on(braked, 1.5, there)
     assert sorted(await braked.due()) == dead

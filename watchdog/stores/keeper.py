@@ -226,6 +226,10 @@ class Keeper:
         self._take(shared, changes)
         return shared.view
 
+    async def publish(self) -> None:
+        """Publishes what it goes on with."""
+        await self._publish(self.clock, self.shared)
+
     async def _publish(self, clock: Clock, shared: Shared) -> None:
         meta: dict[bytes, bytes | None] = {b"clock": rows.clock_to_json(clock), b"shared": shared_out(shared)}
         await self._fenced.put([(self._fenced.all, AllWrite(meta).arguments())])

@@ -78,10 +78,12 @@ class SharedClock:
 
     Attributes:
         now: As of the last tick, with the instants of this machine.
+        uncounted_s: Seconds that running time has left out since anybody had the parts that are opened now.
     """
 
     def __init__(self) -> None:
         self.now = Clock()
+        self.uncounted_s = 0.0
 
 
 class PartJournal(Parts):
@@ -369,7 +371,7 @@ class PartStore(TableStore):
     def _begin(self, saved: bytes | None, instant: Instant) -> float:
         del saved, instant
         self._clock = self._shared.now
-        return 0.0
+        return self._shared.uncounted_s
 
     def _advanced(self, since: Clock, instant: Instant, blind: Cause | None) -> Clock:
         del since, instant, blind

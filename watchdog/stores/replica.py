@@ -182,6 +182,7 @@ class ReplicaStore:
         except BaseException:
             await self.close()
             raise
+        self._clock.uncounted_s = 0.0
         self.unreadable = [row for store in self._holdings.stores.values() for row in store.unreadable]
         self._tasks.append(asyncio.create_task(self._balance()))
 
@@ -236,9 +237,10 @@ class ReplicaStore:
             saved = rows.clock_from_json(report.clock)
             self._missed_s = clocks.missed(saved, instant)
             clock = clocks.resume(saved, instant, self._rules.clock)
+            self._clock.uncounted_s = clocks.uncounted_s(saved, clock)
         keeper.go_on(clock, self._shared)
         self._keeper = keeper
-        await keeper.tick((), instant)
+        await keeper.publish()
         self._clock.now, self._shared = keeper.clock, keeper.shared
         return True
 
