@@ -15,16 +15,20 @@ from tests.contract import redis_server
 from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_of, intent, session
 from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
-from watchdog.core.clock import Cause
+from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import packed
 from watchdog.stores.ending import ended
+from watchdog.stores.keeper import Keeper, Shared
 from watchdog.stores.part_rows import part_of
+from watchdog.stores.register import Entry, Register
 from watchdog.stores.replica import ReplicaStore
+from watchdog.stores.shares import share
+from watchdog.stores.valkey import server_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from tests.contract.redis_server import RedisServer
     from watchdog.stores.base import StoreRules, Tick
@@ -375,3 +379,50 @@ async def test_silence_is_judged_for_all_daemons_together(server: RedisServer) -
     finally:
         for store in deployment.all:
             await store.close()
+
+
+def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
+    return Entry(name, age_s, {"blind": blind})
+
+
+async def kept(deployment: Deployment, *seconds: Sequence[Entry]) -> Keeper:
+    """A keeper who is told these one after another, a second for each."""
+    server = server_at(deployment.address)
+    await server.open()
+    keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic))
+    await keeper.take()
+    keeper.go_on(first(deployment.instant), Shared())
+    for entries in seconds:
+        deployment.now += 1.0
+        await keeper.tick(entries, deployment.instant)
+    await keeper.leave()
+    await server.close()
+    return keeper
+
+
+async def test_whoever_is_dropped_had_its_grace_and_whoever_comes_back_needs_one(deployment: Deployment) -> None:
+    gone = [[entry("me", 0.0), entry("other", age_s)] for age_s in range(3, 32)]
+    with deployment.server.client as client:
+        client.hset("{wd:all}:replicas", "other", "0 {}")
+    dropped = await kept(deployment, *gone, [entry("me", 0.0)])
+    assert dropped.clock.standing is None
+    back = await kept(deployment, *gone[:-1], [entry("me", 0.0), entry("other", 0.0)])
+    assert back.clock.standing is Cause.GRACE
+    otherwise = [entry("me", 0.0), entry("other", 31.0), entry("third", 0.0, Cause.STORE)]
+    with deployment.server.client as client:
+        client.hset("{wd:all}:replicas", "other", "0 {}")
+    both = await kept(deployment, *gone[:-1], otherwise, [entry("me", 0.0), entry("third", 0.0)])
+    assert both.clock.standing is Cause.GRACE
+
+
+async def test_what_somebody_says_stops_the_clock_of_all(deployment: Deployment) -> None:
+    blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.CANARY)])
+    assert blind.clock.standing is Cause.CANARY
+    assert blind.clock.observed == 0
+
+
+def test_shares_are_even() -> None:
+    names = ["c", "a", "b"]
+    assert [share(16, names, name) for name in "abc"] == [6, 5, 5]
+    assert share(16, [], "a") == 16
+    assert sum(share(3, "abcde", name) for name in "abcde") == 3
