@@ -347,8 +347,11 @@ async def test_parts_are_given_up_when_nothing_is_under_way_for_their_agents(dep
     second = await deployment.start()
     await first._reported(None)
     moving = asyncio.create_task(first._holdings.balance(first.entries))
-    while not first._holdings.giving_up:
+    for _ in range(100):
+        if first._holdings.giving_up:
+            break
         await asyncio.sleep(0.01)
+    assert len(first._holdings.giving_up) == SHARDS / 2
     assert not second._holdings.stores
     for claim in claims:
         assert claim is not None
@@ -379,6 +382,18 @@ async def test_silence_is_judged_for_all_daemons_together(server: RedisServer) -
     finally:
         for store in deployment.all:
             await store.close()
+
+
+async def test_a_part_that_the_server_has_forgotten_is_still_whose_it_was(deployment: Deployment) -> None:
+    """The first to come to an empty register is alone there; what the others know must not be lost by it."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    with deployment.server.client as client:
+        client.flushall()
+    await second._reported(None)
+    await second._holdings.balance(second.entries)
+    assert [entry.name for entry in second.entries] == [second.name]
+    assert len(second._holdings.stores) == len(first._holdings.stores) == SHARDS / 2
 
 
 def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
