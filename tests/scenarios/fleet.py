@@ -59,6 +59,7 @@ class Fleet:
         port: Of the load balancer.
         ports: Where daemons may listen.
         daemons: Those that were started, by place.
+        settings: Of all of them, besides the usual ones.
     """
 
     stage: Stage
@@ -66,9 +67,9 @@ class Fleet:
     port: int
     ports: list[int]
     daemons: dict[int, Daemon] = field(default_factory=dict)
-    relays: list[Any] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
 
-    def start(self, place: int, store: str | None = None, **changes: str) -> Daemon:
+    def start(self, place: int, store: str | None = None) -> Daemon:
         folder = self.stage.folder / f"daemon-{place}-{time.monotonic_ns()}"
         folder.mkdir()
         daemon = Daemon(
@@ -79,7 +80,7 @@ class Fleet:
         )
         daemon.env["WATCHDOG_STORE"] = store or f"valkey://127.0.0.1:{self.server.port}/0"
         with STARTING:
-            daemon.start(**{**TIMES, **changes}).ready(60)
+            daemon.start(**{**TIMES, **self.settings}).ready(60)
             until(lambda: daemon.ask("/v1/status")["instances"][0]["target"], "the statuses are listed", 60)
         if place in self.daemons:
             self.daemons[place].close()
@@ -141,7 +142,7 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(stage: Stage, count: int = 3, *options: str) -> Iterator[Fleet]:
+def fleet(stage: Stage, count: int = 3, **changes: str) -> Iterator[Fleet]:
     """So many daemons, and a load balancer in front of them."""
     program = shutil.which("haproxy")
     if program is None:
@@ -150,8 +151,8 @@ def fleet(stage: Stage, count: int = 3, *options: str) -> Iterator[Fleet]:
     folder = stage.folder / "redis"
     folder.mkdir()
     ports, port = [free_port() for _ in range(PLACES)], free_port()
-    with redis_server.running(folder, *options) as server, _balanced(program, stage.folder, port, ports):
-        made = Fleet(stage, server, port, ports)
+    with redis_server.running(folder) as server, _balanced(program, stage.folder, port, ports):
+        made = Fleet(stage, server, port, ports, settings=changes)
         try:
             for place in range(count):
                 made.start(place)

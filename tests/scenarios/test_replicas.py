@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.fleet import Fleet, begin, fleet
 from tests.scenarios.front import Front
 from tests.scenarios.harness import ADMIN, INSTANCE, new_session, until
@@ -17,10 +19,12 @@ AGENTS = 200
 GHOSTS = 20
 
 
-def _told(stage: Stage, what: str, happens: Callable[[Fleet], None], limit_s: float = 90) -> None:
+def _told(
+    stage: Stage, what: str, happens: Callable[[Fleet], None], limit_s: float = 90, every_s: float = 1.0, **changes: str
+) -> None:
     """Some fall silent, and then something happens."""
     ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
-    with fleet(stage) as made, stage.crowd(port=made.port, interval_s=1.0) as crowd:
+    with fleet(stage, **changes) as made, stage.crowd(port=made.port, interval_s=every_s) as crowd:
         since = begin(crowd, made, ghosts, len(stage.users))
         happens(made)
         made.ghosts_are_caught(ghosts, since, what, limit_s)
@@ -31,6 +35,23 @@ def _told(stage: Stage, what: str, happens: Callable[[Fleet], None], limit_s: fl
 @story(agents=AGENTS, seconds=60)
 def test_one_of_three_is_killed(stage: Stage) -> None:
     _told(stage, "kill -9 of one", lambda made: made.kill(1))
+
+
+MANY = {"WATCHDOG_HEARTBEAT_INTERVAL": "5", "WATCHDOG_SESSION_TTL": "20", "WATCHDOG_THROTTLED_SESSION_TTL": "25"}
+"""For 2,000 agents who are played by one process: 400 heartbeats a second."""
+
+
+@pytest.mark.long
+@story(agents=2000, seconds=120)
+def test_one_of_three_with_two_thousand_agents_is_killed_and_another_one_stops(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.kill(1)
+        made.start(1)
+        made.stop(0)
+        made.start(0)
+        made.even()
+
+    _told(stage, "2,000 agents: kill -9 of one, restart of another", happens, 180, 5.0, **MANY)
 
 
 @story(agents=AGENTS, seconds=60)
