@@ -18,7 +18,7 @@ from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
 from watchdog.errors import StoreUnavailable
-from watchdog.stores import packed
+from watchdog.stores import one_part, packed, replica
 from watchdog.stores.ending import ended
 from watchdog.stores.keeper import Keeper, Shared
 from watchdog.stores.part_rows import part_of
@@ -394,6 +394,23 @@ async def test_a_part_that_the_server_has_forgotten_is_still_whose_it_was(deploy
     await second._holdings.balance(second.entries)
     assert [entry.name for entry in second.entries] == [second.name]
     assert len(second._holdings.stores) == len(first._holdings.stores) == SHARDS / 2
+
+
+async def test_a_daemon_whose_sweep_hangs_loses_its_parts(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is alive otherwise, and would keep them for ever."""
+    monkeypatch.setattr(one_part, "STUCK_S", 0.5)
+    monkeypatch.setattr(replica, "STOPPING_S", 0.4)
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    deployment.stores.remove(second)
+    for _ in range(100):
+        await first.tick("me", deployment.instant)
+        if len(first._holdings.stores) == SHARDS:
+            break
+        await asyncio.sleep(0.1)
+    assert len(first._holdings.stores) == SHARDS
 
 
 def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:

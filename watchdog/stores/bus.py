@@ -87,12 +87,14 @@ class Bus:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         head = orjson.dumps([QUESTION, number, self._name, what, timeout_s])
+        until = asyncio.get_running_loop().time() + timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._post(whom, head + b"\n" + body)
-                return await answered
-        except TimeoutError:
-            raise NotAnswered("Another daemon of the deployment has not answered in time.") from None
+            await self._post(whom, head + b"\n" + body)
+            # Nothing is cancelled for the time-out: a cancellation may be lost in the client of the server.
+            await asyncio.wait({answered}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            if not answered.done():
+                raise NotAnswered("Another daemon of the deployment has not answered in time.")
+            return answered.result()
         finally:
             del self._waiting[number]
 

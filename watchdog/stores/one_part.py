@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from watchdog.core.brake import BrakeRules
     from watchdog.core.model import AgentState, Beat, Claim, Epoch, Instant, Reply
     from watchdog.core.undo import Change
-    from watchdog.stores.base import StoreRules
+    from watchdog.stores.base import StoreRules, Tick
     from watchdog.stores.changes import Changes
     from watchdog.stores.journal import Kept
     from watchdog.stores.judging import Tally
@@ -45,6 +45,9 @@ Result = TypeVar("Result")
 
 TOKENS = 2**24
 """Claims that one owner of a part may make: their tokens begin with the number of its fence. All are below 2**53."""
+
+STUCK_S = 15.0
+"""Without a tick for so long the part is renewed no more: somebody else is to sweep it."""
 
 TABLES = ("agents", "sessions", "claims", "changes", "outbox")
 
@@ -87,7 +90,11 @@ class SharedClock:
 
 
 class PartJournal(Parts):
-    """One part, this process's."""
+    """One part, this process's.
+
+    Attributes:
+        ticked_at: When it was ticked last, or opened, by the loop's clock.
+    """
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class PartJournal(Parts):
         """
         super().__init__(server, shards, owner, table, None, rest)
         self._fenced = FencedParts(server, 0, owner, number)
+        self.ticked_at = 0.0
         self._number = number
         self._history = history
         self._signed = True
@@ -125,12 +133,14 @@ class PartJournal(Parts):
         """Takes the part, if nobody has it."""
         await self._fenced.take_all(0.0)
         self._opened = True
+        self.ticked_at = asyncio.get_running_loop().time()
         self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S / 2)
-            if self._fenced.idle and self.taken_over is None:
+            idle_s = asyncio.get_running_loop().time() - self.ticked_at
+            if self._fenced.idle and self.taken_over is None and idle_s < STUCK_S:
                 with contextlib.suppress(StoreUnavailable):
                     await self.confirm()
 
@@ -379,6 +389,11 @@ class PartStore(TableStore):
 
     def _ahead(self, instant: Instant) -> Clock:
         return clocks.advance(self._shared.now, instant, self._rules.clock)
+
+    async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
+        """See `Store.tick`."""
+        self.journal.ticked_at = asyncio.get_running_loop().time()
+        return await super().tick(owner, instant, blind, limit)
 
     # What rests on the part being ours.
 

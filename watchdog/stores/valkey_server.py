@@ -5,6 +5,7 @@ What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
@@ -180,6 +181,10 @@ class ValkeyServer:
             return await ask()
         except (NoConnection, ConnectionError) as error:
             if isinstance(error, BusyLoadingError | AuthenticationError):
+                raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # It was cut by ourselves.
                 raise
         return await ask()
 
