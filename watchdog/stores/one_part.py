@@ -363,10 +363,6 @@ class PartStore(TableStore):
         """Carries out what the keeper says of the brakes."""
         self.braking.tick(self._clock, instant.epoch, 0.0)
 
-    def knows(self, session_id: bytes) -> bool:
-        """Whether a session is one of its agents'."""
-        return session_id in self._table.sessions
-
     async def give_up(self) -> None:
         """Writes all that is known, leases as they are, and lets the part go."""
         for session in self._table.sessions.values():

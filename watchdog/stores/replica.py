@@ -82,6 +82,9 @@ BALANCE_S = 0.25
 SPREAD_S = 0.25
 """Longest wait for others to know how the brakes stand: as long as it takes them to find out by themselves."""
 
+LOOKED_THROUGH = 1_000
+"""Agents of a page of others', where only some of them are wanted."""
+
 IDLE_S = 1.0
 """Without a tick for so long the daemon is stopping, or starved: another one may keep the clock."""
 
@@ -305,6 +308,14 @@ class ReplicaStore:
             return store.plainly_live(beat)
         return beat.ttl if self._views.live(beat, self._clock.now.observed) else None
 
+    def whose(self, session_id: bytes) -> AgentId | None:
+        """See `Store.whose`. Also of agents of others, as far as was told by them."""
+        for store in self._holdings.stores.values():
+            agent = store.whose(session_id)
+            if agent is not None:
+                return agent
+        return self._views.agent(session_id)
+
     def newcomer(self, agent: AgentId) -> int | None:
         """See `Store.newcomer`. Of agents of others nobody can tell without asking."""
         store = self._holdings.stores.get(part_of(agent, self._shards))
@@ -365,10 +376,7 @@ class ReplicaStore:
         return [shorter.get(at, False) for at in range(len(tears))]
 
     def _part_of_session(self, session_id: bytes) -> int | None:
-        for number, store in self._holdings.stores.items():
-            if store.knows(session_id):
-                return number
-        agent = self._views.agent(session_id)
+        agent = self.whose(session_id)
         return None if agent is None else part_of(agent, self._shards)
 
     async def _admitted(self) -> None:
@@ -862,10 +870,27 @@ class ReplicaStore:
         return await self._everywhere.agent(agent)
 
     async def agents(
-        self, state: AgentState | None = None, query: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
     ) -> AgentPage:
         """See `Store.agents`."""
-        return await self._everywhere.agents(state, query, cursor, limit)
+        if among is None:
+            return await self._everywhere.agents(state, query, cursor, limit)
+        # Nobody else knows for whom it is true.
+        found: list[AgentView] = []
+        while True:
+            page = await self._everywhere.agents(state, query, cursor, max(limit, LOOKED_THROUGH))
+            found += [view for view in page.agents if among(view.agent)]
+            cursor = page.cursor
+            if len(found) > limit:
+                return AgentPage(tuple(found[:limit]), str(found[limit - 1].agent))
+            if cursor is None:
+                return AgentPage(tuple(found), None)
 
     async def actions(
         self,
