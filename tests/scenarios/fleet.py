@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ import httpx
 import pytest
 
 from tests.contract import redis_server
-from tests.scenarios.harness import Daemon, free_port, settings, until
+from tests.scenarios.harness import Daemon, settings, until
 from tests.scenarios.stories import STARTING, TIMES
 
 if TYPE_CHECKING:
@@ -141,6 +143,15 @@ class Fleet:
         self.stage.nobody_was_touched(present)
 
 
+def _own_port() -> int:
+    """A port that no connection to somebody else has as its own: those begin at 32,768."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @contextlib.contextmanager
 def fleet(stage: Stage, count: int = 3, **changes: str) -> Iterator[Fleet]:
     """So many daemons, and a load balancer in front of them."""
@@ -150,7 +161,7 @@ def fleet(stage: Stage, count: int = 3, **changes: str) -> Iterator[Fleet]:
         pytest.skip("no haproxy here")
     folder = stage.folder / "redis"
     folder.mkdir()
-    ports, port = [free_port() for _ in range(PLACES)], free_port()
+    ports, port = [_own_port() for _ in range(PLACES)], _own_port()
     with redis_server.running(folder) as server, _balanced(program, stage.folder, port, ports):
         made = Fleet(stage, server, port, ports, settings=changes)
         try:
