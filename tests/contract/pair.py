@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog.core.model import AgentId
 from watchdog.stores.base import Counts, Tick
+from watchdog.stores.merged import evenly
 from watchdog.stores.part_rows import part_of
-from watchdog.stores.replica import evenly
 from watchdog.stores.tokens import TokenBuckets
 
 if TYPE_CHECKING:

@@ -79,6 +79,10 @@ class Holdings:
         owner = self._owners[number]
         return None if owner == self._name else owner
 
+    def has(self, store: PartStore) -> bool:
+        """Whether a store is still that of a part of ours, as far as is known."""
+        return not store.taken_over and self.stores.get(store.number) is store
+
     def others(self) -> set[str]:
         """All others who have parts."""
         return {owner for owner in self._owners if owner is not None and owner != self._name}

@@ -11,7 +11,8 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
@@ -21,7 +22,7 @@ from watchdog import __version__
 from watchdog.core import clock as clocks
 from watchdog.core.brake import Order
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.holds import BrakeChange, BrakeView, Held
+from watchdog.core.holds import BrakeChange, BrakeView
 from watchdog.core.model import (
     Action,
     AgentId,
@@ -30,25 +31,22 @@ from watchdog.core.model import (
     Beat,
     Boot,
     Cancel,
-    Claim,
-    Due,
     Epoch,
     FollowUp,
     Instant,
-    Intent,
     Outcome,
     Reply,
     Running,
-    Standing,
     Tear,
 )
-from watchdog.core.undo import Back, Change, Ordered, Written
+from watchdog.core.undo import Ordered
 from watchdog.errors import NotKeeper, StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, rows
 from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
-from watchdog.stores.bus import ANSWER_S, Bus, Refused
+from watchdog.stores.bus import Bus, Refused
 from watchdog.stores.columns import Unreadable
+from watchdog.stores.delivery import Delivery
 from watchdog.stores.ending import ended
 from watchdog.stores.everywhere import Everywhere
 from watchdog.stores.fenced import LEASE_S, WAIT_S
@@ -56,7 +54,9 @@ from watchdog.stores.holdings import Holdings
 from watchdog.stores.journal import PRUNE_CHUNK
 from watchdog.stores.judging import Tally
 from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
+from watchdog.stores.merged import evenly, view_of
 from watchdog.stores.one_part import History, PartStore, SharedClock
+from watchdog.stores.own_agents import OwnAgents
 from watchdog.stores.part_reads import PartReads
 from watchdog.stores.part_rows import AllWrite, part_of
 from watchdog.stores.parts import FORMAT
@@ -69,12 +69,6 @@ if TYPE_CHECKING:
     from watchdog.stores.part_reads import Server
 
 Result = TypeVar("Result")
-
-DELIVERED_S = 1.0
-"""Longest time for which heartbeats are tried to be delivered to whoever has their agents' parts."""
-
-AGAIN_S = 0.05
-"""Between two attempts at it."""
 
 BALANCE_S = 0.25
 """Between two looks whether parts are to be taken or given up."""
@@ -94,7 +88,7 @@ STOPPING_S = 12.0
 log = structlog.stdlib.get_logger(__name__)
 
 
-class ReplicaStore:
+class ReplicaStore(OwnAgents):
     """See `watchdog.stores.base.Store`.
 
     Attributes:
@@ -145,6 +139,7 @@ class ReplicaStore:
             ),
             now=self._now,
         )
+        self._delivery = Delivery(self._holdings, self._bus)
         self._views = Views()
         self._tokens = SharedTokens(self._server, rules)
         self._secret = b""
@@ -160,6 +155,7 @@ class ReplicaStore:
         self._ticked_at = self._time()
         self._missed_s = 0.0
         self._turn = 0
+        self._kept: list[Tick] = []
         self._sessions = 0
         self._backlog = 0
         self._everywhere = Everywhere(self._holdings, self._bus, shards, self._now)
@@ -332,7 +328,7 @@ class ReplicaStore:
         await self._admitted()
         replies: dict[int, Reply] = {}
         try:
-            await self._deliver(
+            await self._delivery.everywhere(
                 {at: part_of(beat.agent, self._shards) for at, beat in enumerate(beats)},
                 lambda store, places: store.apply([beats[at] for at in places], instant),
                 "apply",
@@ -365,7 +361,7 @@ class ReplicaStore:
             if part is not None:
                 places[at] = part
         shorter: dict[int, bool] = {}
-        await self._deliver(
+        await self._delivery.everywhere(
             places,
             lambda store, places: store.tear([tears[at] for at in places], instant),
             "tear",
@@ -386,88 +382,6 @@ class ReplicaStore:
         if not self._register.fresh and await self._report(None) is None:
             raise StoreUnavailable("This daemon was not heard of and is not registered any more: it is, at once.")
 
-    async def _deliver(
-        self,
-        places: dict[int, int],
-        here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]],
-        what: str,
-        body: Callable[[Sequence[int]], bytes],
-        answer: Callable[[bytes], Sequence[Result]],
-        found: dict[int, Result],
-    ) -> None:
-        """Has something done by whoever has the parts, each of them once for all of its own.
-
-        Args:
-            places: The part of each thing, by its place.
-            here: Does it with a part of ours.
-            what: What others are asked.
-            body: What they are told, for some places.
-            answer: What they answer.
-            found: Gets the results, by place.
-
-        Raises:
-            StoreUnavailable: Some was not done by all who had to, or nobody knows.
-        """
-        left, until = dict(places), self._time() + DELIVERED_S
-        while left:
-            by_store, by_owner = self._by_place(left)
-            jobs = [self._done_here(part, each, here) for part, each in by_store.items()]
-            jobs += [
-                self._done_there(owner, what, body(each), answer, until - self._time())
-                for owner, each in by_owner.items()
-            ]
-            results = await asyncio.gather(*jobs, return_exceptions=True)
-            for each, result in zip([*by_store.values(), *by_owner.values()], results, strict=True):
-                if isinstance(result, BaseException):
-                    raise result
-                if result is not None:
-                    found.update(zip(each, result, strict=True))
-                    for at in each:
-                        del left[at]
-            if left:
-                await self._wait_for_owners(left, until)
-
-    def _by_place(self, parts: Mapping[int, int]) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
-        """Places by part of ours, and by who else has their parts; those of nobody's parts are in neither."""
-        by_store: dict[int, list[int]] = {}
-        by_owner: dict[str, list[int]] = {}
-        for at, part in parts.items():
-            if part in self._holdings.stores:
-                by_store.setdefault(part, []).append(at)
-            elif (owner := self._holdings.owner(part)) is not None:
-                by_owner.setdefault(owner, []).append(at)
-        return by_store, by_owner
-
-    async def _wait_for_owners(self, parts: Mapping[int, int], until: float) -> None:
-        if self._time() + AGAIN_S >= until:
-            raise StoreUnavailable("Some parts of the agents are nobody's at present.")
-        await self._holdings.look()
-        if any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values()):
-            await asyncio.sleep(AGAIN_S)
-
-    async def _done_here(
-        self, part: int, places: Sequence[int], here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]]
-    ) -> Sequence[Result] | None:
-        store = self._holdings.stores.get(part)
-        if store is None:
-            return None
-        try:
-            return await here(store, places)
-        except StoreUnavailable:
-            if self._has(store):
-                raise
-            return None  # it was given up meanwhile, or lost
-
-    async def _done_there(
-        self, owner: str, what: str, body: bytes, answer: Callable[[bytes], Sequence[Result]], timeout_s: float
-    ) -> Sequence[Result] | None:
-        try:
-            return answer(await self._bus.ask(owner, what, body, min(timeout_s, ANSWER_S)))
-        except Refused:
-            return None
-        except ValueError:
-            raise StoreUnavailable("Another daemon of the deployment is of a version that does not fit.") from None
-
     # What others ask.
 
     async def _asked(self, what: str, body: bytes) -> bytes:
@@ -477,7 +391,7 @@ class ReplicaStore:
         try:
             if what == "apply":
                 beats = packed.beats_in(body)
-                replies = await self._of_parts(
+                replies = await self._delivery.here(
                     [part_of(beat.agent, self._shards) for beat in beats],
                     lambda store, places: store.apply([beats[at] for at in places], self._now()),
                 )
@@ -486,7 +400,7 @@ class ReplicaStore:
                 tears = packed.tears_in(body)
                 parts = [self._part_of_session(tear.session_id) for tear in tears]
                 known = [at for at, part in enumerate(parts) if part is not None]
-                done = await self._of_parts(
+                done = await self._delivery.here(
                     [parts[at] or 0 for at in known],
                     lambda store, places: store.tear([tears[known[at]] for at in places], self._now()),
                 )
@@ -497,23 +411,6 @@ class ReplicaStore:
             return await self._asked_by_operator(what, body)
         except ValueError as error:
             raise Refused(str(error)) from None
-
-    async def _of_parts(
-        self, parts: Sequence[int], here: Callable[[PartStore, Sequence[int]], Awaitable[Sequence[Result]]]
-    ) -> list[Result]:
-        """Does something with parts of ours; raises `Refused` if not all are."""
-        by_part: dict[int, list[int]] = {}
-        for at, part in enumerate(parts):
-            by_part.setdefault(part, []).append(at)
-        if not by_part.keys() <= self._holdings.stores.keys():
-            raise Refused("not mine")
-        found: dict[int, Result] = {}
-        for part, places in by_part.items():
-            done = await self._done_here(part, places, here)
-            if done is None:
-                raise Refused("not mine")
-            found.update(zip(places, done, strict=True))
-        return [found[at] for at in range(len(parts))]
 
     # The sweep.
 
@@ -537,16 +434,19 @@ class ReplicaStore:
         ticks = await asyncio.gather(
             *(store.tick(owner, instant, None, limit) for store in stores), return_exceptions=True
         )
-        found: list[Tick] = []
+        found, fault = self._kept, None
         for store, tick in zip(stores, ticks, strict=True):
             if isinstance(tick, Tick):
                 found.append(tick)
-            elif not isinstance(tick, StoreUnavailable) or (
-                not store.taken_over and store in self._holdings.stores.values()
-            ):
-                raise tick
+            elif not isinstance(tick, StoreUnavailable) or self._holdings.has(store):
+                fault = tick
         for store in stores:
             self._beats.update(store.braking.take_beats())
+        self._kept = []
+        if fault is not None:
+            # Who was held or let go is told once: by the next tick.
+            self._kept = [replace(tick, due=(), backlog=0, orphans=(), undos=()) for tick in found]
+            raise fault
         return self._merged(found, before, clock, instant, limit)
 
     def _merged(
@@ -649,94 +549,6 @@ class ReplicaStore:
             shared = shared_in(report.shared)
             if shared.given.number >= self._shared.given.number:
                 self._shared = shared
-
-    def _has(self, store: PartStore) -> bool:
-        return not store.taken_over and self._holdings.stores.get(store.number) is store
-
-    # Claims, of agents of ours.
-
-    def _of(self, agent: AgentId) -> PartStore | None:
-        return self._holdings.stores.get(part_of(agent, self._shards))
-
-    async def claim(self, due: Due, owner: str) -> Claim | None:
-        """See `Store.claim`."""
-        store = self._of(due.agent)
-        if store is None or store.number in self._holdings.giving_up:
-            return None
-        return await store.claim(due, owner)
-
-    async def intend(self, claim: Claim, intent: Intent) -> bool:
-        """See `Store.intend`."""
-        store = self._of(claim.agent)
-        return store is not None and await store.intend(claim, intent)
-
-    async def still_gone(self, claim: Claim) -> Standing:
-        """See `Store.still_gone`."""
-        store = self._of(claim.agent)
-        return Standing.RETURNED if store is None else await store.still_gone(claim)
-
-    async def settle(
-        self, claim: Claim, action: Action, written: Written | None = None, follow_up: FollowUp | None = None
-    ) -> bool:
-        """See `Store.settle`."""
-        store = self._of(claim.agent)
-        return store is not None and await store.settle(claim, action, written, follow_up)
-
-    async def file_again(self, claim: Claim, timer_s: float) -> bool:
-        """See `Store.file_again`."""
-        store = self._of(claim.agent)
-        return store is not None and await store.file_again(claim, timer_s)
-
-    async def release(self, claim: Claim, delay_s: float) -> bool:
-        """See `Store.release`."""
-        store = self._of(claim.agent)
-        return store is not None and await store.release(claim, delay_s)
-
-    async def witness(self, claim: Claim, age_s: float, ttl_s: float, action: Action) -> bool:
-        """See `Store.witness`."""
-        store = self._of(claim.agent)
-        return store is not None and await store.witness(claim, age_s, ttl_s, action)
-
-    async def unseen(self, action: Action, ttl_s: float | None) -> bool:
-        """See `Store.unseen`. Of agents of others those tell."""
-        store = self._of(action.agent)
-        return store is not None and await store.unseen(action, ttl_s)
-
-    async def still_back(self, change: Change) -> Back:
-        """See `Store.still_back`."""
-        store = self._of(change.agent)
-        return Back.VOID if store is None else await store.still_back(change)
-
-    async def restoring(self, change: Change, at: Epoch, lease_s: float) -> Back:
-        """See `Store.restoring`."""
-        store = self._of(change.agent)
-        return Back.VOID if store is None else await store.restoring(change, at, lease_s)
-
-    async def restored(self, change: Change, action: Action, *, forget: bool) -> bool:
-        """See `Store.restored`."""
-        store = self._of(change.agent)
-        return store is not None and await store.restored(change, action, forget=forget)
-
-    async def held(self, instance_id: str, after_s: float, limit: int = 100) -> tuple[Held, ...]:
-        """See `Store.held`. Of agents of ours; part by part in turns."""
-        stores = sorted(self._holdings.stores.values(), key=lambda store: store.number)
-        self._turn += 1
-        found: list[Held] = []
-        for at in range(len(stores)):
-            store = stores[(at + self._turn) % len(stores)]
-            if len(found) < limit:
-                found += await store.held(instance_id, after_s, limit - len(found))
-        return tuple(found)
-
-    async def witness_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
-        """See `Store.witness_held`."""
-        store = self._of(held.agent)
-        return store is not None and await store.witness_held(held, age_s, ttl_s, action)
-
-    async def release_held(self, held: Held, age_s: float, ttl_s: float, action: Action) -> bool:
-        """See `Store.release_held`."""
-        store = self._of(held.agent)
-        return store is not None and await store.release_held(held, age_s, ttl_s, action)
 
     async def record(self, actions: Sequence[Action]) -> None:
         """See `Store.record`."""
@@ -922,7 +734,9 @@ class ReplicaStore:
 
     def replicas(self) -> Sequence[ReplicaView]:
         """See `DaemonStore.replicas`."""
-        return [_view(entry, here=entry.name == self.name, keeper=entry.name == self.keeper) for entry in self.entries]
+        return [
+            view_of(entry, here=entry.name == self.name, keeper=entry.name == self.keeper) for entry in self.entries
+        ]
 
     async def secret(self) -> bytes:
         """See `Store.secret`."""
@@ -938,36 +752,3 @@ class ReplicaStore:
             await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
             forgotten += len(keys)
         return forgotten
-
-
-def evenly(due: Sequence[Due], limit: int) -> tuple[Due, ...]:
-    """Those with the oldest deadlines, oldest first; the instances share the limit."""
-    ordered = sorted(due, key=lambda each: each.deadline)
-    if len(ordered) <= limit:
-        return tuple(ordered)
-    # The first of each instance, then the second ones, and so on.
-    places: Counter[str] = Counter()
-    turns: list[tuple[int, int]] = []
-    for at, each in enumerate(ordered):
-        places[each.agent.instance_id] += 1
-        turns.append((places[each.agent.instance_id], at))
-    return tuple(ordered[at] for at in sorted(at for _, at in sorted(turns)[:limit]))
-
-
-def _view(entry: Entry, *, here: bool, keeper: bool) -> ReplicaView:
-    try:
-        told: Told = packed.read(Told, orjson.dumps(entry.told))
-    except ValueError:
-        told = Told()  # of another version
-    return ReplicaView(
-        name=entry.name,
-        here=here,
-        keeper=keeper,
-        version=told.version,
-        parts=told.parts,
-        agents={state: told.agents.get(state.value, 0) for state in AgentState},
-        sessions=told.sessions,
-        backlog=told.backlog,
-        reported_s_ago=entry.age_s,
-        blind=entry.blind,
-    )
