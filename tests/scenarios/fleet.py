@@ -157,8 +157,8 @@ def fleet(stage: Stage, count: int = 3, **changes: str) -> Iterator[Fleet]:
     """So many daemons, and a load balancer in front of them."""
     program = shutil.which("haproxy")
     if program is None:
-        assert "CI" not in os.environ, "haproxy is not installed"
-        pytest.skip("no haproxy here")
+        assert "CI" not in os.environ, "haproxy is not installed (TEST_PACKAGES in the Makefile)"
+        pytest.skip("no haproxy here: `make test` installs it")
     folder = stage.folder / "redis"
     folder.mkdir()
     ports, port = [_own_port() for _ in range(PLACES)], _own_port()
