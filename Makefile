@@ -12,7 +12,7 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
 
 # Packages of Debian or Ubuntu, each with the command it brings (see tests/setup.sh).
-TEST_PACKAGES := faketime:faketime redis-server:redis-server prometheus:promtool chromium:chromium \
+TEST_PACKAGES := faketime:faketime redis-server:redis-server haproxy:haproxy prometheus:promtool chromium:chromium \
 	chromium-driver:chromedriver
 LONG_PACKAGES := firefox-esr:firefox-esr
 BENCH_PACKAGES := nginx:nginx wrk:wrk redis-server:redis-server redis-tools:redis-benchmark etcd-server:etcd

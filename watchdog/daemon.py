@@ -19,7 +19,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
@@ -46,7 +46,8 @@ from watchdog.core.model import Epoch
 from watchdog.core.policy import first_timer_s
 from watchdog.core.quota import QuotaRules
 from watchdog.environment import quoted, variable
-from watchdog.errors import CertificateRefused, SettingsError, StoreLocked, StoreUnavailable, WatchdogError
+from watchdog.errors import CertificateRefused, SettingsError, StoreUnavailable, WatchdogError
+from watchdog.handing_on import Deployment, HandedOn
 from watchdog.health import PROBLEMS, Health
 from watchdog.ingest.answers import Rejection
 from watchdog.ingest.app import build
@@ -62,11 +63,11 @@ from watchdog.ingest.heartbeat import HeartbeatRules, Heartbeats
 from watchdog.ingest.jwt import JwtRules, Jwts
 from watchdog.ingest.key_source import TIMEOUT_S as KEYS_TIMEOUT_S
 from watchdog.ingest.key_source import KeySource
+from watchdog.ingest.logout import LogOuts
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
 from watchdog.ingest.shortcut import Shortcut
-from watchdog.ingest.standby import standing_by
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
@@ -75,10 +76,8 @@ from watchdog.loops import FLUSH_S, PULSE_S, SWEEP_S, Loops, RunningTime
 from watchdog.outgoing import Caller
 from watchdog.sd_notify import Supervisor
 from watchdog.settings import Settings
-from watchdog.standby import stood_by
-from watchdog.stores.base import StoreRules
+from watchdog.stores.base import DaemonStore, StoreRules
 from watchdog.stores.sqlite import SqliteStore
-from watchdog.stores.table_store import TableStore
 from watchdog.telemetry.actions import Recorder, log_action
 from watchdog.telemetry.eventbridge import EventBridge
 from watchdog.telemetry.logs import LogFormat, configure
@@ -177,17 +176,7 @@ class Daemon:
         certificate = _certificate(settings)
         supervisor = Supervisor(settings.notify_socket, loop.time)
         store = _store(settings, self._boot)
-        try:
-            await _opened(store)
-        except StoreLocked as error:
-            if settings.store_address is None:
-                raise
-            log.info("store.standing_by", reason=str(error))
-            if not await self._stood_by(store, certificate, supervisor, stop):
-                await store.close()
-                supervisor.close()
-                log.info("daemon.stopped")
-                return 0, True
+        await _opened(store)
         for row in store.unreadable[:TOLD_ROWS]:
             log.error("store.row_unreadable", row=str(row))
         try:
@@ -201,29 +190,9 @@ class Daemon:
             supervisor.close()
             log.info("daemon.stopped")
 
-    async def _stood_by(
-        self, store: TableStore, certificate: Certificate | None, supervisor: Supervisor, stop: asyncio.Event
-    ) -> bool:
-        """See `watchdog.standby.stood_by`."""
-        settings, loop = self._settings, asyncio.get_running_loop()
-        http = server(
-            Cors(standing_by(), settings.allowed_origins),
-            Connections(_most_connections(), loop.time, lambda: machine.now().epoch),
-            drain_s=1,
-            tls=None if certificate is None else certificate.context,
-        )
-
-        async def opened() -> None:
-            # For a service manager standing by is work like any other.
-            supervisor.alive(listening=http.started)
-            await _opened(store)
-
-        with _bound(settings.host, settings.port) as listener:
-            return await stood_by(opened, http, listener, stop)
-
     async def _serve(
         self,
-        store: TableStore,
+        store: DaemonStore,
         listener: socket.socket,
         certificate: Certificate | None,
         supervisor: Supervisor,
@@ -336,7 +305,7 @@ class Daemon:
             health,
             metrics,
             recordings,
-            logouts=dispatcher.log_out,
+            logouts=_handed_on(store, dispatcher.log_out),
             version=__version__,
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
@@ -473,7 +442,7 @@ class Daemon:
                 await parts.buffer.flush()
         return clean
 
-    def _notifier(self, store: TableStore, health: Health, metrics: Metrics) -> Notifier | None:
+    def _notifier(self, store: DaemonStore, health: Health, metrics: Metrics) -> Notifier | None:
         settings = self._settings
         if not settings.notify_urls and settings.eventbridge_bus is None:
             return None
@@ -510,7 +479,7 @@ class Daemon:
                 raise SettingsError([f"{variable('jwks')}: got {quoted(settings.jwks)}; {keys.fault}"])
         return keys
 
-    async def _gate(self, store: TableStore, keys: KeySource | None) -> Gate:
+    async def _gate(self, store: DaemonStore, keys: KeySource | None) -> Gate:
         settings = self._settings
         secrets = [secret.get_secret_value().encode() for secret in settings.ticket_secrets]
         return Gate(
@@ -577,16 +546,21 @@ class _Observer:
         self._metrics.detection_lag.observe(seconds)
 
 
-def _store(settings: Settings, boot: str) -> TableStore:
+def _store(settings: Settings, boot: str) -> DaemonStore:
     address = settings.store_address
     if address is None:
         return SqliteStore(settings.store_path, _store_rules(settings))
-    from watchdog.stores.valkey import ValkeyStore  # noqa: PLC0415 - takes 0.4 s, and who has a file needs none of it
+    from watchdog.stores.replica import ReplicaStore  # noqa: PLC0415 - takes 0.4 s, and who has a file needs none of it
 
-    return ValkeyStore(address, _store_rules(settings), boot, settings.shards)
+    return ReplicaStore(address, _store_rules(settings), boot, settings.shards)
 
 
-async def _opened(store: TableStore) -> None:
+def _handed_on(store: DaemonStore, here: LogOuts) -> LogOuts:
+    """Orders for agents of other daemons are theirs to carry out, where there are others."""
+    return here if isinstance(store, SqliteStore) else HandedOn(here, cast("Deployment", store))
+
+
+async def _opened(store: DaemonStore) -> None:
     """Opens the store and takes what lives as long as the process out of the garbage collector's way.
 
     A full collection looks at every object, 0.1 s for those of the imports and of 10,000 agents, in which no heartbeat

@@ -4,6 +4,7 @@
     ├── SettingsError            the environment has faults; all of them are listed
     ├── StoreError
     │   ├── StoreUnavailable     the store cannot be reached or written now
+    │   │   └── NotKeeper        it is another daemon's to do
     │   ├── StoreCorrupt         what is stored cannot be read as ours
     │   └── StoreLocked          another daemon has the store
     ├── MessageError             a heartbeat that is refused: HTTP status, title, detail
@@ -66,6 +67,13 @@ class StoreUnavailable(StoreError):
 
     Raised by any method of a store; nothing of that call is applied. Answer the client 503 and try again later;
     until then the observed clock stands still. Operators: free the disk or make it writable.
+    """
+
+
+class NotKeeper(StoreUnavailable):
+    """What was asked is done by another daemon of the deployment, the one that keeps its clock.
+
+    Raised where the history is to be delivered. It may be this one's to do later: ask again.
     """
 
 

@@ -25,7 +25,7 @@ from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
-from watchdog.stores.base import Store
+from watchdog.stores.base import DaemonStore, ReplicaView
 from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import BUS, Notifier
 
@@ -79,7 +79,7 @@ class Health:
         settings: Settings,
         boot: str,
         *,
-        store: Store,
+        store: DaemonStore,
         buffer: Buffer,
         metrics: Metrics,
         now: Callable[[], Instant],
@@ -244,7 +244,8 @@ class Health:
     async def status(self) -> dict[str, Any]:
         """See `watchdog.ingest.app.Health.status`."""
         counts, clock, instant = await self._store.counts(), self.clock, self._now()
-        settings = self._settings
+        settings, here, replicas = self._settings, counts.agents.items(), self._store.replicas()
+        others = [each for each in replicas if not each.here]
         return {
             "version": __version__,
             "boot": self._boot,
@@ -254,9 +255,9 @@ class Health:
             "why_not_ready": self.ready(),
             "problems": [asdict(problem) for problem in self.problems()],
             "dry_run": settings.dry_run,
-            "agents": {state.value: number for state, number in counts.agents.items()},
-            "sessions": counts.sessions,
-            "backlog": self.backlog,
+            "agents": {state.value: number + sum(each.agents[state] for each in others) for state, number in here},
+            "sessions": counts.sessions + sum(each.sessions for each in others),
+            "backlog": self.backlog + sum(each.backlog for each in others),
             "clock": None
             if clock is None
             else {
@@ -275,6 +276,7 @@ class Health:
                 "operations": {name: rules.own_rate for name, rules in quotas(settings.connect_share).items()},
             },
             "store": {"up": self.store_fault is None, "kind": "sqlite" if settings.store_address is None else "valkey"},
+            "replicas": [_replica(each) for each in replicas],
             "flush": {
                 "ok": self._buffer.last_ok,
                 "last_s": round(self._buffer.last_flush_s, 6),
@@ -333,3 +335,17 @@ class Health:
             return {"instance_id": instance_id, "target": None, "why": target.reason, "profiles": profiles}
         named = {"status_id": target.id, "name": target.name}
         return {"instance_id": instance_id, "target": named, "why": None, "profiles": profiles}
+
+
+def _replica(replica: ReplicaView) -> dict[str, Any]:
+    return {
+        "boot": replica.name,
+        "here": replica.here,
+        "keeper": replica.keeper,
+        "version": replica.version,
+        "parts": list(replica.parts),
+        "agents": sum(replica.agents.values()),
+        "live": replica.agents[AgentState.LIVE],
+        "reported_s_ago": round(replica.reported_s_ago, 3),
+        "blind": replica.blind,
+    }

@@ -261,8 +261,9 @@ class Settings(BaseSettings):
     ] = "sqlite:///watchdog.db"
     """Where the facts are kept: a file of SQLite, relative to the working directory or absolute; or a Valkey server.
 
-    One daemon at a time may use it, whichever it is. A server is Valkey 7.2, Redis 7.0 or newer; of a cluster any node
-    is named. `?ca=` names a file with the certificates of those who may sign a server's, in place of the system's.
+    One daemon at a time may use a file; several share a server. That is Valkey 7.2, Redis 7.0 or newer; of a cluster
+    any node is named. `?ca=` names a file with the certificates of those who may sign a server's, in place of the
+    system's.
     """
 
     shards: Annotated[int, Ge(1), Le(1024), Takes("a number of parts")] = 16

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tests.contract import redis_server
 from tests.contract.oracle import DictStore, Facts
+from tests.contract.pair import Pair
 from tests.contract.world import BRAKED, INSTANCE, RULES, World
 from watchdog.stores.disk import InlineDisk, ThreadedDisk
+from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.valkey import ValkeyStore
 
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from tests.contract.redis_server import RedisCluster, RedisServer
     from watchdog.stores.base import Store, StoreRules
 
-CLUSTER = pytest.param("valkey-cluster", marks=pytest.mark.long)
+CLUSTER = pytest.param("replicas-cluster", marks=pytest.mark.long)
 # The same SQLite on threads of its own, as the daemon has it, which the scenarios run as well.
 THREADED = pytest.param("sqlite-threaded", marks=pytest.mark.long)
-STORES = ["oracle", "sqlite", "valkey", CLUSTER, THREADED]
+STORES = ["oracle", "sqlite", "replicas", CLUSTER, THREADED]
 SHARDS = 3
 
 
@@ -81,11 +83,14 @@ async def story(
 
         async def reopened() -> Store:
             # Whoever died has its parts for some seconds more, of which the story's time knows nothing.
-            died(opened)
+            for each in opened:
+                await cast("Pair", each).die()
             server.end_leases()
-            store = ValkeyStore(server.address, rules, f"process {len(opened)}", SHARDS)
-            opened.append(store)
-            return store
+            names = (f"process {len(opened)}, first", f"process {len(opened)}, second")
+            first, second = [ReplicaStore(server.address, rules, name, SHARDS, passed=lambda: 0.0) for name in names]
+            pair = cast("Store", Pair(first, second, SHARDS))
+            opened.append(pair)
+            return pair
     else:
         disk = InlineDisk if kind == "sqlite" else ThreadedDisk
         folder = tmp_path / "0"
@@ -111,7 +116,7 @@ async def story(
 
 def server_for(request: pytest.FixtureRequest) -> RedisServer | RedisCluster | None:
     """The server that a story needs; asked for by those alone that do."""
-    needed = {"valkey": "server", "valkey-cluster": "cluster"}.get(request.param)
+    needed = {"replicas": "server", "replicas-cluster": "cluster"}.get(request.param)
     return None if needed is None else request.getfixturevalue(needed)
 
 
@@ -141,10 +146,25 @@ SHORT_RUN = frozenset({"test_stores.py", "test_outbox.py", "test_tear.py"})
 """Stories that the short run tells over every store; the state machines compare all with the oracle there."""
 
 
+OF_ONE = frozenset(
+    {
+        # Sessions of one id in two parts are two sessions.
+        "test_nobody_else_is_told",
+        # The parts have their turns, and the agents of each.
+        "test_held_agents_have_their_turns_one_after_the_other",
+    }
+)
+"""What is told of a store with one table only."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The other stories are told over SQLite alone in the short run, and over all in the long one."""
     for item in items:
+        if item.path.parent.name != "contract" or not isinstance(item, pytest.Function):
+            continue
         callspec = getattr(item, "callspec", None)
         told_over = set() if callspec is None else {each for each in callspec.params.values() if isinstance(each, str)}
-        if item.path.parent.name == "contract" and item.path.name not in SHORT_RUN and told_over & {"oracle", "valkey"}:
+        if told_over & {"oracle", "replicas"} and item.path.name not in SHORT_RUN:
             item.add_marker(pytest.mark.long)
+        if told_over & {"replicas", "replicas-cluster"} and item.originalname in OF_ONE:
+            item.add_marker(pytest.mark.skip(reason="it is not so where the agents are in several parts"))

@@ -10,6 +10,7 @@ from tests.contract.world import (
     ANNA,
     INSTANCE,
     START,
+    TICK,
     TIMER,
     TTL,
     World,
@@ -248,7 +249,7 @@ async def test_what_was_witnessed_in_a_hold_survives_a_crash(braked: World) -> N
     assert await active(braked, each, 1.0)
     await braked.restart()
     assert await braked.state(agents[0]) is AgentState.LIVE
-    assert (await braked.tick()).brake.held == 39
+    assert (await braked.wait(4 * TICK)).brake.held == 39
     assert await history(braked) == [Outcome.WITNESSED]
     await braked.wait(30 + TTL + 2)
     assert held(braked) == 40
@@ -349,6 +350,7 @@ async def test_a_release_survives_a_crash(braked: World) -> None:
     assert await absent(braked, await looked_at(braked, agents[0]), 10.0)
     await braked.restart()
     assert await braked.due() == agents[:1]
+    await braked.wait(4 * TICK)
     assert held(braked) == 39
 
 

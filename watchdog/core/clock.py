@@ -45,6 +45,8 @@ class Cause(StrEnum):
     """The way from outside to us is broken: our own calls do not come back."""
     CONNECTIONS = "connections"
     """Connections were turned away: there were as many as there may be."""
+    REPLICA = "replica"
+    """Another daemon of the deployment is not heard of: what it has accepted may not have been stored."""
     GRACE = "grace"
     """Another blind gap is over; clients are given time to return."""
 

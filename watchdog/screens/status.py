@@ -100,12 +100,24 @@ def _facts(status: Mapping[str, Any], metrics: str) -> Iterator[tuple[str, Rende
     flush, store = status["flush"], status["store"]
     took = f"last flush {flush['last_s'] * 1000:.1f} ms{'' if flush['ok'] else ', failed'}"
     yield "Store", f"{store['kind']}, {'up' if store['up'] else 'down'}, {took}, {flush['waiting']} waiting"
+    if status.get("replicas"):
+        yield "Replicas", Group(*(_replica(each) for each in status["replicas"]))
     targets = [Text(f"{each['instance_id']}: ").append(*_target(each)) for each in status["instances"]]
     yield "Targets", Group(*targets)
     timers = status["timers"]
     lease = f"{timers['session_ttl_s']:g} s ({timers['throttled_session_ttl_s']:g} s throttled)"
     ends = f"timer {timers['session_end_timer_s']:g} s, heartbeat {timers['heartbeat_interval_s']:g} s"
     yield "Timers", f"{ends}, lease {lease}, grace {timers['resume_grace_s']:g} s"
+
+
+def _replica(replica: Mapping[str, Any]) -> Text:
+    """One daemon of several: which parts it has, and how it does."""
+    parts = ", ".join(str(number) for number in replica["parts"]) or "none"
+    told = Text(f"{replica['boot'][:8]}: parts {parts}; {many(replica['agents'], 'agent')}")
+    told.append(", keeps the clock" if replica["keeper"] else "").append(", this one" if replica["here"] else "")
+    if replica["blind"] is not None:
+        told.append(f", stops the clock ({replica['blind']})", "bold red")
+    return told
 
 
 def _target(instance: Mapping[str, Any]) -> tuple[str, str]:

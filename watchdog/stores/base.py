@@ -33,6 +33,7 @@ from watchdog.core.model import (
 )
 from watchdog.core.quota import QuotaRules
 from watchdog.core.undo import Back, Change, Ordered, Written
+from watchdog.stores.columns import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,35 @@ class Counts:
 
     agents: dict[AgentState, int]
     sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One of several daemons that share a store.
+
+    Attributes:
+        name: Its own text (`boot` of its status).
+        here: It is this one.
+        keeper: It keeps the clock and the brakes of all.
+        version: Of the daemon.
+        parts: Numbers of the parts of the agents that it has.
+        agents: How many agents these have, by state.
+        sessions: How many sessions of theirs have a lease.
+        backlog: How many of them are due.
+        reported_s_ago: Seconds since it said last how it does.
+        blind: Why the clock stands, as far as this one is concerned; None when it may go on.
+    """
+
+    name: str
+    here: bool
+    keeper: bool
+    version: str
+    parts: tuple[int, ...]
+    agents: dict[AgentState, int]
+    sessions: int
+    backlog: int
+    reported_s_ago: float
+    blind: Cause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,3 +531,14 @@ class Store(Protocol):
         Agents who are due stay, and those with whom something is still to be done, but those of instances that are not
         served.
         """
+
+
+class DaemonStore(Store, Outbox, Protocol):
+    """What a daemon is given."""
+
+    @property
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Rows that could not be read when the store was opened, by table and key."""
+
+    def replicas(self) -> Sequence[ReplicaView]:
+        """All daemons that share the store, as of the last tick; none where it is one's alone."""

@@ -7,44 +7,23 @@ has no group of its own unless an operator orders it.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from watchdog.core import brake as brakes
 from watchdog.core.brake import ALL, HOLDS, SPARE_S, WINDOWS_S, Brake, BrakeRules, Exit, Order, Reading, State
 from watchdog.core.clock import Clock
 from watchdog.core.holds import BrakeChange, BrakeView, Stopped, evidence, released, view, why
 from watchdog.core.model import Beat, Epoch, Mark, Observed, Outcome, Reply, Running
 from watchdog.stores.changes import Changes
 from watchdog.stores.facts import Agent
+from watchdog.stores.judging import CLEAR, NEVER_TRIPS, Tally, judge
 from watchdog.stores.leases import LeaseTable
-from watchdog.stores.presence import MICRO, Here, ttl_of
-
-NEVER_TRIPS = BrakeRules(fraction=1.0, min_agents=sys.maxsize)
-"""In place of rules that there are not: an operator's order works all the same."""
-
+from watchdog.stores.presence import Here, ttl_of
 
 MANY, MANY_STEP_S = 10_000, 1.0
 """With more quiet agents than this the brakes are stepped once in so many seconds: counting 50,000 takes 60 ms."""
-
-CLEAR = Brake()
-
-
-@dataclass(slots=True)
-class _Quiet:
-    """What is counted of a group's quiet agents."""
-
-    within: list[int] = field(default_factory=lambda: [0] * len(WINDOWS_S))
-    held: int = 0
-    longest_s: float = 0.0
-
-    def add(self, other: _Quiet) -> None:
-        self.within = [ours + theirs for ours, theirs in zip(self.within, other.within, strict=True)]
-        self.held += other.held
-        self.longest_s = max(self.longest_s, other.longest_s)
 
 
 class Braking:
@@ -148,23 +127,16 @@ class Braking:
         if not self.brakes and not self.orders and not (self._presence.quiet and self._automatic):
             self._free_orphans({}, clock)
             return
-        counted = self._count(now, running)
-        before, readings, leaving = dict(self.brakes), dict[str, Reading](), dict[str, Exit]()
-        for group in self._groups(counted):
-            reading = readings[group] = self._reading(group, counted, beats, now)
-            order = self.orders.get(group, self.orders.get(ALL))
-            brake, leaving[group] = brakes.step(
-                before.get(group, CLEAR), reading, order, self._rules, running, at, step_s
-            )
-            if brake.state is State.CLEAR:
-                self.brakes.pop(group, None)
-            else:
-                self.brakes[group] = brake
+        before = dict(self.brakes)
+        tallies = self._tallies(self._count(now, running), now)
+        rules = self._rules if self._automatic else None
+        found = judge(before, self.orders, tallies, beats, rules, running, at, step_s)
+        self.brakes = found.brakes
         self._note_trips(before, now)
         self._free_orphans(before, clock)
         if self.brakes or before:
-            held = self._carry_out(before, leaving, clock)
-            self._tell(before, readings, held, running)
+            held = self._carry_out(before, found.leaving, clock)
+            self._tell(before, found.readings, held, running)
 
     # Whoever was set shortly before a trip.
 
@@ -193,15 +165,15 @@ class Braking:
 
     # Counting.
 
-    def _count(self, now: Observed, running: Running) -> dict[str, _Quiet]:
+    def _count(self, now: Observed, running: Running) -> dict[str, Tally]:
         """The quiet agents by instance. Those that no window reaches any more are forgotten, unless they are due."""
-        counted: dict[str, _Quiet] = {}
+        counted: dict[str, Tally] = {}
         since = [now - window_s for window_s in WINDOWS_S]
         past: list[Agent] = []
         for agent in self._presence.quiet.values():
             found = counted.get(agent.id.instance_id)
             if found is None:
-                found = counted[agent.id.instance_id] = _Quiet()
+                found = counted[agent.id.instance_id] = Tally()
             if agent.mark is Mark.HELD:
                 found.held += 1
                 found.longest_s = max(found.longest_s, _held_s(agent, running))
@@ -217,41 +189,19 @@ class Braking:
             del self._presence.quiet[agent.id]
         return counted
 
-    def _groups(self, counted: dict[str, _Quiet]) -> list[str]:
-        """The groups to step, that of all last: it has the agents of instances whose own group is clear."""
-        own = {group for group in (*self.brakes, *self.orders) if group != ALL}
-        if self._automatic and ALL not in self.orders and len(self._presence.instances) > 1:
-            # A smaller silence cannot trip.
-            own |= {each for each, found in counted.items() if max(found.within) >= self._rules.min_agents}
-        wanted = self._automatic or ALL in self.brakes or ALL in self.orders
-        return [*sorted(own), *([ALL] if wanted else [])]
-
-    def _reading(self, group: str, counted: dict[str, _Quiet], beats: Counter[str], now: Observed) -> Reading:
+    def _tallies(self, counted: dict[str, Tally], now: Observed) -> dict[str, Tally]:
+        """What is counted of each instance, and of all together."""
         presence = self._presence
-        apart = {each for each in self.brakes if each != ALL}
-        if group != ALL:
-            found, members = counted.get(group, _Quiet()), [presence.instances.get(group, Here())]
-            heard = beats[group]
-        else:
-            found, heard = _Quiet(), 0
-            for instance_id in counted.keys() - apart:
-                found.add(counted[instance_id])
-            for instance_id in beats.keys() - apart:
-                heard += beats[instance_id]
-            members = [presence.everybody]
-            if apart:
-                members = [here for instance_id, here in presence.instances.items() if instance_id not in apart]
-        awake = sum(here.awake for here in members)
-        return Reading(
-            quiet=tuple(found.within),
-            baseline=tuple(sum(here.most(Observed(now - window_s)) for here in members) for window_s in WINDOWS_S),
-            awake=awake,
-            pace=sum(here.pace for here in members) / MICRO,
-            beats=heard,
-            others=presence.everybody.awake - awake,
-            held=found.held,
-            longest_s=found.longest_s,
-        )
+        for instance_id, here in presence.instances.items():
+            found = counted.get(instance_id)
+            if found is None:
+                found = counted[instance_id] = Tally()
+            _add_present(found, here, now)
+        everybody = Tally()
+        for found in counted.values():
+            everybody.add_quiet(found)
+        _add_present(everybody, presence.everybody, now)
+        return {**counted, ALL: everybody}
 
     # Holding and letting go.
 
@@ -340,6 +290,11 @@ class Braking:
                 self._changes.append(BrakeChange(old.state, new.state, hold))
         standing = sorted(self.brakes, key=lambda group: (group != ALL, group))
         self.view = BrakeView(sum(held.values()), tuple(views[group] for group in standing))
+
+
+def _add_present(tally: Tally, here: Here, now: Observed) -> None:
+    tally.most = [here.most(Observed(now - window_s)) for window_s in WINDOWS_S]
+    tally.awake, tally.pace = here.awake, here.pace
 
 
 def _group(agent: Agent, of: dict[str, Brake]) -> str:

@@ -60,6 +60,9 @@ class Changes:
         for row in found:
             agent, change = self._table.agents.get(row.agent), rules.later(row, missed_s)
             if agent is None or not self._matters(change, now):
+                if agent is not None and missed_s > 0 and self._matters(row, now):
+                    # Whoever reads it next must know as much of the time that has passed.
+                    self._table.dirty.changes[agent.id] = change
                 continue
             if change.undo is None and change.back_at is None and agent.epoch != change.epoch:
                 # Every later return writes `back_at` together with the epoch: this one came while it was settled.

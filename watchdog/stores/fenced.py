@@ -79,15 +79,16 @@ class FencedParts:
         number: The highest number of the history that is known.
     """
 
-    def __init__(self, server: Server, shards: int, owner: str) -> None:
+    def __init__(self, server: Server, shards: int, owner: str, first: int = ALL) -> None:
         """None is taken.
 
         Args:
             server: Where they are.
-            shards: How many, besides that of all.
+            shards: How many, besides the first.
             owner: The name of this process; no other has it.
+            first: The part that is taken before the others; that of all, but for whoever has a single other one.
         """
-        self.all = Part(ALL)
+        self.all = Part(first)
         self.parts = [Part(number) for number in range(shards)]
         self.taken_over: str | None = None
         self.number = 0
@@ -114,7 +115,7 @@ class FencedParts:
         since = self._time() - RENEW_S
         return [part for part in self.parts if part.written_at <= since]
 
-    async def take_all(self) -> None:
+    async def take_all(self, wait_s: float = LEASE_S + 2 * WAIT_S) -> None:
         """Takes the part of all first: of several who try, one goes on. Waits for those that nobody has any more.
 
         Raises:
@@ -122,9 +123,9 @@ class FencedParts:
             StoreUnavailable: Nobody knows.
         """
         self._time = asyncio.get_running_loop().time
-        until = self._time() + LEASE_S + 2 * WAIT_S
+        until = self._time() + wait_s
         held, holder = [self.all], ""
-        for wanted in ([self.all], [self.all, *self.parts]):
+        for wanted in ([self.all], [self.all, *self.parts])[: 2 if self.parts else 1]:
             # Those that are ours already are renewed by it.
             held, holder = await self._take(wanted)
             while held and self._time() < until:
@@ -174,7 +175,7 @@ class FencedParts:
             for (part, _), answer in zip(writes, answers, strict=True):
                 if answer[0] == b"OK":
                     part.written(int(answer[1]), at)
-                    if part is self.all:
+                    if part.number == ALL:
                         self.number = int(answer[2])
                 else:
                     refused.append((part, answer))
@@ -183,7 +184,7 @@ class FencedParts:
 
     def _call(self, part: Part, arguments: Sequence[Any]) -> Call:
         head = [part.fence, part.version, int(LEASE_S * 1000)]
-        if part is self.all:
+        if part.number == ALL:
             return "note", part.keys(), [*head, self.number, *arguments]
         return "write", part.keys(), [*head, *arguments]
 

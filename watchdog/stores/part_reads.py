@@ -44,6 +44,9 @@ class Server(Protocol):
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
         """Runs commands that change nothing."""
 
+    async def pop(self, key: str, wait_s: float) -> bytes | None:
+        """Takes the first of a list, and waits for one if there is none; None when none came."""
+
 
 class PartReads:
     """Reads. Every method may raise `StoreUnavailable`."""

@@ -113,57 +113,147 @@ local function write(keys, args)
   return written(keys[1], args[2], args[3])
 end
 
--- KEYS: part, meta, actions (hash by id), ids, numbers, times, by agent, by outcome (sorted sets).
--- ARGV: fence, version, milliseconds of the lease, least number that was ever given; a section of meta to put
--- (pairs), one of meta to drop, one of actions to add (id, time, agent, outcome, row), and one of ids of actions to drop.
--- Returns as `write` does, with the highest number that was ever given.
+-- KEYS from `at` on: meta, actions (hash by id), ids, numbers, times, by agent, by outcome (sorted sets).
+-- ARGV from `from` on: least number that was ever given; a section of meta to put (pairs), one of meta to drop, one of
+-- actions to add (id, time, agent, outcome, row), and one of ids of actions to drop.
+-- Returns the highest number that was ever given.
+local function add_notes(keys, at, args, from)
+  local meta, rows, ids, numbers, times, by_agent, by_outcome = unpack(keys, at, at + 6)
+  local section = sections(args, from + 1)
+  local first, last = section()
+  call('HSET', meta, args, first, last)
+  first, last = section()
+  call('HDEL', meta, args, first, last)
+  local given = math.max(tonumber(redis.call('HGET', meta, 'number') or 0), tonumber(args[from]))
+  local before = given
+  first, last = section()
+  for at = first, last, 5 do
+    local id = args[at]
+    if redis.call('HSETNX', rows, id, args[at + 4]) == 1 then
+      given = given + 1
+      redis.call('ZADD', ids, 0, id)
+      redis.call('ZADD', numbers, given, id)
+      redis.call('ZADD', times, args[at + 1], id)
+      redis.call('ZADD', by_agent, 0, args[at + 2] .. '\0' .. id)
+      redis.call('ZADD', by_outcome, 0, args[at + 3] .. '\0' .. id)
+    end
+  end
+  local number = string.format('%.0f', given)
+  if given > before or tonumber(args[from]) > 0 then
+    redis.call('HSET', meta, 'number', number)
+  end
+  first, last = section()
+  for at = first, last do
+    local id = args[at]
+    local row = redis.call('HGET', rows, id)
+    if row then
+      local known, columns = pcall(cjson.decode, row)
+      if known and type(columns) == 'table' then
+        redis.call('ZREM', by_agent, tostring(columns[3]) .. '/' .. tostring(columns[4]) .. '\0' .. id)
+        redis.call('ZREM', by_outcome, tostring(columns[7]) .. '\0' .. id)
+      end
+      redis.call('HDEL', rows, id)
+    end
+    redis.call('ZREM', ids, id)
+    redis.call('ZREM', numbers, id)
+    redis.call('ZREM', times, id)
+  end
+  return number
+end
+
+-- KEYS: part, then those of `add_notes`. ARGV: fence, version, milliseconds of the lease, then those of `add_notes`.
+-- The meta table is told when that was. Returns as `write` does, with the highest number that was ever given.
 local function note(keys, args)
   local refused = admit(keys[1], args[1], args[2])
   if refused then
     return refused
   end
-  local section = sections(args, 5)
-  local first, last = section()
-  call('HSET', keys[2], args, first, last)
-  first, last = section()
-  call('HDEL', keys[2], args, first, last)
-  local given = math.max(tonumber(redis.call('HGET', keys[2], 'number') or 0), tonumber(args[4]))
-  local before = given
-  first, last = section()
-  for at = first, last, 5 do
-    local id = args[at]
-    if redis.call('HSETNX', keys[3], id, args[at + 4]) == 1 then
-      given = given + 1
-      redis.call('ZADD', keys[4], 0, id)
-      redis.call('ZADD', keys[5], given, id)
-      redis.call('ZADD', keys[6], args[at + 1], id)
-      redis.call('ZADD', keys[7], 0, args[at + 2] .. '\0' .. id)
-      redis.call('ZADD', keys[8], 0, args[at + 3] .. '\0' .. id)
-    end
-  end
-  local number = string.format('%.0f', given)
-  if given > before or tonumber(args[4]) > 0 then
-    redis.call('HSET', keys[2], 'number', number)
-  end
-  first, last = section()
-  for at = first, last do
-    local id = args[at]
-    local row = redis.call('HGET', keys[3], id)
-    if row then
-      local known, columns = pcall(cjson.decode, row)
-      if known and type(columns) == 'table' then
-        redis.call('ZREM', keys[7], tostring(columns[3]) .. '/' .. tostring(columns[4]) .. '\0' .. id)
-        redis.call('ZREM', keys[8], tostring(columns[7]) .. '\0' .. id)
-      end
-      redis.call('HDEL', keys[3], id)
-    end
-    redis.call('ZREM', keys[4], id)
-    redis.call('ZREM', keys[5], id)
-    redis.call('ZREM', keys[6], id)
-  end
+  local number = add_notes(keys, 2, args, 4)
+  redis.call('HSET', keys[2], 'noted_at', string.format('%.0f', now_ms()))
   local answer = written(keys[1], args[2], args[3])
   answer[3] = number
   return answer
+end
+
+-- As `note`, by anybody: what is added to the history is there once, by its id.
+local function log(keys, args)
+  return {'OK', add_notes(keys, 1, args, 1)}
+end
+
+-- KEYS: meta. ARGV: fields and values. What is not there yet is put there. Returns what is there, in order.
+local function agree(keys, args)
+  local found = {}
+  for at = 1, #args, 2 do
+    redis.call('HSETNX', keys[1], args[at], args[at + 1])
+    found[#found + 1] = redis.call('HGET', keys[1], args[at])
+  end
+  return found
+end
+
+-- KEYS: replicas (hash by name), meta, part of all. ARGV: name, 1 if it is to be registered already, and what it tells.
+-- Returns DROPPED if it is registered no more; else OK, the time, how long ago the meta table was noted (or -1), how
+-- long the part of all is still somebody's, its owner, the clock and what is shared (or ''), then of each replica its
+-- name, how long ago it reported, and what it told.
+local function report(keys, args)
+  local now = now_ms()
+  if args[2] == '1' and redis.call('HEXISTS', keys[1], args[1]) == 0 then
+    return {'DROPPED', string.format('%.0f', now)}
+  end
+  redis.call('HSET', keys[1], args[1], string.format('%.0f', now) .. ' ' .. args[3])
+  local meta = redis.call('HMGET', keys[2], 'noted_at', 'clock', 'shared')
+  local part = redis.call('HMGET', keys[3], 'until', 'owner')
+  local found = {'OK', string.format('%.0f', now), meta[1] and string.format('%.0f', now - tonumber(meta[1])) or '-1',
+    string.format('%.0f', tonumber(part[1] or 0) - now), part[2] or '', meta[2] or '', meta[3] or ''}
+  local all = redis.call('HGETALL', keys[1])
+  for at = 1, #all, 2 do
+    local when, told = string.match(all[at + 1], '^(%d+) (.*)$')
+    found[#found + 1] = all[at]
+    found[#found + 1] = string.format('%.0f', now - tonumber(when or 0))
+    found[#found + 1] = told or ''
+  end
+  return found
+end
+
+-- KEYS: replicas. ARGV: name, and the least milliseconds since its last report (0 for its own wish).
+local function drop(keys, args)
+  local found = redis.call('HGET', keys[1], args[1])
+  local when = found and string.match(found, '^(%d+) ')
+  if found and (args[2] == '0' or not when or now_ms() - tonumber(when) >= tonumber(args[2])) then
+    redis.call('HDEL', keys[1], args[1])
+    return {'OK'}
+  end
+  return {'KEPT'}
+end
+
+-- KEYS: inbox. ARGV: milliseconds for which it is kept, and a message. It is stamped with the time.
+local function post(keys, args)
+  redis.call('RPUSH', keys[1], string.format('%.0f', now_ms()) .. ' ' .. args[2])
+  redis.call('PEXPIRE', keys[1], args[1])
+  return {'OK'}
+end
+
+-- KEYS: bucket (hash). ARGV: how many to take, or -1 for a 429; tokens a second, most tokens, part of the rate that comes
+-- back in a second, and the least part. As `core/quota.py`, by the server's time.
+-- Returns 0 when they were taken, else the seconds after which to ask again.
+local function tokens(keys, args)
+  local count, rate, burst, recovery, least = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local now = now_ms() / 1000
+  local found = redis.call('HMGET', keys[1], 'tokens', 'at', 'factor')
+  local left, at, factor = tonumber(found[1] or 0), tonumber(found[2] or now), tonumber(found[3] or 1)
+  local elapsed = math.max(0, now - at)
+  left = math.min(burst, left + elapsed * rate * factor)
+  factor = math.min(1, factor + elapsed * recovery)
+  local wait = 0
+  if count < 0 then
+    left, factor = 0, math.max(least, factor / 2)
+  elseif left >= count - 1e-9 then
+    left = math.max(0, left - count)
+  else
+    wait = (count - left) / (rate * factor)
+  end
+  redis.call('HSET', keys[1], 'tokens', string.format('%.17g', left), 'at', string.format('%.17g', now), 'factor', string.format('%.17g', factor))
+  redis.call('PEXPIRE', keys[1], 3600000)
+  return {string.format('%.17g', wait)}
 end
 
 -- KEYS: actions, and the sorted set to read them from. ARGV: what its members begin with, the id that the page comes
@@ -197,5 +287,11 @@ redis.register_function('wd_take_@VERSION@', take)
 redis.register_function('wd_leave_@VERSION@', leave)
 redis.register_function('wd_write_@VERSION@', write)
 redis.register_function('wd_note_@VERSION@', note)
+redis.register_function('wd_log_@VERSION@', log)
+redis.register_function('wd_agree_@VERSION@', agree)
+redis.register_function('wd_report_@VERSION@', report)
+redis.register_function('wd_drop_@VERSION@', drop)
+redis.register_function('wd_post_@VERSION@', post)
+redis.register_function('wd_tokens_@VERSION@', tokens)
 redis.register_function{function_name = 'wd_actions_@VERSION@', callback = actions, flags = {'no-writes'}}
 redis.register_function{function_name = 'wd_recorded_@VERSION@', callback = recorded, flags = {'no-writes'}}

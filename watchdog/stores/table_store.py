@@ -46,7 +46,7 @@ from watchdog.core.model import (
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
-from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.braking import Braking
 from watchdog.stores.cancelling import Cancelling
@@ -79,7 +79,7 @@ class TableStore:
         self._rules = rules
         self._table = LeaseTable(rules.timer_s, rules.return_window_s, rules.serves, greets=rules.greets)
         self._changes = Changes(self._table, rules.return_window_s)
-        self._braking = Braking(self._table, rules.brake, self._changes)
+        self._braking = self._made_braking()
         self._journal = journal(self._table, self._brakes_row, self._rest)
         self._clock = Clock()
         self._token = 0
@@ -110,16 +110,31 @@ class TableStore:
             await self.close()
             raise
 
-    def _load(self, kept: Kept, instant: Instant) -> None:
-        saved = kept.meta("clock")
-        uncounted_s = 0.0
+    # What is not of this process alone where others have their part of the agents.
+
+    def _made_braking(self) -> Braking:
+        return Braking(self._table, self._rules.brake, self._changes)
+
+    def _begin(self, saved: bytes | None, instant: Instant) -> float:
+        """Begins or resumes the clock. Returns how many seconds running time has left out since it was kept."""
         if saved is None:
             self._clock = clocks.first(instant)
-        else:
-            before = rows.clock_from_json(saved)
-            self._missed_s = clocks.missed(before, instant)
-            self._clock = clocks.resume(before, instant, self._rules.clock)
-            uncounted_s = clocks.uncounted_s(before, self._clock)
+            return 0.0
+        before = rows.clock_from_json(saved)
+        self._missed_s = clocks.missed(before, instant)
+        self._clock = clocks.resume(before, instant, self._rules.clock)
+        return clocks.uncounted_s(before, self._clock)
+
+    def _advanced(self, since: Clock, instant: Instant, blind: Cause | None) -> Clock:
+        """The clock of a tick at `instant`, when that of the last one was `since`."""
+        return clocks.advance(since, instant, self._rules.clock, blind)
+
+    def _ahead(self, instant: Instant) -> Clock:
+        """The clock as it will be at the next tick, for leases that are given now."""
+        return clocks.advance(self._clock, instant, self._rules.clock)
+
+    def _load(self, kept: Kept, instant: Instant) -> None:
+        uncounted_s = self._begin(kept.meta("clock"), instant)
         self.unreadable = rows.load(kept.agents(), kept.sessions(), self._table, self._clock.observed)
         for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
             self._table.forget(agent)  # never seen: its session's row was not written
@@ -196,7 +211,7 @@ class TableStore:
         self._journal.check()
         # The clock as it will be at the next tick, so that a lease is not short by the time since the last one. Only
         # the tick makes it the clock.
-        ahead = clocks.advance(self._clock, instant, self._rules.clock)
+        ahead = self._ahead(instant)
         self._table.running, self._table.paused_s = ahead.running, clocks.uncounted_s(self._clock, ahead)
         replies = [self._table.apply(beat, ahead.observed, instant.epoch) for beat in beats]
         self._braking.heard(beats, replies)
@@ -213,7 +228,7 @@ class TableStore:
     async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
         """See `Store.tear`."""
         self._journal.check()
-        now = clocks.advance(self._clock, instant, self._rules.clock).observed
+        now = self._ahead(instant).observed
         shorter = [self._table.tear(tear, now) for tear in tears]
         if self._table.dirty:
             await self._write(Batch())
@@ -226,13 +241,13 @@ class TableStore:
         before = self._clock
         if self._journal.failing and blind is None:
             blind = Cause.STORE
-        self._clock = clocks.advance(before, instant, self._rules.clock, blind)
+        self._clock = self._advanced(before, instant, blind)
         self._changes.missed(clocks.uncounted_s(before, self._clock))
         self._journal.failing = False
         try:
             await self._write(Batch())
         except StoreUnavailable:
-            self._clock = clocks.advance(before, instant, self._rules.clock, Cause.STORE)
+            self._clock = self._advanced(before, instant, Cause.STORE)
             raise
         now = self._clock.observed
         self._table.expire(now)
@@ -663,6 +678,10 @@ class TableStore:
         batch = Batch()
         batch.add(Statement.PUT_META, [(f"delivered {receiver}", str(number).encode())])
         await self._write(batch)
+
+    def replicas(self) -> Sequence[ReplicaView]:
+        """See `DaemonStore.replicas`."""
+        return ()
 
     async def secret(self) -> bytes:
         """See `Store.secret`."""

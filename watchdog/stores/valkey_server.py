@@ -5,6 +5,7 @@ What the functions do is in `parts.lua`, and what is kept there in `parts.py`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
@@ -165,6 +166,14 @@ class ValkeyServer:
         """Runs commands that change nothing, in one go."""
         return await self._told(self._again(lambda: self._piped(commands)))
 
+    async def pop(self, key: str, wait_s: float) -> bytes | None:
+        """Takes the first of a list, and waits for one if there is none; None when none came.
+
+        Has a connection of its own while it waits. What was taken and did not arrive is lost.
+        """
+        found = await self._told(self._run("BLPOP", key, min(wait_s, self._answer_s / 2)))
+        return None if found is None else bytes(found[1])
+
     @staticmethod
     async def _again(ask: Callable[[], Awaitable[Result]]) -> Result:
         """Asks once more if the connection was cut: by a proxy, an operator, or a server that was restarted."""
@@ -172,6 +181,10 @@ class ValkeyServer:
             return await ask()
         except (NoConnection, ConnectionError) as error:
             if isinstance(error, BusyLoadingError | AuthenticationError):
+                raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # It was cut by ourselves.
                 raise
         return await ask()
 

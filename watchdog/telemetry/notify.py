@@ -21,7 +21,7 @@ import structlog
 from watchdog.core.backoff import LAST_S, wait_s
 from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Action, Epoch
-from watchdog.errors import NotDelivered, StoreUnavailable
+from watchdog.errors import NotDelivered, NotKeeper, StoreUnavailable
 from watchdog.stores.base import Outbox
 from watchdog.telemetry import cloudevents
 from watchdog.telemetry.cloudevents import TOLD, Delivery, Event, Problem
@@ -240,6 +240,9 @@ class _Receiver:
                 pause_s = None
             except NotDelivered as error:
                 pause_s = self._failed(error)
+            except NotKeeper:
+                # Another daemon delivers. Where it is then, is read anew.
+                self._at, pause_s = None, STORE_RETRY_S
             except StoreUnavailable:
                 pause_s = STORE_RETRY_S
             except Exception:  # a fault of ours with one event must not end the others

@@ -11,6 +11,7 @@ const STANDING = {
   pause: "the process or machine stood still",
   store: "the store cannot be written",
   canary: "the daemon cannot be reached from outside",
+  replica: "another daemon is not heard of",
   connections: "there are too many connections",
   grace: "agents are given time to come back",
 };

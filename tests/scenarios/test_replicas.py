@@ -1,0 +1,169 @@
+"""Stories of three daemons over one server: some die, are stopped, come and go, are cut off; nobody is set by it."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.fleet import Fleet, begin, fleet
+from tests.scenarios.front import Front
+from tests.scenarios.harness import ADMIN, INSTANCE, new_session, until
+from tests.scenarios.stories import Stage, story
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AGENTS = 200
+GHOSTS = 20
+
+
+def _told(
+    stage: Stage, what: str, happens: Callable[[Fleet], None], limit_s: float = 90, every_s: float = 1.0, **changes: str
+) -> None:
+    """Some fall silent, and then something happens."""
+    ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
+    with fleet(stage, **changes) as made, stage.crowd(port=made.port, interval_s=every_s) as crowd:
+        since = begin(crowd, made, ghosts, len(stage.users))
+        happens(made)
+        made.ghosts_are_caught(ghosts, since, what, limit_s)
+        made.all_live(len(present))
+        made.nobody_was_touched(present)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_one_of_three_is_killed(stage: Stage) -> None:
+    _told(stage, "kill -9 of one", lambda made: made.kill(1))
+
+
+MANY = {"WATCHDOG_HEARTBEAT_INTERVAL": "5", "WATCHDOG_SESSION_TTL": "20", "WATCHDOG_THROTTLED_SESSION_TTL": "25"}
+"""For 2,000 agents who are played by one process: 400 heartbeats a second."""
+
+
+@pytest.mark.long
+@story(agents=2000, seconds=120)
+def test_one_of_three_with_two_thousand_agents_is_killed_and_another_one_stops(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.kill(1)
+        made.start(1)
+        made.stop(0)
+        made.start(0)
+        made.even()
+
+    _told(stage, "2,000 agents: kill -9 of one, restart of another", happens, 180, 5.0, **MANY)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        (keeper,) = [each["boot"] for each in made.status()["replicas"] if each["keeper"]]
+        (place,) = [at for at, daemon in made.daemons.items() if daemon.ask("/v1/status")["boot"] == keeper]
+        made.kill(place)
+
+    _told(stage, "kill -9 of the keeper", happens)
+
+
+@story(agents=AGENTS, seconds=90)
+def test_one_of_three_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.signal(2, signal.SIGSTOP)
+        stage.nap(30)
+        made.signal(2, signal.SIGCONT)
+        made.even()
+
+    _told(stage, "SIGSTOP of one for 30 s", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_all_are_restarted_one_after_another(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        for place in range(3):
+            made.stop(place)
+            made.start(place)
+        made.even()
+
+    _told(stage, "rolling restart", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.start(3)
+        made.even()
+        made.stop(0)
+        made.stop(1)
+        made.even()
+
+    _told(stage, "a fourth comes and two leave", happens)
+
+
+@story(agents=AGENTS, seconds=80)
+def test_the_server_is_stopped_for_twenty_seconds(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        made.server.signal(signal.SIGSTOP)
+        stage.nap(20)
+        made.server.signal(signal.SIGCONT)
+        made.even()
+
+    _told(stage, "SIGSTOP of the server for 20 s", happens)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_the_server_forgets_everything(stage: Stage) -> None:
+    def happens(made: Fleet) -> None:
+        with made.server.client as client:
+            client.flushall()
+        made.even()
+
+    _told(stage, "FLUSHALL", happens)
+
+
+@story(agents=AGENTS, seconds=80)
+def test_one_of_three_is_cut_off_from_the_server(stage: Stage) -> None:
+    """Nobody who comes through it is told that it is heard; the others have its agents."""
+    ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
+    with fleet(stage) as made, Front(made.server.port) as way:
+        made.stop(2)
+        cut = made.start(2, f"valkey://127.0.0.1:{way.port}/0")
+        made.even()
+        with stage.crowd(port=made.port, interval_s=1.0) as crowd:
+            since = begin(crowd, made, ghosts, len(stage.users))
+            way.mode = "black-hole"
+            until(lambda: cut.get("/readyz") == 503, "it says so", 10)
+            refused = cut.beat(present[0], new_session())
+            assert refused.status_code == 503
+            made.ghosts_are_caught(ghosts, since, "one is cut off")
+            assert made.any is not cut
+            assert len(made.status()["replicas"]) == 2
+            way.mode = "open"
+            way.cut()
+            made.even()
+            made.all_live(len(present))
+            made.nobody_was_touched(present)
+
+
+@story(agents=40, seconds=40)
+def test_an_operator_sees_and_orders_everything_from_any_of_them(stage: Stage) -> None:
+    with fleet(stage) as made, stage.crowd(port=made.port, interval_s=1.0):
+        made.all_live(40)
+        for daemon in made.daemons.values():
+            page = daemon.ask("/v1/agents?limit=1000")
+            assert len(page["agents"]) == 40
+            assert daemon.ask("/v1/status")["agents"]["live"] == 40
+        first, second, third = made.daemons.values()
+        for user in stage.users[:6]:
+            ordered = first.client.post(
+                f"{first.url}/v1/agents/{INSTANCE}/{user}/logout", json={}, headers={"Authorization": f"Bearer {ADMIN}"}
+            )
+            assert ordered.status_code == 204, ordered.text
+            assert [len(stage.connect.writes(user)), stage.connect.status(user)] == [1, "Offline"]
+        until(lambda: len(second.actions()) == len(third.actions()) >= 6, "all tell the same history")
+        held = second.client.put(
+            f"{second.url}/v1/brake",
+            json={"state": "hold", "for_s": 600},
+            headers={"Authorization": f"Bearer {ADMIN}"},
+        )
+        assert held.status_code == 200, held.text
+        until(lambda: first.ask("/v1/status")["brake"]["state"] == "ordered", "it is held everywhere", 3)
+        until(lambda: third.ask("/v1/status")["brake"]["state"] == "ordered", "it is held everywhere", 3)

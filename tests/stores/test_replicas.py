@@ -1,0 +1,460 @@
+"""Several daemons over one real server, each with its share of the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from tests.contract import redis_server
+from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_of, intent, session
+from tests.stores.test_valkey import documented_user, everything
+from watchdog.core.brake import BrakeRules
+from watchdog.core.clock import Cause, first
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
+from watchdog.errors import StoreUnavailable
+from watchdog.stores import one_part, packed, replica
+from watchdog.stores.ending import ended
+from watchdog.stores.keeper import Keeper, Shared
+from watchdog.stores.part_rows import part_of
+from watchdog.stores.register import Entry, Register
+from watchdog.stores.replica import ReplicaStore
+from watchdog.stores.shares import share
+from watchdog.stores.valkey import server_at
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from tests.contract.redis_server import RedisServer
+    from watchdog.stores.base import StoreRules, Tick
+
+SHARDS = 6
+AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(_server: RedisServer) -> RedisServer:
+    with _server.client as client:
+        client.flushall()
+    return _server
+
+
+class Deployment:
+    """Daemons of one machine, whose time is a number."""
+
+    def __init__(self, server: RedisServer, rules: StoreRules = RULES) -> None:
+        self.server = server
+        self.address = server.address
+        self.rules = rules
+        self.now = 100.0
+        self.stores: list[ReplicaStore] = []
+        self.all: list[ReplicaStore] = []
+
+    @property
+    def instant(self) -> Instant:
+        return Instant(Boot(self.now), Epoch(START + self.now), "boot-1")
+
+    async def start(self) -> ReplicaStore:
+        store = ReplicaStore(self.address, self.rules, f"process {len(self.all)}", SHARDS)
+        self.all.append(store)
+        await store.open(self.instant)
+        self.stores.append(store)
+        return store
+
+    async def tick(self) -> list[Tick]:
+        self.now += TICK
+        return [await store.tick("me", self.instant) for store in list(self.stores)]
+
+    async def wait(self, seconds: float) -> list[Tick]:
+        found: list[Tick] = []
+        for _ in range(round(seconds / TICK)):
+            found = await self.tick()
+        return found
+
+    async def even(self) -> None:
+        """Real time passes until each has its share."""
+        for _ in range(200):
+            for store in self.stores:
+                await store.tick("me", self.instant)
+            held = sorted(len(store._holdings.stores) for store in self.stores)
+            if sum(held) == SHARDS and held[-1] - held[0] <= 1:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(held)
+
+    async def beat(self, store: ReplicaStore, *agents: AgentId, kind: BeatType = BeatType.BEAT) -> None:
+        ttl = 0.0 if kind is BeatType.BYE else TTL
+        beats = [Beat(agent, session(AGENTS.index(agent) + 1), kind, 0, None, ttl) for agent in agents]
+        for reply in await store.apply(beats, self.instant):
+            assert reply.live is (kind is not BeatType.BYE)
+
+
+@pytest.fixture
+async def deployment(server: RedisServer) -> AsyncIterator[Deployment]:
+    made = Deployment(server)
+    yield made
+    for store in made.all:
+        await store.close()
+
+
+async def test_one_daemon_has_all_parts_and_two_have_half_of_them_each(deployment: Deployment) -> None:
+    first = await deployment.start()
+    assert len(first._holdings.stores) == SHARDS
+    second = await deployment.start()
+    await deployment.even()
+    assert len(second._holdings.stores) == SHARDS / 2
+
+
+async def test_heartbeats_reach_whoever_has_the_part_and_all_are_in_one_clock(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    ticks = await deployment.tick()
+    assert ticks[0].clock.observed == pytest.approx(ticks[1].clock.observed, abs=0.1)
+    counts = [await store.counts() for store in (first, second)]
+    assert sum(count.agents[AgentState.LIVE] for count in counts) == len(AGENTS)
+    assert all(count.agents[AgentState.LIVE] for count in counts)
+    page = await second.agents(limit=7)
+    assert [view.agent for view in page.agents] == sorted(AGENTS)[:7]
+    assert page.cursor is not None
+    for agent in AGENTS:
+        view = await second.agent(agent)
+        assert view is not None
+        assert view.state is AgentState.LIVE
+
+
+async def test_each_ghost_is_due_with_one_daemon_alone(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(second, *AGENTS, kind=BeatType.BYE)
+    ticks = await deployment.wait(TIMER + 1)
+    due = [due.agent for tick in ticks for due in tick.due]
+    assert sorted(due) == sorted(AGENTS)
+    assert all(tick.due for tick in ticks)
+
+
+async def test_a_daemon_that_stops_hands_its_agents_over_with_their_leases(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    ghosts, present = AGENTS[:15], AGENTS[15:]
+    await deployment.beat(first, *AGENTS)
+    await deployment.wait(20)
+    deployment.stores.remove(first)
+    await first.close()
+    await deployment.even()
+    (tick,) = await deployment.tick()
+    assert tick.clock.standing is None
+    await deployment.beat(second, *present)
+    (tick,) = await deployment.wait(TTL - 20 + TIMER + 1)
+    assert sorted(due.agent for due in tick.due) == sorted(ghosts)
+
+
+async def test_a_daemon_that_dies_stops_the_clock_until_it_is_dropped(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    deployment.stores.remove(second)
+    await second.die()
+    before = (await deployment.tick())[0].clock.observed
+    await asyncio.sleep(2.2)
+    (tick,) = await deployment.tick()
+    assert tick.clock.standing is Cause.REPLICA
+    await deployment.even()
+    (tick,) = await deployment.wait(TTL * 3)
+    assert tick.clock.observed - before < 3
+    assert not tick.due
+    assert len(first._holdings.stores) == SHARDS
+
+
+async def test_a_part_that_was_taken_over_acts_on_nobody(deployment: Deployment) -> None:
+    first = await deployment.start()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    (tick,) = await deployment.wait(TIMER + 1)
+    claim = await first.claim(tick.due[0], "me")
+    assert claim is not None
+    assert await first.intend(claim, intent())
+    assert await first.still_gone(claim) is Standing.GONE
+    # It is stopped for some seconds, of which it knows nothing.
+    deployment.server.end_leases()
+    with deployment.server.client as client:
+        client.delete("{wd:all}:replicas")
+    second = await deployment.start()
+    assert len(second._holdings.stores) == SHARDS
+    with pytest.raises(StoreUnavailable):
+        await first.still_gone(claim)
+    assert not await second.settle(claim, action_of(claim), None, None)
+
+
+async def test_what_is_settled_is_in_the_history_of_all_once(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    ticks = await deployment.wait(TIMER + 1)
+    for store, tick in zip(deployment.stores, ticks, strict=True):
+        for due in tick.due:
+            claim = await store.claim(due, "me")
+            assert claim is not None
+            assert await store.intend(claim, intent())
+            assert await store.still_gone(claim) is Standing.GONE
+            action = action_of(claim, at=START + AGENTS.index(due.agent))
+            assert await store.settle(claim, action)
+    assert len((await second.actions()).actions) == len(AGENTS)
+    assert await second.actions() == await first.actions()
+    assert {action.outcome for action in (await first.actions()).actions} == {Outcome.CONFIRMED}
+    recorded = await first.recorded(0)
+    assert [number for number, _ in recorded.actions] == list(range(1, len(AGENTS) + 1))
+
+
+async def test_an_operator_holds_from_any_daemon_for_all(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    view = await second.order("all", hold=True, for_s=600, reason="test", instant=deployment.instant)
+    assert view.holds
+    ticks = await deployment.wait(TTL + TIMER + 2)
+    assert not any(tick.due for tick in ticks)
+    ticks = await deployment.tick()
+    assert [tick.brake.held for tick in ticks] == [len(AGENTS)] * 2
+    await second.order("all", hold=False, for_s=600, reason="test", instant=deployment.instant)
+    await deployment.tick()
+    ticks = await deployment.wait(1)
+    assert len([due for tick in ticks for due in tick.due]) == len(AGENTS)
+
+
+async def test_everything_is_forgotten_and_nobody_is_set_by_it(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    with deployment.server.client as client:
+        client.flushall()
+    # What is not written to is looked at once a second.
+    for _ in range(30):
+        deployment.now += TICK
+        for store in deployment.stores:
+            with contextlib.suppress(StoreUnavailable):
+                assert not (await store.tick("me", deployment.instant)).due
+        await asyncio.sleep(0.05)
+    await deployment.tick()
+    await deployment.beat(second, *AGENTS)
+    assert len((await second.agents()).agents) == len(AGENTS)
+
+
+async def test_the_user_of_the_documentation_may_do_all_that_several_daemons_need(
+    server: RedisServer, deployment: Deployment
+) -> None:
+    with server.client as client:
+        client.execute_command(*documented_user())
+    deployment.address = replace(server.address, user="watchdog", password="sesame")
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(second, *AGENTS)
+    assert len((await second.agents()).agents) == len(AGENTS)
+    assert await second.take_tokens("PutUserStatus", "here", 0, deployment.instant) == 0
+    for store in (first, second):
+        await store.close()
+    with server.client as client:
+        client.flushall()
+    third = ReplicaStore(deployment.address, RULES, "the last", SHARDS)
+    await everything(third, World(third, None))  # type: ignore[arg-type]
+
+
+async def test_all_take_their_tokens_from_one_bucket(deployment: Deployment) -> None:
+    """A full one has four; it fills up by the server's time, of which little passes here."""
+    first, second = await deployment.start(), await deployment.start()
+    key = "{wd:tokens}:PutUserStatus here"
+    assert await first.take_tokens("PutUserStatus", "here", 1, deployment.instant) > 0
+    with deployment.server.client as client:
+        client.hset(key, "tokens", 4)
+        waits = [
+            await store.take_tokens("PutUserStatus", "here", 1, deployment.instant) for store in (first, second) * 4
+        ]
+        assert waits[:4] == [0.0] * 4
+        assert 0 < waits[-1] <= 1 / RULES.quota.own_rate
+        await second.throttled("PutUserStatus", "here", deployment.instant)
+        assert float(client.hget(key, "tokens")) == 0
+        assert float(client.hget(key, "factor")) < 0.51
+    wait_s = await first.take_tokens("PutUserStatus", "here", 1, deployment.instant)
+    assert wait_s > 1.5 / RULES.quota.own_rate
+
+
+async def test_a_question_that_comes_late_is_not_answered(deployment: Deployment) -> None:
+    """A daemon was stopped: what waited for it meanwhile must not renew a lease as if it had just come."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    theirs = [agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores]
+    beats = [Beat(agent, session(AGENTS.index(agent) + 1), BeatType.BEAT, 0, None, TTL) for agent in theirs]
+    head = orjson.dumps(["?", 1, first.name, "apply", 1.0]) + b"\n"
+    old = b"%d " % ((time.time() - 5) * 1000)
+    with deployment.server.client as client:
+        client.rpush("{wd:to:process 1}:inbox", old + head + packed.beats_out(beats))
+    await deployment.beat(first, *[agent for agent in AGENTS if agent not in theirs])
+    await first.agent(theirs[0])
+    assert (await second.counts()).agents[AgentState.LIVE] == 0
+
+
+async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: Deployment) -> None:
+    """The other one hangs for longer than anybody waits, and is registered all the same."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    theirs = next(agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores)
+    assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) == TTL
+    await ended(second._tasks[:1])
+    with pytest.raises(StoreUnavailable):
+        await deployment.beat(first, theirs)
+    assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) is None
+    (tick, _) = await deployment.tick()
+    assert tick.clock.standing is Cause.STORE
+
+
+async def test_a_daemon_that_was_dropped_answers_nobody_before_it_is_registered(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    await deployment.beat(first, *AGENTS)
+    here = next(agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores)
+    await first._register.drop(second.name)
+    # It was stopped for some seconds.
+    second._register.reported_at -= 3
+    assert second.plainly_live(Beat(here, session(AGENTS.index(here) + 1), ttl=TTL)) is None
+    with pytest.raises(StoreUnavailable, match="registered"):
+        await deployment.beat(second, here)
+    await deployment.tick()
+    await deployment.beat(second, here)
+
+
+async def test_parts_are_given_up_when_nothing_is_under_way_for_their_agents(deployment: Deployment) -> None:
+    first = await deployment.start()
+    await deployment.beat(first, *AGENTS)
+    await deployment.beat(first, *AGENTS, kind=BeatType.BYE)
+    (tick,) = await deployment.wait(TIMER + 1)
+    claims = [await first.claim(due, "me") for due in tick.due]
+    assert all(claims)
+    second = await deployment.start()
+    await first._reported(None)
+    moving = asyncio.create_task(first._holdings.balance(first.entries))
+    for _ in range(100):
+        if first._holdings.giving_up:
+            break
+        await asyncio.sleep(0.01)
+    assert len(first._holdings.giving_up) == SHARDS / 2
+    assert not second._holdings.stores
+    for claim in claims:
+        assert claim is not None
+        assert await first.intend(claim, intent())
+        assert await first.settle(claim, action_of(claim, at=START + AGENTS.index(claim.agent)))
+    await moving
+    await deployment.even()
+    for agent in AGENTS:
+        view = await second.agent(agent)
+        assert view is not None
+        assert view.state is AgentState.AWAY
+    assert not any(tick.due for tick in await deployment.wait(2))
+
+
+async def test_silence_is_judged_for_all_daemons_together(server: RedisServer) -> None:
+    """With each of them alone there are too few for the brake."""
+    deployment = Deployment(server, replace(RULES, brake=BrakeRules(min_agents=20)))
+    first, second = await deployment.start(), await deployment.start()
+    try:
+        await deployment.even()
+        await deployment.beat(first, *AGENTS)
+        ticks = await deployment.wait(TTL + TIMER + 2)
+        assert [tick.brake.held for tick in ticks] == [len(AGENTS)] * 2
+        assert not any(tick.due for tick in ticks)
+        await deployment.beat(second, *AGENTS)
+        ticks = await deployment.wait(2)
+        assert [tick.brake.held for tick in ticks] == [0, 0]
+    finally:
+        for store in deployment.all:
+            await store.close()
+
+
+async def test_a_part_that_the_server_has_forgotten_is_still_whose_it_was(deployment: Deployment) -> None:
+    """The first to come to an empty register is alone there; what the others know must not be lost by it."""
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    with deployment.server.client as client:
+        client.flushall()
+    await second._reported(None)
+    await second._holdings.balance(second.entries)
+    assert [entry.name for entry in second.entries] == [second.name]
+    assert len(second._holdings.stores) == len(first._holdings.stores) == SHARDS / 2
+
+
+async def test_a_daemon_whose_sweep_hangs_loses_its_parts(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is alive otherwise, and would keep them for ever."""
+    monkeypatch.setattr(one_part, "STUCK_S", 0.5)
+    monkeypatch.setattr(replica, "STOPPING_S", 0.4)
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    deployment.stores.remove(second)
+    for _ in range(100):
+        await first.tick("me", deployment.instant)
+        if len(first._holdings.stores) == SHARDS:
+            break
+        await asyncio.sleep(0.1)
+    assert len(first._holdings.stores) == SHARDS
+
+
+def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
+    return Entry(name, age_s, {"blind": blind})
+
+
+async def kept(deployment: Deployment, *seconds: Sequence[Entry]) -> Keeper:
+    """A keeper who is told these one after another, a second for each."""
+    server = server_at(deployment.address)
+    await server.open()
+    keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic))
+    await keeper.take()
+    keeper.go_on(first(deployment.instant), Shared())
+    for entries in seconds:
+        deployment.now += 1.0
+        await keeper.tick(entries, deployment.instant)
+    await keeper.leave()
+    await server.close()
+    return keeper
+
+
+async def test_whoever_is_dropped_had_its_grace_and_whoever_comes_back_needs_one(deployment: Deployment) -> None:
+    gone = [[entry("me", 0.0), entry("other", age_s)] for age_s in range(3, 32)]
+    with deployment.server.client as client:
+        client.hset("{wd:all}:replicas", "other", "0 {}")
+    dropped = await kept(deployment, *gone, [entry("me", 0.0)])
+    assert dropped.clock.standing is None
+    back = await kept(deployment, *gone[:-1], [entry("me", 0.0), entry("other", 0.0)])
+    assert back.clock.standing is Cause.GRACE
+    otherwise = [entry("me", 0.0), entry("other", 31.0), entry("third", 0.0, Cause.STORE)]
+    with deployment.server.client as client:
+        client.hset("{wd:all}:replicas", "other", "0 {}")
+    both = await kept(deployment, *gone[:-1], otherwise, [entry("me", 0.0), entry("third", 0.0)])
+    assert both.clock.standing is Cause.GRACE
+
+
+async def test_what_somebody_says_stops_the_clock_of_all(deployment: Deployment) -> None:
+    blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.CANARY)])
+    assert blind.clock.standing is Cause.CANARY
+    assert blind.clock.observed == 0
+
+
+def test_shares_are_even() -> None:
+    names = ["c", "a", "b"]
+    assert [share(16, names, name) for name in "abc"] == [6, 5, 5]
+    assert share(16, [], "a") == 16
+    assert sum(share(3, "abcde", name) for name in "abcde") == 3

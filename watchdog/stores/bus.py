@@ -1,0 +1,159 @@
+"""What the daemons of a deployment ask one another, over lists on their Valkey or Redis server.
+
+Each has an inbox; a question and its answer are one message each. So no daemon needs a way to another one, and a
+question that nobody takes is forgotten by the server. Nothing here knows what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+from watchdog.errors import StoreUnavailable
+from watchdog.stores.ending import ended
+
+if TYPE_CHECKING:
+    from watchdog.stores.part_reads import Server
+
+ANSWER_S = 1.0
+"""Longest wait for an answer, and the age at which a question is not answered any more."""
+
+KEPT_S = 5.0
+"""For so long the server keeps an inbox that nobody looks into."""
+
+POP_S = 1.0
+"""Longest wait for a message before it is asked again."""
+
+PAUSE_S = 0.2
+"""Between two attempts at a server that does not answer."""
+
+MOST_AT_ONCE = 1000
+"""Questions that are worked on at a time; others are left unanswered."""
+
+QUESTION, ANSWER = "?", "!"
+"""What a message's head begins with."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class NotAnswered(StoreUnavailable):
+    """Another daemon has not answered: it is not known what became of the question."""
+
+
+class Refused(Exception):
+    """Another daemon has answered that it does not do it."""
+
+
+class Bus:
+    """One daemon's inbox, and its questions to others."""
+
+    def __init__(
+        self,
+        server: Server,
+        name: str,
+        answer: Callable[[str, bytes], Awaitable[bytes]],
+        age_s: Callable[[float], float],
+    ) -> None:
+        """Looks at nothing before `run`.
+
+        Args:
+            server: Where the inboxes are.
+            name: Of this daemon.
+            answer: Answers a question, by what is asked and its body; raises `Refused` for what it does not do.
+            age_s: How long ago the server's clock stood at so many milliseconds.
+        """
+        self._server = server
+        self._name = name
+        self._answer = answer
+        self._age_s = age_s
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._number = 0
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def ask(self, whom: str, what: str, body: bytes, timeout_s: float = ANSWER_S) -> bytes:
+        """Asks another daemon.
+
+        Raises:
+            Refused: It does not do that; the text says why.
+            StoreUnavailable: There was no answer in time; it may do it all the same, but not later than so.
+        """
+        self._number += 1
+        number = self._number
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answered
+        head = orjson.dumps([QUESTION, number, self._name, what, timeout_s])
+        until = asyncio.get_running_loop().time() + timeout_s
+        try:
+            await self._post(whom, head + b"\n" + body)
+            # Nothing is cancelled for the time-out: a cancellation may be lost in the client of the server.
+            await asyncio.wait({answered}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            if not answered.done():
+                raise NotAnswered("Another daemon of the deployment has not answered in time.")
+            return answered.result()
+        finally:
+            del self._waiting[number]
+
+    async def run(self) -> None:
+        """Takes what comes, until it is cancelled."""
+        try:
+            while True:
+                try:
+                    message = await self._server.pop(_inbox(self._name), POP_S)
+                except StoreUnavailable:
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                if message is not None:
+                    self._take(message)
+        finally:
+            await ended(list(self._working))
+
+    def _take(self, message: bytes) -> None:
+        stamp, _, rest = message.partition(b" ")
+        text, _, body = rest.partition(b"\n")
+        try:
+            head, stamp_ms = orjson.loads(text), float(stamp)
+        except ValueError:
+            return
+        if not isinstance(head, list):
+            return
+        if head[0] == ANSWER:
+            _, number, good = head
+            answered = self._waiting.get(number)
+            if answered is None or answered.done():
+                return
+            if good:
+                answered.set_result(body)
+            else:
+                answered.set_exception(Refused(body.decode(errors="replace")))
+        elif head[0] == QUESTION:
+            _, number, sender, what, timeout_s = head
+            # Who asked has given up: what is old must not be done as if it were new.
+            if self._age_s(stamp_ms) <= float(timeout_s) and len(self._working) < MOST_AT_ONCE:
+                task = asyncio.create_task(self._work(int(number), str(sender), str(what), body))
+                self._working.add(task)
+                task.add_done_callback(self._working.discard)
+
+    async def _work(self, number: int, sender: str, what: str, body: bytes) -> None:
+        try:
+            good, answer = True, await self._answer(what, body)
+        except Refused as error:
+            good, answer = False, str(error).encode()
+        except StoreUnavailable:
+            return  # not known: no answer says so
+        except Exception:  # a fault of ours must not end the others
+            log.exception("replica.fault", asked=what)
+            return
+        with contextlib.suppress(StoreUnavailable):
+            await self._post(sender, orjson.dumps([ANSWER, number, good]) + b"\n" + answer)
+
+    async def _post(self, whom: str, message: bytes) -> None:
+        await self._server.call([("post", [_inbox(whom)], [int(KEPT_S * 1000), message])])
+
+
+def _inbox(name: str) -> str:
+    return f"{{wd:to:{name}}}:inbox"

@@ -1,0 +1,162 @@
+"""Which parts this daemon has, and who has the others.
+
+Each daemon has an even share. One that has more, since another one has come, gives some up; one that has fewer takes
+those that nobody has. Who has a part is told by the part itself, which one process at a time can take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from watchdog.errors import StoreLocked
+from watchdog.stores.fenced import LEASE_S
+from watchdog.stores.shares import share
+
+if TYPE_CHECKING:
+    from watchdog.core.model import Instant
+    from watchdog.stores.one_part import PartStore
+    from watchdog.stores.register import Entry, Register
+
+GIVE_UP_S = 3.0
+"""Longest wait for what is under way for agents of a part, before it is given up."""
+
+LOOK_S = 0.05
+"""Between two looks whether it is."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Holdings:
+    """The parts of this daemon.
+
+    Attributes:
+        stores: By number.
+        giving_up: Numbers of those for which nothing new is begun.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        shards: int,
+        name: str,
+        *,
+        made: Callable[[int], PartStore],
+        now: Callable[[], Instant],
+    ) -> None:
+        """Has none yet.
+
+        Args:
+            register: Tells who has a part.
+            shards: How many there are.
+            name: Of this process.
+            made: Makes the store of a part, not opened.
+            now: The instant.
+        """
+        self.stores: dict[int, PartStore] = {}
+        self.giving_up: set[int] = set()
+        self._register = register
+        self._shards = shards
+        self._name = name
+        self._made = made
+        self._now = now
+        self._owners: list[str | None] = [None] * shards
+        self._seen_at = [float("-inf")] * shards
+        self._balancing = asyncio.Lock()
+
+    @property
+    def complete(self) -> bool:
+        """Whether each part is somebody's, as far as is known."""
+        return all(number in self.stores or self.owner(number) is not None for number in range(self._shards))
+
+    def owner(self, number: int) -> str | None:
+        """Who else has a part; None for one that is ours, nobody's, or that of somebody who is not known."""
+        owner = self._owners[number]
+        return None if owner == self._name else owner
+
+    def has(self, store: PartStore) -> bool:
+        """Whether a store is still that of a part of ours, as far as is known."""
+        return not store.taken_over and self.stores.get(store.number) is store
+
+    def others(self) -> set[str]:
+        """All others who have parts."""
+        return {owner for owner in self._owners if owner is not None and owner != self._name}
+
+    async def look(self) -> None:
+        """Looks who has the parts.
+
+        One of which the server knows nothing is still whose it was, for as long as that takes to write it again: what
+        the server has lost is in the memory of that daemon alone.
+        """
+        now = time.monotonic()
+        for number, found in enumerate(await self._register.owners(self._shards)):
+            if found.name is not None:
+                self._owners[number] = None if found.ended else found.name
+                self._seen_at[number] = now
+            elif now - self._seen_at[number] > LEASE_S:
+                self._owners[number] = None
+
+    async def balance(self, entries: Sequence[Entry]) -> None:
+        """Takes parts that nobody has, or gives some up, until this daemon has its share.
+
+        Raises:
+            StoreUnavailable: It cannot be done now.
+        """
+        async with self._balancing:
+            for number, store in list(self.stores.items()):
+                if store.taken_over:
+                    log.warning("replica.part_lost", part=number)
+                    del self.stores[number]
+                    await store.journal.abandon()
+            await self.look()
+            present = [entry.name for entry in entries if entry.heard]
+            wanted = share(self._shards, present, self._name)
+            free = [
+                number for number in range(self._shards) if self._owners[number] is None and number not in self.stores
+            ]
+            while len(self.stores) < wanted and free:
+                await self._take(free.pop(0))
+            extra = sorted(self.stores)[wanted:]
+            if extra:
+                await asyncio.gather(*(self._give_up(number) for number in extra))
+
+    async def _take(self, number: int) -> None:
+        store = self._made(number)
+        with contextlib.suppress(StoreLocked):
+            await store.open(self._now())
+            self.stores[number] = store
+            self._owners[number] = self._name
+            log.info("replica.part_taken", part=number)
+
+    async def _give_up(self, number: int) -> None:
+        """Lets a part go when nothing is under way for its agents, or when that takes too long."""
+        store = self.stores[number]
+        self.giving_up.add(number)
+        try:
+            for _ in range(int(GIVE_UP_S / LOOK_S)):
+                if not store.claimed:
+                    break
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self.giving_up.discard(number)
+        if self.stores.get(number) is store:
+            del self.stores[number]
+            self._owners[number] = None
+            await store.give_up()
+            log.info("replica.part_given_up", part=number)
+
+    async def close(self) -> None:
+        """Gives all of them up at once."""
+        async with self._balancing:
+            stores, self.stores = list(self.stores.values()), {}
+            await asyncio.gather(*(store.give_up() for store in stores), return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Ends what runs for them, without a word to the server."""
+        stores, self.stores = list(self.stores.values()), {}
+        await asyncio.gather(*(store.journal.abandon() for store in stores), return_exceptions=True)

@@ -1,0 +1,754 @@
+"""The store of one daemon of several over a Valkey or Redis server: each has its share of the parts of the agents.
+
+What is asked of an agent is asked of the part that it belongs to, here or at the daemon that has it. What all share is
+the keeper's (`keeper.py`), and who has which part is in `holdings.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+import structlog
+
+from watchdog import __version__
+from watchdog.core import clock as clocks
+from watchdog.core.brake import Order
+from watchdog.core.clock import Cause, Clock
+from watchdog.core.holds import BrakeChange, BrakeView
+from watchdog.core.model import (
+    Action,
+    AgentId,
+    AgentState,
+    AgentView,
+    Beat,
+    Boot,
+    Cancel,
+    Epoch,
+    FollowUp,
+    Instant,
+    Outcome,
+    Reply,
+    Running,
+    Tear,
+)
+from watchdog.core.undo import Ordered
+from watchdog.errors import NotKeeper, StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
+from watchdog.stores import history, packed, rows
+from watchdog.stores.address import Address
+from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
+from watchdog.stores.bus import Bus, Refused
+from watchdog.stores.columns import Unreadable
+from watchdog.stores.delivery import Delivery
+from watchdog.stores.ending import ended
+from watchdog.stores.everywhere import Everywhere
+from watchdog.stores.fenced import LEASE_S, WAIT_S
+from watchdog.stores.holdings import Holdings
+from watchdog.stores.journal import PRUNE_CHUNK
+from watchdog.stores.judging import Tally
+from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
+from watchdog.stores.merged import evenly, view_of
+from watchdog.stores.one_part import History, PartStore, SharedClock
+from watchdog.stores.own_agents import OwnAgents
+from watchdog.stores.part_reads import PartReads
+from watchdog.stores.part_rows import AllWrite, part_of
+from watchdog.stores.parts import FORMAT
+from watchdog.stores.register import Entry, Register, Report
+from watchdog.stores.shared_tokens import SharedTokens
+from watchdog.stores.valkey import server_at
+from watchdog.stores.view import Views
+
+if TYPE_CHECKING:
+    from watchdog.stores.part_reads import Server
+
+Result = TypeVar("Result")
+
+BALANCE_S = 0.25
+"""Between two looks whether parts are to be taken or given up."""
+
+SPREAD_S = 0.25
+"""Longest wait for others to know how the brakes stand: as long as it takes them to find out by themselves."""
+
+LOOKED_THROUGH = 1_000
+"""Agents of a page of others', where only some of them are wanted."""
+
+IDLE_S = 1.0
+"""Without a tick for so long the daemon is stopping, or starved: another one may keep the clock."""
+
+STOPPING_S = 12.0
+"""For so long without a tick it reports by itself, while it stops; then it counts as one that is not heard of."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ReplicaStore(OwnAgents):
+    """See `watchdog.stores.base.Store`.
+
+    Attributes:
+        unreadable: Rows that could not be read when the parts were opened, by table and key.
+        entries: All daemons, as of the last tick.
+        keeper: The name of the one that has the part of all, as of the last tick.
+    """
+
+    def __init__(
+        self,
+        server: Server | Address,
+        rules: StoreRules,
+        name: str,
+        shards: int = 16,
+        passed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is opened.
+
+        Args:
+            server: Where the parts are; opened and closed with the store.
+            rules: What the store has to know of the settings.
+            name: Of this process; no other has it.
+            shards: In how many parts the agents are kept; the same for all processes, for good.
+            passed: Tells how much time passes between the instants that are told.
+        """
+        self._passed = passed
+        self.unreadable: list[Unreadable] = []
+        self.entries: Sequence[Entry] = ()
+        self.keeper = ""
+        self.name = name
+        self._server = server_at(server) if isinstance(server, Address) else server
+        self._rules = rules
+        self._shards = shards
+        self._time = time.monotonic
+        self._register = Register(self._server, name, time.monotonic)
+        self._bus = Bus(self._server, name, self._asked, self._register.age_s)
+        self._clock = SharedClock()
+        self._shared = Shared()
+        self._history = History(self._server)
+        self._reads = PartReads(self._server, shards)
+        self._keeper: Keeper | None = None
+        self._holdings = Holdings(
+            self._register,
+            shards,
+            name,
+            made=lambda number: PartStore(
+                self._server, rules, name, shards, number, self._clock, self._history, lambda: self._shared.given
+            ),
+            now=self._now,
+        )
+        self._delivery = Delivery(self._holdings, self._bus)
+        self._views = Views()
+        self._tokens = SharedTokens(self._server, rules)
+        self._secret = b""
+        self._instant: Instant | None = None
+        self._told_at = 0.0
+        self._beats: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened = False
+        self._undelivered = False
+        self._blind: Cause | None = None
+        self._ticks = 0
+        self._ticking = False
+        self._ticked_at = self._time()
+        self._missed_s = 0.0
+        self._turn = 0
+        self._kept: list[Tick] = []
+        self._sessions = 0
+        self._backlog = 0
+        self._everywhere = Everywhere(self._holdings, self._bus, shards, self._now)
+        self._services: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
+
+    # Opening and closing.
+
+    async def open(self, instant: Instant) -> None:
+        """See `Store.open`. Waits for parts that somebody has let go only by dying."""
+        self._told(instant)
+        try:
+            await self._server.open()
+            await self._sign()
+            until = self._time() + LEASE_S + 2 * WAIT_S
+            await self._begin(instant, until)
+            self._opened = True
+            self._tasks = [asyncio.create_task(self._bus.run())]
+            await self._holdings.balance(self.entries)
+            while not self._holdings.complete and self._time() < until:
+                await asyncio.sleep(WAIT_S)
+                await self._reported(None)
+                await self._holdings.balance(self.entries)
+        except BaseException:
+            await self.close()
+            raise
+        self._clock.uncounted_s = 0.0
+        self.unreadable = [row for store in self._holdings.stores.values() for row in store.unreadable]
+        self._tasks.append(asyncio.create_task(self._balance()))
+
+    async def _sign(self) -> None:
+        """Makes sure that this is a deployment of ours, and has what all share.
+
+        Raises:
+            StoreCorrupt: It is of another version, or has another number of parts.
+        """
+        found = await self._register.agree(
+            format=FORMAT, shards=b"%d" % self._shards, secret=self._secret or secrets.token_bytes(32)
+        )
+        if found[0] != FORMAT:
+            raise StoreCorrupt(
+                f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
+                f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
+            )
+        if found[1] != b"%d" % self._shards:
+            raise StoreCorrupt(
+                f"{self._server} was made with WATCHDOG_SHARDS={found[1].decode(errors='replace')}, which is fixed for "
+                "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
+            )
+        self._secret = found[2]
+
+    async def _begin(self, instant: Instant, until: float) -> None:
+        """Begins with the clock that is published, or keeps it where nobody does any more.
+
+        Raises:
+            StoreUnavailable: Nobody tells one until then.
+        """
+        while True:
+            report = await self._reported(None)
+            if report.clock:
+                self._follow(report, instant)
+            if report.left_s <= 0 and await self._take_over(report, instant):
+                return
+            if report.clock:
+                return
+            if self._time() > until:
+                raise StoreUnavailable("No daemon of the deployment tells the clock.")
+            await asyncio.sleep(WAIT_S)
+
+    async def _take_over(self, report: Report, instant: Instant) -> bool:
+        """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
+        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
+        try:
+            await keeper.take()
+        except StoreLocked:
+            return False
+        clock = clocks.first(instant)
+        if report.clock:
+            saved = rows.clock_from_json(report.clock)
+            self._missed_s = clocks.missed(saved, instant)
+            clock = clocks.resume(saved, instant, self._rules.clock)
+            self._clock.uncounted_s = clocks.uncounted_s(saved, clock)
+        keeper.go_on(clock, self._shared)
+        self._keeper = keeper
+        await keeper.publish()
+        self._clock.now, self._shared = keeper.clock, keeper.shared
+        return True
+
+    async def close(self) -> None:
+        """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more."""
+        opened, self._opened = self._opened, False
+        await ended(self._tasks[1:])
+        if opened:
+            await self._holdings.close()
+        with contextlib.suppress(StoreUnavailable):
+            await self._register.leave()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            with contextlib.suppress(StoreUnavailable):
+                await keeper.leave()
+        await ended(self._tasks)
+        self._tasks = []
+        await self._server.close()
+
+    async def die(self) -> None:
+        """Ends without a word to anybody, as a process that is killed does; for tests."""
+        self._opened = False
+        await ended(self._tasks)
+        self._tasks = []
+        await self._holdings.abandon()
+
+    async def _balance(self) -> None:
+        """Takes and gives up parts, again and again; and reports while nobody ticks, as at the start and at the end."""
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            idle_s = self._time() - self._ticked_at
+            try:
+                if idle_s > IDLE_S and self._keeper is not None and self._ticks and not self._ticking:
+                    keeper, self._keeper = self._keeper, None
+                    await keeper.leave()
+                if IDLE_S < idle_s < STOPPING_S or not self._ticks:
+                    await self._reported(Cause.STORE if self._undelivered else self._blind)
+                await self._holdings.balance(self.entries)
+            except StoreError as error:
+                log.debug("replica.not_balanced", reason=str(error))
+
+    # Time.
+
+    def _told(self, instant: Instant) -> None:
+        self._instant, self._told_at = instant, self._passed()
+
+    def _now(self) -> Instant:
+        """The instant that the caller last told, and what has passed since."""
+        assert self._instant is not None  # noqa: S101 - nothing is asked before it is opened
+        passed = self._passed() - self._told_at
+        boot, epoch, boot_id = self._instant
+        return Instant(Boot(boot + passed), Epoch(epoch + passed), boot_id)
+
+    # Heartbeats.
+
+    def plainly_live(self, beat: Beat) -> float | None:
+        """See `Store.plainly_live`. Of agents of others as far as was told by them."""
+        if not self._opened or not self._register.fresh:
+            return None
+        store = self._holdings.stores.get(part_of(beat.agent, self._shards))
+        if store is not None:
+            return store.plainly_live(beat)
+        return beat.ttl if self._views.live(beat, self._clock.now.observed) else None
+
+    def whose(self, session_id: bytes) -> AgentId | None:
+        """See `Store.whose`. Also of agents of others, as far as was told by them."""
+        for store in self._holdings.stores.values():
+            agent = store.whose(session_id)
+            if agent is not None:
+                return agent
+        return self._views.agent(session_id)
+
+    def newcomer(self, agent: AgentId) -> int | None:
+        """See `Store.newcomer`. Of agents of others nobody can tell without asking."""
+        store = self._holdings.stores.get(part_of(agent, self._shards))
+        if store is None or store.newcomer(agent) is None:
+            return None
+        here = sum(store.newcomer(agent) or 0 for store in self._holdings.stores.values())
+        return here + sum(
+            sum(entry.told.get("agents", {}).values()) for entry in self.entries if entry.name != self.name
+        )
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        """See `Store.apply`. Returns when whoever has the agents' parts has applied them."""
+        self._told(instant)
+        await self._admitted()
+        replies: dict[int, Reply] = {}
+        try:
+            await self._delivery.everywhere(
+                {at: part_of(beat.agent, self._shards) for at, beat in enumerate(beats)},
+                lambda store, places: store.apply([beats[at] for at in places], instant),
+                "apply",
+                lambda places: packed.beats_out([beats[at] for at in places]),
+                packed.replies_in,
+                replies,
+            )
+        except StoreUnavailable:
+            self._undelivered = True
+            self._views.forget(beats)
+            raise
+        found = [replies[at] for at in range(len(beats))]
+        mine = self._holdings.stores
+        self._views.told(
+            [
+                (beat, reply)
+                for beat, reply in zip(beats, found, strict=True)
+                if part_of(beat.agent, self._shards) not in mine
+            ],
+            self._clock.now.observed,
+        )
+        return found
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        """See `Store.tear`. Sockets that carried agents of others are theirs to judge."""
+        self._told(instant)
+        places: dict[int, int] = {}
+        for at, tear in enumerate(tears):
+            part = self._part_of_session(tear.session_id)
+            if part is not None:
+                places[at] = part
+        shorter: dict[int, bool] = {}
+        await self._delivery.everywhere(
+            places,
+            lambda store, places: store.tear([tears[at] for at in places], instant),
+            "tear",
+            lambda places: packed.tears_out([tears[at] for at in places]),
+            lambda text: packed.read(list[bool], text),
+            shorter,
+        )
+        return [shorter.get(at, False) for at in range(len(tears))]
+
+    def _part_of_session(self, session_id: bytes) -> int | None:
+        agent = self.whose(session_id)
+        return None if agent is None else part_of(agent, self._shards)
+
+    async def _admitted(self) -> None:
+        """Raises `StoreUnavailable` unless this daemon is registered: else nobody waits for what it has accepted."""
+        if not self._opened:
+            raise StoreUnavailable("The store is closed.")
+        if not self._register.fresh and await self._report(None) is None:
+            raise StoreUnavailable("This daemon was not heard of and is not registered any more: it is, at once.")
+
+    # What others ask.
+
+    async def _asked(self, what: str, body: bytes) -> bytes:
+        """Answers another daemon. Raises `Refused` for agents of parts that this one does not have."""
+        if not self._opened:
+            raise Refused("closing")
+        try:
+            if what == "apply":
+                beats = packed.beats_in(body)
+                replies = await self._delivery.here(
+                    [part_of(beat.agent, self._shards) for beat in beats],
+                    lambda store, places: store.apply([beats[at] for at in places], self._now()),
+                )
+                return packed.replies_out(replies)
+            if what == "tear":
+                tears = packed.tears_in(body)
+                parts = [self._part_of_session(tear.session_id) for tear in tears]
+                known = [at for at, part in enumerate(parts) if part is not None]
+                done = await self._delivery.here(
+                    [parts[at] or 0 for at in known],
+                    lambda store, places: store.tear([tears[known[at]] for at in places], self._now()),
+                )
+                shorter = dict(zip(known, done, strict=True))
+                return orjson.dumps([shorter.get(at, False) for at in range(len(tears))])
+            if what in self._services:
+                return await self._services[what](body)
+            return await self._asked_by_operator(what, body)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    # The sweep.
+
+    async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
+        """See `Store.tick`. Advances the clock if this is the keeper; else it goes by the keeper's."""
+        self._told(instant)
+        if blind is None and (self._undelivered or any(store.failing for store in self._holdings.stores.values())):
+            blind = Cause.STORE
+        self._undelivered, self._blind = False, blind
+        self._ticks += 1
+        self._ticked_at = self._time()
+        before = self._clock.now
+        self._ticking = True
+        try:
+            report = await self._reported(blind)
+            await self._keep(report, instant)
+        finally:
+            self._ticking = False
+        clock = self._clock.now
+        stores = list(self._holdings.stores.values())
+        ticks = await asyncio.gather(
+            *(store.tick(owner, instant, None, limit) for store in stores), return_exceptions=True
+        )
+        found, fault = self._kept, None
+        for store, tick in zip(stores, ticks, strict=True):
+            if isinstance(tick, Tick):
+                found.append(tick)
+            elif not isinstance(tick, StoreUnavailable) or self._holdings.has(store):
+                fault = tick
+        for store in stores:
+            self._beats.update(store.braking.take_beats())
+        self._kept = []
+        if fault is not None:
+            # Who was held or let go is told once: by the next tick.
+            self._kept = [replace(tick, due=(), backlog=0, orphans=(), undos=()) for tick in found]
+            raise fault
+        return self._merged(found, before, clock, instant, limit)
+
+    def _merged(
+        self,
+        found: Sequence[Tick],
+        before: Clock,
+        clock: Clock,
+        instant: Instant,
+        limit: int,
+    ) -> Tick:
+        giving_up = self._holdings.giving_up
+        due = [due for tick in found for due in tick.due if part_of(due.agent, self._shards) not in giving_up]
+        elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
+        missed_s, self._missed_s = self._missed_s, 0.0
+        changes: tuple[BrakeChange, ...] = ()
+        if self._keeper is not None:
+            changes, self._keeper.changes = tuple(self._keeper.changes), []
+        self._backlog = sum(tick.backlog for tick in found)
+        return Tick(
+            clock=clock,
+            stopped_s=max(0.0, elapsed - (clock.observed - before.observed)),
+            due=evenly(due, limit),
+            backlog=self._backlog,
+            orphans=tuple(orphan for tick in found for orphan in tick.orphans),
+            brake=self._shared.view,
+            changes=changes,
+            stopped=tuple(stopped for tick in found for stopped in tick.stopped),
+            missed_s=missed_s,
+            foreign=frozenset().union(*(tick.foreign for tick in found)),
+            undos=tuple(undo for tick in found for undo in tick.undos),
+        )
+
+    async def _reported(self, blind: Cause | None) -> Report:
+        """Reports, and registers anew if this one was dropped."""
+        report = await self._report(blind)
+        if report is None:
+            log.warning("replica.dropped")
+            # Whatever the register has lost: what all share may be gone with it.
+            await self._sign()
+            report = await self._report(blind)
+        if report is None:
+            raise StoreUnavailable("This daemon was not heard of and is not registered any more.")
+        return report
+
+    async def _report(self, blind: Cause | None) -> Report | None:
+        tallies: dict[str, Tally] = {}
+        agents: Counter[AgentState] = Counter()
+        stores = self._holdings.stores.values()
+        for store in stores:
+            for group, tally in store.braking.tallies.items():
+                tallies.setdefault(group, Tally()).add(tally)
+            agents.update(store.phases)
+        told = Told(
+            blind=blind,
+            version=__version__,
+            parts=tuple(sorted(store.number for store in stores if store.braking.tallies)),
+            number=min((store.braking.number for store in stores), default=self._shared.given.number),
+            agents={state.value: number for state, number in agents.items()},
+            sessions=self._sessions,
+            backlog=self._backlog,
+            tallies=tallies,
+            beats=dict(self._beats),
+        )
+        report = await self._register.report(orjson.loads(packed.out(told)))
+        if report is not None:
+            self.entries, self.keeper = report.entries, report.keeper if report.left_s > 0 else ""
+        return report
+
+    async def _keep(self, report: Report, instant: Instant) -> None:
+        """Makes the clock and the brakes those of now."""
+        if self._keeper is not None and self._keeper.replaced:
+            self._keeper = None
+        if self._keeper is None:
+            self._follow(report, instant)
+            if report.left_s > 0:
+                return
+            keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
+            try:
+                await keeper.take()
+            except StoreLocked:
+                return
+            keeper.go_on(self._clock.now, self._shared)
+            self._keeper = keeper
+            log.info("replica.keeper")
+        keeper, before = self._keeper, self._shared.given.number
+        await keeper.tick(report.entries, instant)
+        self._clock.now, self._shared = keeper.clock, keeper.shared
+        if self._shared.given.number != before:
+            await self._spread()
+
+    def _follow(self, report: Report, instant: Instant) -> None:
+        if not report.clock or report.noted_s is None:
+            return
+        clock = rows.clock_from_json(report.clock)
+        if clock.boot is None or clock.boot_id != instant.boot_id or clock.boot > instant.boot:
+            clock = rebased(clock, report.noted_s, instant)
+        if clock.observed >= self._clock.now.observed:
+            self._clock.now = clock
+        if report.shared:
+            shared = shared_in(report.shared)
+            if shared.given.number >= self._shared.given.number:
+                self._shared = shared
+
+    async def record(self, actions: Sequence[Action]) -> None:
+        """See `Store.record`."""
+        found = [history.action_row(action) for action in actions]
+        await self._history.write(AllWrite(actions={row[0].encode(): tuple(row) for row in found}))
+
+    # Quota.
+
+    async def take_tokens(self, operation: str, scope: str, count: int, instant: Instant) -> float:
+        """See `Store.take_tokens`. All daemons share them, by the server's time."""
+        del instant
+        return await self._tokens.take(operation, scope, count)
+
+    async def throttled(self, operation: str, scope: str, instant: Instant) -> None:
+        """See `Store.throttled`."""
+        del instant
+        await self._tokens.throttled(operation, scope)
+
+    # What people ask for, of all agents.
+
+    def offer(self, what: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Other daemons may ask this one for something, besides what the store itself answers."""
+        self._services[what] = answer
+
+    async def owner(self, agent: AgentId) -> str | None:
+        """Which other daemon has an agent's part; None if this one has.
+
+        Raises:
+            StoreUnavailable: Nobody has it at present.
+        """
+        number = part_of(agent, self._shards)
+        if number in self._holdings.stores:
+            return None
+        await self._holdings.look()
+        owner = self._holdings.owner(number)
+        if owner is None:
+            raise StoreUnavailable("The part that the agent belongs to is nobody's at present.")
+        return owner
+
+    async def ask(self, owner: str, what: str, body: bytes, timeout_s: float) -> bytes:
+        """Asks another daemon for what it offers.
+
+        Raises:
+            StoreUnavailable: It has not answered, or does not do it.
+        """
+        try:
+            return await self._bus.ask(owner, what, body, timeout_s)
+        except Refused:
+            raise StoreUnavailable("Another daemon of the deployment does not do what it is asked.") from None
+
+    async def _asked_by_operator(self, what: str, body: bytes) -> bytes:
+        if what == "shared":
+            shared = shared_in(body)
+            if shared.given.number > self._shared.given.number:
+                self._shared = shared
+                self._brake()
+            return b""
+        if what != "order":
+            return await self._everywhere.answer(what, body)
+        if self._keeper is None:
+            raise Refused("not the keeper")
+        order: Order = packed.read(Order, body)
+        return packed.out(await self._ordered(order))
+
+    async def _ordered(self, order: Order) -> BrakeView:
+        assert self._keeper is not None  # noqa: S101 - asked before
+        # The running clock of all is the same: the keeper's own tells when it is over.
+        until = Running(self._keeper.clock.running + order.until)
+        view = await self._keeper.order(Order(order.hold, order.group, until, order.reason, order.by), self._now())
+        self._shared = self._keeper.shared
+        self._brake()
+        await self._spread()
+        return view
+
+    async def _spread(self) -> None:
+        """The others know at once how the brakes stand; whoever does not answer knows it at its next tick."""
+        others = [entry.name for entry in self.entries if entry.heard and entry.name != self.name]
+        body = shared_out(self._shared)
+        asked = (self._bus.ask(name, "shared", body, SPREAD_S) for name in others)
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    def _brake(self) -> None:
+        """What the keeper says of the brakes is in force now."""
+        for store in self._holdings.stores.values():
+            store.brake(self._now())
+
+    async def order(
+        self, group: str, *, hold: bool, for_s: float, reason: str, instant: Instant, by: str = ""
+    ) -> BrakeView:
+        """See `Store.order`. In force with others at their next tick."""
+        self._told(instant)
+        order = Order(hold, group, Running(for_s), reason, by)
+        if self._keeper is not None:
+            return await self._ordered(order)
+        if not self.keeper:
+            raise StoreUnavailable("No daemon of the deployment keeps the clock at present.")
+        try:
+            found: BrakeView = packed.read(BrakeView, await self._bus.ask(self.keeper, "order", packed.out(order)))
+        except (Refused, ValueError):
+            raise StoreUnavailable("The keeper of the clock has just changed.") from None
+        return found
+
+    async def log_out(self, agent: AgentId, follow_up: FollowUp, instant: Instant) -> bool:
+        """See `Store.log_out`."""
+        self._told(instant)
+        return await self._everywhere.log_out(agent, follow_up)
+
+    async def cancel(self, agent: AgentId, action: Action) -> Cancel:
+        """See `Store.cancel`."""
+        return await self._everywhere.cancel(agent, action)
+
+    async def restore(
+        self, since: Epoch, instance_id: str | None, *, silent: bool, instant: Instant, by: str | None = None
+    ) -> Ordered:
+        """See `Store.restore`."""
+        self._told(instant)
+        return await self._everywhere.restore(since, instance_id, silent=silent, by=by)
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`. Of the agents of this daemon's parts."""
+        found = [await store.counts() for store in self._holdings.stores.values()]
+        agents = dict.fromkeys(AgentState, 0)
+        for counts in found:
+            for state, number in counts.agents.items():
+                agents[state] += number
+        self._sessions = sum(counts.sessions for counts in found)
+        return Counts(agents, self._sessions)
+
+    async def agent(self, agent: AgentId) -> AgentView | None:
+        """See `Store.agent`."""
+        return await self._everywhere.agent(agent)
+
+    async def agents(
+        self,
+        state: AgentState | None = None,
+        query: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        among: Callable[[AgentId], bool] | None = None,
+    ) -> AgentPage:
+        """See `Store.agents`."""
+        if among is None:
+            return await self._everywhere.agents(state, query, cursor, limit)
+        # Nobody else knows for whom it is true.
+        found: list[AgentView] = []
+        while True:
+            page = await self._everywhere.agents(state, query, cursor, max(limit, LOOKED_THROUGH))
+            found += [view for view in page.agents if among(view.agent)]
+            cursor = page.cursor
+            if len(found) > limit:
+                return AgentPage(tuple(found[:limit]), str(found[limit - 1].agent))
+            if cursor is None:
+                return AgentPage(tuple(found), None)
+
+    async def actions(
+        self,
+        agent: AgentId | None = None,
+        outcome: Outcome | None = None,
+        since: Epoch | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> ActionPage:
+        """See `Store.actions`."""
+        found = await self._reads.actions(agent, outcome, since, cursor, limit + 1)
+        more = len(found) > limit
+        return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
+
+    async def recorded(self, after: int, limit: int = 100) -> Recorded:
+        """See `Outbox.recorded`. To the keeper alone: what is delivered is delivered once."""
+        if self._keeper is None:
+            raise NotKeeper("The keeper of the clock delivers.")
+        return await self._reads.recorded(after, limit)
+
+    async def delivered(self, receiver: str) -> int | None:
+        """See `Outbox.delivered`."""
+        value = await self._reads.meta(f"delivered {receiver}")
+        return None if value is None else int(value)
+
+    async def mark_delivered(self, receiver: str, number: int) -> None:
+        """See `Outbox.mark_delivered`."""
+        await self._history.write(AllWrite({f"delivered {receiver}".encode(): str(number).encode()}))
+
+    def replicas(self) -> Sequence[ReplicaView]:
+        """See `DaemonStore.replicas`."""
+        return [
+            view_of(entry, here=entry.name == self.name, keeper=entry.name == self.keeper) for entry in self.entries
+        ]
+
+    async def secret(self) -> bytes:
+        """See `Store.secret`."""
+        return self._secret
+
+    async def prune(self, before: Epoch) -> int:
+        """See `Store.prune`. Of the agents of this daemon's parts; of the history if it is the keeper."""
+        forgotten = sum([await store.prune(before) for store in list(self._holdings.stores.values())])
+        while self._keeper is not None:
+            keys = [key for (key,) in await self._reads.old_actions(before, PRUNE_CHUNK)]
+            if not keys:
+                break
+            await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
+            forgotten += len(keys)
+        return forgotten
