@@ -29,7 +29,9 @@ def package(folder):
 def test_the_package_for_npm_is_complete_and_has_no_dependencies():
     told = package(CLIENT)
     assert told["version"] == __version__
-    assert not {"dependencies", "peerDependencies", "optionalDependencies", "scripts"} & told.keys()
+    assert not {"dependencies", "peerDependencies", "optionalDependencies"} & told.keys()
+    # Nothing runs where it is installed.
+    assert told["scripts"].keys() == {"prepack", "postpack"}
     named = {told["main"], told["types"]}
     for target in told["exports"].values():
         named |= {target} if isinstance(target, str) else set(target.values())
@@ -37,6 +39,7 @@ def test_the_package_for_npm_is_complete_and_has_no_dependencies():
     assert {path.name for path in CLIENT.iterdir()} == {
         *(name.removeprefix("./") for name in named),
         "package.json",
+        "README.md",
     }
 
 

@@ -266,6 +266,13 @@ CASES = (
         b"431 Request Header",
         last=False,
     ),
+    Case(
+        "a heartbeat with a head that is too large, in one read",
+        (post(message(), BEARER, b"x: " + b"x" * 40_000),),
+        0,
+        b"431 Request Header",
+        last=False,
+    ),
     Case("no HTTP", (b"\x16\x03\x01\x02\x00\x01\r\n\r\n",), 0, b"400 Bad Request", last=False),
     Case("two lengths", (post(message(), b"content-length: 3"),), 0, b"400 Bad Request", last=False),
     Case("a length and chunks", (post(message(), b"transfer-encoding: chunked"),), 0, b"400 Bad Request", last=False),

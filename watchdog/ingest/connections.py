@@ -157,6 +157,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _body_of_read = 0
     _begun = False
     _flooded = False
+    _large = False
+    _oversized = False
     _entered = False
     _site: str | None = None
     greeted: Callable[[], None] | None = None
@@ -202,10 +204,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._body_of_read = 0
+        self._large = self._overhead + len(data) > MAX_HEAD
         if not self._parsed(data) or self.transport.is_closing():
             return
         if self._flooded:
-            self._shared.malformed()
+            if self._oversized:
+                self.transport.write(_HEAD_TOO_LARGE)
+            else:
+                self._shared.malformed()
             self.pipeline.clear()
             self._close()
             return
@@ -279,13 +285,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begins the request, unless it is to be read anew without its upgrade."""
         self._flooded = self._flooded or len(self.pipeline) >= MAX_PIPELINED
-        if self._flooded:
+        if self._flooded or self._is_oversized():
             return
         if self._is_strange():
             raise ValueError  # the parser tells it as its own
         if not self.parser.should_upgrade():
             super().on_headers_complete()
         self.scope["method"] = self.parser.get_method().decode("ascii")
+
+    def _is_oversized(self) -> bool:
+        """Whether the head is too large, though it came in one read; then nobody looks at it."""
+        if self._large and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            self._oversized = self._flooded = True
+        return self._oversized
 
     def _is_strange(self) -> bool:
         """Whether the head is one that the parser lets pass, and that others may read differently.

@@ -145,7 +145,7 @@ class FastProtocol(BoundedProtocol):
         if (
             self.url == _ONE
             and (cycle is None or cycle.response_complete)
-            and not (self._flooded or self.flow.write_paused)
+            and not (self._flooded or self._is_oversized() or self.flow.write_paused)
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
