@@ -53,7 +53,7 @@ from watchdog.stores.changes import Changes
 from watchdog.stores.columns import UNREADABLE, Unreadable
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.holding import Holding
-from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept
+from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept, check_whole
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.tokens import TokenBuckets
 from watchdog.stores.undoing import Undoing
@@ -107,6 +107,7 @@ class TableStore:
             raise
 
     def _load(self, kept: Kept, instant: Instant) -> None:
+        check_whole(kept)
         saved = kept.meta("clock")
         uncounted_s = 0.0
         if saved is None:
