@@ -10,12 +10,12 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import pytest
 
 from tests.contract import redis_server
 from tests.contract.world import BRAKED, INSTANCE, TIMER, TTL, World, action_of, intent, settled
+from tests.stores.test_valkey import documented_user
 from tests.test_cli import watchdog
 from watchdog.core import clock as clocks
 from watchdog.core.model import AgentId, AgentState, Epoch, FollowUp, Next, Observed
@@ -387,9 +387,9 @@ def test_the_command_copies_and_tells(tmp_path: Path, server: RedisServer) -> No
     source = tmp_path / "a store.db"
     asyncio.run(fill(source))
     url = tmp_path / "url"
-    url.write_text(f"valkey://:{quote('s3cret')}@127.0.0.1:{server.port}/0\n")
+    url.write_text(f"valkey://watchdog:sesame@127.0.0.1:{server.port}/0\n")
     with server.client as client:
-        client.config_set("requirepass", "s3cret")
+        client.execute_command(*documented_user())
         try:
             line = ["migrate", "--from", f"sqlite:///{source}", "--to", str(url)]
             tried = watchdog(*line, "--dry-run")
@@ -406,9 +406,9 @@ def test_the_command_copies_and_tells(tmp_path: Path, server: RedisServer) -> No
             back = watchdog("migrate", "--from", str(url), "--to", f"sqlite:///{tmp_path}/back.db")
             assert back.returncode == 0
             assert "Start the daemon with the new WATCHDOG_STORE" in " ".join(back.stdout.split())
-            assert "s3cret" not in tried.stdout + done.stdout + again.stderr + back.stdout
+            assert "sesame" not in tried.stdout + done.stdout + again.stderr + back.stdout
         finally:
-            client.config_set("requirepass", "")
+            client.execute_command("ACL", "DELUSER", "watchdog")
     assert dump(tmp_path / "back.db") == dump(source)
 
 
