@@ -55,6 +55,12 @@ def server(_running: RedisServer) -> RedisServer:
     return _running
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there are several of each."""
+    monkeypatch.setattr(copying, "CHUNK", 3)
+
+
 def store_at(where: Place, shards: int = SHARDS) -> TableStore:
     if isinstance(where, Path):
         return SqliteStore(where, BRAKED, InlineDisk)
@@ -73,7 +79,7 @@ async def daemon_at(where: Place, now: float = 100.0, shards: int = SHARDS):
         await world.store.close()
 
 
-async def fill(where: Place, *, more: int = 0) -> float:
+async def fill(where: Place) -> float:
     """Agents in every state, and what belongs to them; returns the time in which the daemon ended."""
     async with daemon_at(where) as world:
         store = world.store
@@ -99,8 +105,6 @@ async def fill(where: Place, *, more: int = 0) -> float:
         await world.beat(HERE, 5)
         await world.beat(GRACE, 6)
         await world.bye(GRACE, 6)
-        for number in range(more):
-            await world.beat(AgentId(INSTANCE, f"one-of-many-{number}"), 1000 + number)
         await store.order("all", hold=False, for_s=600.0, reason="a test", instant=world.instant)
         await world.wait(4)
         return world.now
@@ -181,7 +185,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer) 
 
 async def test_half_a_copy_is_taken_by_no_daemon_and_made_anew(tmp_path: Path, target: Place) -> None:
     source = tmp_path / "source.db"
-    await fill(source, more=2_100)
+    await fill(source)
 
     class Interrupted(Exception):
         pass

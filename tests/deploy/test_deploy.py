@@ -286,7 +286,9 @@ def test_a_drained_task_does_not_judge_those_who_cannot_reach_it():
 
 
 def test_the_user_at_valkey_may_what_the_documentation_says():
-    documented = re.search(r"^ACL SETUSER (.*)$", (ROOT / "docs" / "valkey.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    documented = re.search(
+        r"^ACL SETUSER (.*)$", (ROOT / "docs" / "valkey.md").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
     shipped = (DEPLOY / "compose-valkey" / "valkey-users.example").read_text(encoding="utf-8")
     assert shipped.splitlines() == ["user default off", f"user {documented}"]
 

@@ -207,13 +207,11 @@ class TableFile(Journal):
         """See `Journal.numbered`."""
         return await self.read(lambda connection: history.numbered(connection, after, limit))
 
-    async def put_numbered(self, found: Sequence[tuple[int, Row]], last: int) -> None:
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
         """See `Journal.put_numbered`. In one transaction."""
         batch = Batch()
         batch.add(Statement.PUT_ACTION, [row for _, row in found])
         batch.add(history.PUT_NUMBER, [(number, row[0]) for number, row in found])
-        for statement, values in history.LAST_NUMBER:
-            batch.add(statement, [(last,)[:values]])
         await self.commit(batch)
 
     async def clear(self, origin: bytes) -> None:
@@ -222,6 +220,15 @@ class TableFile(Journal):
         for table in TABLES:
             batch.add(f"DELETE FROM {table}", [()])  # noqa: S608 - names of ours only
         batch.add(Statement.PUT_META, [(COPYING, origin)])
+        await self.commit(batch)
+
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """See `Journal.complete`."""
+        batch = Batch(sync=True)
+        batch.add(history.FORGET_LAST_NUMBER, [()])
+        batch.add(history.LAST_NUMBER, [(last,)])
+        batch.add(Statement.PUT_META, found)
+        batch.add(Statement.DROP_META, [(COPYING,)])
         await self.commit(batch)
 
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:

@@ -99,11 +99,9 @@ def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> li
 PUT_NUMBER = "INSERT OR REPLACE INTO recorded (number, id) VALUES (?, ?)"
 """In place of the number that an action got when it was put. Of several all are put, by rising numbers."""
 
-LAST_NUMBER = (
-    ("DELETE FROM sqlite_sequence WHERE name = 'recorded'", 0),
-    ("INSERT INTO sqlite_sequence (name, seq) VALUES ('recorded', ?)", 1),
-)
-"""The highest number that was ever given: statements, each with how many values it takes."""
+FORGET_LAST_NUMBER = "DELETE FROM sqlite_sequence WHERE name = 'recorded'"
+LAST_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES ('recorded', ?)"
+"""The highest number that was ever given, behind `FORGET_LAST_NUMBER`."""
 
 
 def numbered(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, tuple[Any, ...]]]:

@@ -197,8 +197,8 @@ class Journal(ABC):
         """Rows of the history behind a number, by their numbers."""
 
     @abstractmethod
-    async def put_numbered(self, found: Sequence[tuple[int, Row]], last: int) -> None:
-        """Adds rows to the history with the numbers that they have elsewhere, rising; `last` was the last one given.
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
+        """Adds rows to the history with the numbers that they have elsewhere: rising, and above all that are there.
 
         Raises:
             StoreUnavailable: They are not known to be written.
@@ -210,6 +210,16 @@ class Journal(ABC):
 
         Raises:
             StoreUnavailable: Some of it may be left. It says so from the first row that was dropped on.
+        """
+
+    @abstractmethod
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """Puts values of the meta table, and the last number that the history has given elsewhere.
+
+        In the same step it becomes a store like any other.
+
+        Raises:
+            StoreUnavailable: It is not known to be so.
         """
 
     @abstractmethod

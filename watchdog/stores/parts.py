@@ -22,7 +22,7 @@ from watchdog.stores import rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Dirty
 from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
-from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row
+from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row, check_whole
 from watchdog.stores.part_reads import PartReads, Server
 from watchdog.stores.part_rows import (
     ANY_TOKEN,
@@ -49,6 +49,9 @@ Result = TypeVar("Result")
 
 FORMAT = b"1"
 """Of what is kept; another one is another version's."""
+
+HALF = b"half a copy"
+"""In place of it while another store is copied into this one: whoever looks at the format alone takes it for none."""
 
 
 class Parts(Journal):
@@ -84,6 +87,7 @@ class Parts(Journal):
         self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._copying = False
         # Actions that are in the history for sure and perhaps still in their part's outbox; and those not in it yet.
         self._moved: dict[bytes, int] = {}
         self._moving: dict[bytes, Row] = {}
@@ -142,7 +146,10 @@ class Parts(Journal):
 
     def _check_format(self, meta: dict[bytes, bytes]) -> None:
         found = meta.get(b"format", FORMAT), meta.get(b"shards", b"%d" % self._shards)
-        if found[0] != FORMAT:
+        if found[0] == HALF:
+            if not self._copying:
+                check_whole(PartRows(meta, {}))
+        elif found[0] != FORMAT:
             raise StoreCorrupt(
                 f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
                 f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
@@ -226,7 +233,7 @@ class Parts(Journal):
         for batch in batches:
             made.add(batch)
         if not self._signed:
-            made.all.meta |= {b"format": FORMAT, b"shards": b"%d" % self._shards}
+            made.all.meta |= {b"format": HALF if self._copying else FORMAT, b"shards": b"%d" % self._shards}
         later = made.take_decided()
         at_once = made.all.actions = {**made.all.actions, **self._moving}
         moved, self._moved = self._moved, {}
@@ -320,24 +327,21 @@ class Parts(Journal):
         _, page = await self._reads.numbered(after, limit)
         return [(number, tuple(columns(row))) for number, row in page]
 
-    async def put_numbered(self, found: Sequence[tuple[int, Row]], last: int) -> None:
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
         """See `Journal.put_numbered`. One call for each run of numbers."""
         run: list[Row] = []
         for at, (number, row) in enumerate(found, 1):
             run.append(row)
             if at == len(found) or found[at][0] != number + 1:
-                await self._put_behind(number - len(run), run)
+                batch = Batch()
+                batch.add(NUMBER, [(number - len(run),)])
+                batch.add(Statement.PUT_ACTION, run)
+                await self.commit(batch)
                 run = []
-        await self._put_behind(last, [])
-
-    async def _put_behind(self, number: int, run: Sequence[Row]) -> None:
-        batch = Batch()
-        batch.add(NUMBER, [(number,)])
-        batch.add(Statement.PUT_ACTION, run)
-        await self.commit(batch)
 
     async def clear(self, origin: bytes) -> None:
         """See `Journal.clear`. Those parts only that it was made with."""
+        self._copying, self._signed = True, False
         batch = Batch()
         batch.add(Statement.PUT_META, [(COPYING, origin)])
         await self.commit(batch)
@@ -350,6 +354,15 @@ class Parts(Journal):
         batch.add(NUMBER, [(0,)])
         batch.add(Statement.DROP_META, [("number",)])
         await self.commit(batch)
+
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """See `Journal.complete`."""
+        batch = Batch()
+        batch.add(NUMBER, [(last,)])
+        batch.add(Statement.PUT_META, [*found, ("format", FORMAT)])
+        batch.add(Statement.DROP_META, [(COPYING,)])
+        await self.commit(batch)
+        self._copying = False
 
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
         """See `Journal.drop_changes`."""
