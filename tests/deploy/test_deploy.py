@@ -58,6 +58,22 @@ KEPT = ("/data", "/var/lib/connect-presence-watchdog")
 """Where something outlives the process: what is mounted, or `StateDirectory`."""
 
 
+NOTHING = ("Ref", "AWS::NoValue")
+
+
+def chosen(value, *, valkey=False):
+    """What a value of the template is, with a server or without."""
+    match value:
+        case ("If", ("HasValkey", yes, no)):
+            return chosen(yes if valkey else no, valkey=valkey)
+        case list():
+            return [found for each in value if (found := chosen(each, valkey=valkey)) != NOTHING]
+        case dict():
+            return {key: chosen(each, valkey=valkey) for key, each in value.items()}
+        case _:
+            return value
+
+
 def manifest(name):
     return yaml.safe_load((BASE / f"{name}.yaml").read_text(encoding="utf-8"))
 
@@ -67,9 +83,13 @@ def container():
     return found
 
 
-def task():
-    (found,) = ECS["Resources"]["Task"]["Properties"]["ContainerDefinitions"]
+def task(*, valkey=False):
+    (found,) = chosen(ECS["Resources"]["Task"]["Properties"]["ContainerDefinitions"], valkey=valkey)
     return found
+
+
+def service(*, valkey=False):
+    return chosen(ECS["Resources"]["Service"]["Properties"], valkey=valkey)
 
 
 def unit(key):
@@ -109,7 +129,11 @@ def kubernetes_variables():
     return image_variables() | plain | lines(EXAMPLE / "watchdog.env") | own
 
 
-def ecs_variables():
+def ecs_with_valkey_variables():
+    return ecs_variables(valkey=True)
+
+
+def ecs_variables(*, valkey=False):
     values = {
         "WATCHDOG_INSTANCES": "11111111-2222-3333-4444-555555555555",
         "AWS_REGION": "us-east-1",
@@ -122,7 +146,10 @@ def ecs_variables():
         kind, of = each["Value"]
         if kind == "Ref" and "Default" in parameters[of]:
             values[each["Name"]] = str(parameters[of]["Default"])
-    secrets = {each["Name"]: each["Name"].lower() * 2 for each in task()["Secrets"]}
+    secrets = {each["Name"]: each["Name"].lower() * 2 for each in task(valkey=valkey)["Secrets"]}
+    if valkey:
+        _, (template, _) = ECS["Resources"]["Store"]["Properties"]["SecretString"]
+        secrets["WATCHDOG_STORE"] = template.replace("{{resolve:secretsmanager:${ValkeyPassword}}}", "password")
     assert {each["Name"] for each in task()["Environment"]} == values.keys()
     return image_variables() | values | secrets
 
@@ -139,6 +166,7 @@ def unit_variables():
         three_daemons_variables,
         kubernetes_variables,
         ecs_variables,
+        ecs_with_valkey_variables,
         unit_variables,
     ],
     ids=lambda each: each.__name__,
@@ -207,12 +235,37 @@ def test_there_is_never_more_than_one_daemon():
     spec = manifest("statefulset")["spec"]
     assert spec["replicas"] == 1
     assert spec["volumeClaimTemplates"][0]["spec"]["accessModes"] == ["ReadWriteOncePod"]
-    service = ECS["Resources"]["Service"]["Properties"]
-    assert service["DesiredCount"] == 1
-    assert service["AvailabilityZoneRebalancing"] == "DISABLED"
-    deployment = service["DeploymentConfiguration"]
+    assert service()["DesiredCount"] == 1
+    assert service()["AvailabilityZoneRebalancing"] == "DISABLED"
+    deployment = service()["DeploymentConfiguration"]
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (0, 100)
     assert not {"deploy", "scale"} & COMPOSE["services"]["watchdog"].keys()
+
+
+def test_several_have_a_store_that_they_share():
+    assert service(valkey=True)["DesiredCount"] == 3
+    assert service(valkey=True)["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100
+    assert "WATCHDOG_STORE" in {each["Name"] for each in task(valkey=True)["Secrets"]}
+    assert "WATCHDOG_STORE" not in {each["Name"] for each in task()["Secrets"]}
+    patches = yaml.safe_load((DEPLOY / "kubernetes" / "valkey" / "deployment.yaml").read_text(encoding="utf-8"))
+    values = {each["path"]: each.get("value") for each in patches}
+    assert values["/spec/replicas"] == 3
+    (mount,) = [each for each in container()["volumeMounts"] if each["name"] == "secrets"]
+    store = values["/spec/template/spec/containers/0/env/-"]
+    assert store == {"name": "WATCHDOG_STORE_FILE", "value": f"{mount['mountPath']}/store"}
+    # As long as the new ones are not ready, no old one ends.
+    assert values["/spec/strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_a_server_of_the_template_drops_nothing_and_lets_the_tasks_in_alone():
+    found = {name: each["Properties"] for name, each in ECS["Resources"].items() if name.startswith("Valkey")}
+    assert {ECS["Resources"][name]["Condition"] for name in found} == {"HasValkey"}
+    assert found["ValkeyParameters"]["Properties"] == {"maxmemory-policy": "noeviction"}
+    assert found["ValkeyServer"]["CacheParameterGroupName"] == ("Ref", "ValkeyParameters")
+    assert found["ValkeyServer"]["TransitEncryptionEnabled"]
+    (rule,) = found["ValkeyGroup"]["SecurityGroupIngress"]
+    assert rule["SourceSecurityGroupId"] == ("GetAtt", "TaskGroup.GroupId")
+    assert "CidrIp" not in rule
 
 
 def test_a_node_can_be_drained():
@@ -291,6 +344,11 @@ def test_the_user_at_valkey_may_what_the_documentation_says():
     )[1]
     shipped = (DEPLOY / "compose-valkey" / "valkey-users.example").read_text(encoding="utf-8")
     assert shipped.splitlines() == ["user default off", f"user {documented}"]
+    granted = ECS["Resources"]["ValkeyUser"]["Properties"]["AccessString"].split()
+    assert (
+        granted
+        == documented.replace("watchdog on >PASSWORD ~{wd:* resetchannels", "on ~{wd:* resetchannels -@all").split()
+    )
 
 
 def test_every_container_is_closed():
@@ -362,7 +420,9 @@ def test_the_task_may_what_the_daemon_needs_and_no_more():
 def test_the_executing_role_reads_the_secrets_of_the_task_and_no_others():
     (own,) = ECS["Resources"]["ExecutionRole"]["Properties"]["Policies"]
     (statement,) = own["PolicyDocument"]["Statement"]
-    assert statement["Resource"] == [each["ValueFrom"] for each in task()["Secrets"]]
+    for valkey in (False, True):
+        resources = chosen(statement["Resource"], valkey=valkey)
+        assert resources == [each["ValueFrom"] for each in task(valkey=valkey)["Secrets"]]
 
 
 # Probes and alarms.
