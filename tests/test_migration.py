@@ -228,10 +228,14 @@ async def test_it_begins_anew_also_with_another_number_of_parts(tmp_path: Path, 
 
         with pytest.raises(StoreUnavailable):
             await copying.copy(await copying.contents(have), have, gets, "old", fails)
+    with server.client as client:
+        # For those who look no further.
+        assert client.hget("{wd:all}:meta", "format") == b"half a copy"
     await migrate(Order(source, server.address, shards=2))
     async with daemon_at(server.address, shards=2) as world:
         assert await world.state(HERE) is AgentState.LIVE
     with server.client as client:
+        assert client.hget("{wd:all}:meta", "format") == b"1"
         assert not client.exists("{wd:6}:agents", "{wd:6}:sessions")
 
 
