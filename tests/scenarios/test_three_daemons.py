@@ -84,6 +84,7 @@ def deployed(stage: Stage) -> Iterator[tuple[list[Daemon], int, int]]:
             folder.mkdir()
             env = {"WATCHDOG_STORE_FILE": str(store), "WATCHDOG_TRUSTED_PROXIES": "127.0.0.1/32"}
             daemons.append(Daemon(folder, settings(stage.connect.server.url, **env), client=httpx.Client(timeout=30)))
+        stage.daemon = daemons[0]  # whose log is told when the story goes wrong
         try:
             for each in daemons:
                 each.start(**TIMES)
