@@ -29,8 +29,7 @@ ENV PATH=/opt/watchdog/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     WATCHDOG_HOST=0.0.0.0 \
-    WATCHDOG_PORT=8080 \
-    WATCHDOG_STORE=sqlite:////data/watchdog.db
+    WATCHDOG_PORT=8080
 
 RUN python -m pip uninstall --yes --quiet --root-user-action=ignore pip \
     && groupadd --gid 10001 watchdog \
@@ -39,6 +38,7 @@ RUN python -m pip uninstall --yes --quiet --root-user-action=ignore pip \
 COPY --from=builder /opt/watchdog /opt/watchdog
 
 USER 10001:10001
+# Here is the file of facts, `watchdog.db`, unless WATCHDOG_STORE or WATCHDOG_STORE_FILE names another place.
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080

@@ -86,7 +86,10 @@ def test_the_variables_that_the_image_sets_are_settings():
     variables = dict(re.findall(r"(WATCHDOG_\w+)=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8")))
     settings = Settings.load(variables | {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": "t"})
     assert (settings.host, settings.port) == ("0.0.0.0", 8080)
-    assert settings.store_path == Path("/data/watchdog.db")
+    # Nothing of it stands beside a WATCHDOG_STORE_FILE.
+    assert not {"WATCHDOG_STORE", "WATCHDOG_STORE_FILE"} & variables.keys()
+    (folder,) = re.findall(r"^WORKDIR (/data)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert folder / settings.store_path == Path("/data/watchdog.db")
 
 
 def health_check():

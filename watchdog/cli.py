@@ -152,6 +152,53 @@ def check(
     raise SystemExit(run_check(settings, running=running, iam=iam, as_json=as_json))
 
 
+def migrate(
+    source: Annotated[str, typer.Option("--from", metavar="STORE", help="What is copied.")],
+    target: Annotated[str, typer.Option("--to", metavar="STORE", help="Where it goes; nothing may be there.")],
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", metavar="N", min=1, max=1024, help="Parts on a server. Default: WATCHDOG_SHARDS."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop all that --to keeps.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look whether it could be done.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Copy all that a store keeps into another one, while no daemon runs on either. Nobody is set by it.
+
+    A store is a URL as in WATCHDOG_STORE, or the path of a file that has one, for URLs with a password. The daemon that
+    is started on the copy goes on as after a restart.
+
+    Examples:
+      watchdog migrate --from sqlite:////data/watchdog.db --to valkey://127.0.0.1:6379/0 --dry-run
+      watchdog migrate --from sqlite:////data/watchdog.db --to /run/secrets/store
+      watchdog migrate --from /run/secrets/store --to sqlite:////data/watchdog.db --replace
+    """
+    import asyncio
+
+    from watchdog.migration import Order, place_of, show
+    from watchdog.migration import migrate as copied
+    from watchdog.options import store_named
+    from watchdog.settings import shards_here
+
+    order = Order(
+        place_of(store_named(source, "--from")),
+        place_of(store_named(target, "--to")),
+        shards_here() if shards is None else shards,
+        replace,
+        dry_run,
+    )
+    if order.is_circle:
+        raise typer.BadParameter("it is the same as --from", param_hint="--to")
+    found = asyncio.run(copied(order))
+    if as_json:
+        places = {"from": str(order.source), "to": str(order.target), "dry_run": dry_run}
+        typer.echo(json.dumps({**places, **asdict(found)}, indent=2))
+        return
+    from watchdog.terminal import screen
+
+    show(screen(), order, found)
+
+
 def sandbox(
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -220,6 +267,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     (_START, "settings", show_settings),
     (_START, "check", check),
     (_START, "run", run),
+    (_START, "migrate", migrate),
     (_LOOK, "status", looking.status),
     (_LOOK, "agents", looking.agents),
     (_LOOK, "agent", looking.agent),

@@ -104,7 +104,7 @@ def read(environ: Mapping[str, str], settings: Mapping[str, bool]) -> Reading:
             faults.append(f"{plain}: is set together with {pointer}; takes one of the two")
         elif from_file:
             try:
-                values[setting] = _content(Path(environ[pointer]))
+                values[setting] = content(Path(environ[pointer]))
                 sources[setting] = "file"
             except ValueError as fault:
                 unread.add(setting)
@@ -135,8 +135,8 @@ def _unknown(environ: Mapping[str, str], settings: Mapping[str, bool]) -> Iterat
         yield f"{name}: is not a variable of this version; {advice}"
 
 
-def _content(path: Path) -> str:
-    """Reads a secret's file.
+def content(path: Path) -> str:
+    """Reads a secret's file, without white space around it.
 
     Raises:
         ValueError: It cannot be read, is too long, is not text or is empty; the text says which, and nothing of the

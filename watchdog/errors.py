@@ -6,7 +6,8 @@
     │   ├── StoreUnavailable     the store cannot be reached or written now
     │   │   └── NotKeeper        it is another daemon's to do
     │   ├── StoreCorrupt         what is stored cannot be read as ours
-    │   └── StoreLocked          another daemon has the store
+    │   ├── StoreLocked          another daemon has the store
+    │   └── StoreOccupied        what is kept there would be dropped
     ├── MessageError             a heartbeat that is refused: HTTP status, title, detail
     ├── ConnectError
     │   ├── ConnectThrottled     429: over the quota
@@ -90,6 +91,13 @@ class StoreLocked(StoreError):
 
     Raised when the store is opened, and by a tick when another daemon has taken it over. Stop the other daemon, or give
     this one another `WATCHDOG_STORE`.
+    """
+
+
+class StoreOccupied(StoreError):
+    """Another store is to be copied into this one, which is not empty.
+
+    Raised before anything is changed. Name another target, or allow what it keeps to be dropped.
     """
 
 

@@ -83,6 +83,24 @@ def length(for_: str) -> float:
         raise typer.BadParameter(str(error), param_hint="--for") from None
 
 
+def store_named(text: str, option: str) -> str:
+    """The URL of a store that an option gives, itself or by the name of a file.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    from watchdog import values
+    from watchdog.environment import content
+
+    try:
+        url = text if "://" in text else content(Path(text))
+        values.store(url)
+    except ValueError as error:
+        # The URL itself may have a password.
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    return url
+
+
 def instant(text: str, option: str) -> Epoch:
     """A time that an option gives: so long ago, RFC 3339, or seconds since 1970.
 

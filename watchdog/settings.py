@@ -643,6 +643,22 @@ def daemon_url(environ: Mapping[str, str] | None = None) -> tuple[str, tuple[str
     return found.url, tuple(name for name in names if name != variable("tls_key"))
 
 
+def shards_here(environ: Mapping[str, str] | None = None) -> int:
+    """In how many parts a daemon with this environment keeps its agents on a server.
+
+    Args:
+        environ: In place of the process's environment.
+
+    Raises:
+        SettingsError: SHARDS is wrong.
+    """
+    variables = os.environ if environ is None else environ
+    # Stand-ins for what a daemon cannot do without.
+    mine = {variable("instances"): "any", variable("heartbeat_tokens"): "any"}
+    name = variable("shards")
+    return Settings.load(mine | ({name: variables[name]} if name in variables else {})).shards
+
+
 def _takes(field: FieldInfo) -> Takes:
     """Finds the `Takes` of a field."""
     return next(mark for mark in field.metadata if isinstance(mark, Takes))

@@ -27,7 +27,7 @@ else
     missing hadolint Dockerfile # it has no wheel for every machine
 fi
 
-quietly "$bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
+quietly "$bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/compose*/compose.yaml
 "$bin/cfn-lint" --non-zero-exit-code informational -- deploy/ecs/*.yaml
 
 if command -v kustomize >/dev/null; then
@@ -41,8 +41,10 @@ if ((${#build[@]})); then
     # The example as it is, and with what is commented out in it.
     cp -r deploy/kubernetes "$scratch/kubernetes"
     cp -r "$scratch/kubernetes/example" "$scratch/kubernetes/whole"
+    cp -r "$scratch/kubernetes/example" "$scratch/kubernetes/three"
+    sed -i 's|\.\./base|../valkey|' "$scratch/kubernetes/three/kustomization.yaml"
     sed -i 's/^# \(components:\)/\1/; s/^#\( *- \.\.\/components\/\)/\1/' "$scratch/kubernetes/whole/kustomization.yaml"
-    for name in base example whole; do
+    for name in base example whole valkey three; do
         "${build[@]}" "$scratch/kubernetes/$name" >"$scratch/$name.yaml"
         for version in 1.29.0 1.37.0; do
             quietly "$bin/kubernetes-validate" --strict -k "$version" "$scratch/$name.yaml"
@@ -53,6 +55,7 @@ if ((${#build[@]})); then
         done
     done
     grep -q 'kind: ServiceMonitor' "$scratch/whole.yaml"
+    grep -q 'kind: Deployment' "$scratch/three.yaml"
     quietly "$bin/kubernetes-validate" --strict deploy/kubernetes/example/secret.example.yaml
 else
     # Debian's kubectl is too old, so it is not asked for.
@@ -75,10 +78,16 @@ fi
 if command -v haproxy >/dev/null; then
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=x -keyout "$scratch/key" -out "$scratch/cert" 2>/dev/null
     cat "$scratch/cert" "$scratch/key" >"$scratch/watchdog.pem"
-    sed "s|/etc/haproxy/watchdog.pem|$scratch/watchdog.pem|" deploy/compose/haproxy.cfg >"$scratch/haproxy.cfg"
-    quietly haproxy -c -f "$scratch/haproxy.cfg"
+    for file in deploy/compose*/haproxy.cfg; do
+        sed "s|/[a-z/]*/watchdog.pem|$scratch/watchdog.pem|" "$file" >"$scratch/haproxy.cfg"
+        quietly haproxy -c -f "$scratch/haproxy.cfg"
+        # The names of containers are known among them alone.
+        if grep WARNING "$scratch/out" | grep -v 'could not resolve address' >&2; then
+            exit 1
+        fi
+    done
 else
-    missing haproxy deploy/compose/haproxy.cfg
+    missing haproxy 'deploy/compose*/haproxy.cfg'
 fi
 
 if command -v caddy >/dev/null; then
@@ -87,10 +96,12 @@ else
     missing caddy deploy/compose/Caddyfile
 fi
 if command -v promtool >/dev/null; then
-    sed 's|/run/secrets/metrics-token|/dev/null|' deploy/compose/prometheus.yml >"$scratch/prometheus.yml"
     cp deploy/prometheus/watchdog.rules.yml "$scratch"
-    quietly promtool check config "$scratch/prometheus.yml"
+    for file in deploy/compose*/prometheus.yml; do
+        sed 's|/run/secrets/metrics-token|/dev/null|' "$file" >"$scratch/prometheus.yml"
+        quietly promtool check config "$scratch/prometheus.yml"
+    done
 else
-    missing promtool deploy/compose/prometheus.yml
+    missing promtool 'deploy/compose*/prometheus.yml'
 fi
 echo "deploy/: nothing to complain of"

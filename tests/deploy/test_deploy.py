@@ -19,6 +19,7 @@ from watchdog import needs
 from watchdog.connect.iam import Place, policy
 from watchdog.daemon import STOP_S
 from watchdog.health import STUCK_S
+from watchdog.ingest.events import COMMENT_S
 from watchdog.ingest.server import KEEP_ALIVE_S
 from watchdog.ingest.websocket_protocol import PING_S
 from watchdog.settings import Settings
@@ -44,11 +45,33 @@ def _short(loader, name, node):
 Template.add_multi_constructor("!", _short)
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
+THREE = yaml.safe_load((DEPLOY / "compose-valkey" / "compose.yaml").read_text(encoding="utf-8"))
+COMPOSED = {"compose": COMPOSE, "compose-valkey": THREE}
 ECS = yaml.load((DEPLOY / "ecs" / "fargate.yaml").read_text(encoding="utf-8"), Template)
 BASE = DEPLOY / "kubernetes" / "base"
 EXAMPLE = DEPLOY / "kubernetes" / "example"
 UNIT = (DEPLOY / "systemd" / "connect-presence-watchdog.service").read_text(encoding="utf-8")
 IMAGE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+KEPT = ("/data", "/var/lib/connect-presence-watchdog")
+"""Where something outlives the process: what is mounted, or `StateDirectory`."""
+
+
+NOTHING = ("Ref", "AWS::NoValue")
+
+
+def chosen(value, *, valkey=False):
+    """What a value of the template is, with a server or without."""
+    match value:
+        case ("If", ("HasValkey", yes, no)):
+            return chosen(yes if valkey else no, valkey=valkey)
+        case list():
+            return [found for each in value if (found := chosen(each, valkey=valkey)) != NOTHING]
+        case dict():
+            return {key: chosen(each, valkey=valkey) for key, each in value.items()}
+        case _:
+            return value
 
 
 def manifest(name):
@@ -60,9 +83,13 @@ def container():
     return found
 
 
-def task():
-    (found,) = ECS["Resources"]["Task"]["Properties"]["ContainerDefinitions"]
+def task(*, valkey=False):
+    (found,) = chosen(ECS["Resources"]["Task"]["Properties"]["ContainerDefinitions"], valkey=valkey)
     return found
+
+
+def service(*, valkey=False):
+    return chosen(ECS["Resources"]["Service"]["Properties"], valkey=valkey)
 
 
 def unit(key):
@@ -89,6 +116,12 @@ def compose_variables():
     )
 
 
+def three_daemons_variables():
+    service, *others = (THREE["services"][f"watchdog-{number}"] for number in (1, 2, 3))
+    assert others == [service, service]
+    return image_variables() | lines(DEPLOY / "compose-valkey" / "watchdog.env.example") | service["environment"]
+
+
 def kubernetes_variables():
     generated = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))["configMapGenerator"][0]
     plain = dict(each.split("=", 1) for each in generated["literals"])
@@ -96,7 +129,11 @@ def kubernetes_variables():
     return image_variables() | plain | lines(EXAMPLE / "watchdog.env") | own
 
 
-def ecs_variables():
+def ecs_with_valkey_variables():
+    return ecs_variables(valkey=True)
+
+
+def ecs_variables(*, valkey=False):
     values = {
         "WATCHDOG_INSTANCES": "11111111-2222-3333-4444-555555555555",
         "AWS_REGION": "us-east-1",
@@ -109,7 +146,10 @@ def ecs_variables():
         kind, of = each["Value"]
         if kind == "Ref" and "Default" in parameters[of]:
             values[each["Name"]] = str(parameters[of]["Default"])
-    secrets = {each["Name"]: each["Name"].lower() * 2 for each in task()["Secrets"]}
+    secrets = {each["Name"]: each["Name"].lower() * 2 for each in task(valkey=valkey)["Secrets"]}
+    if valkey:
+        _, (template, _) = ECS["Resources"]["Store"]["Properties"]["SecretString"]
+        secrets["WATCHDOG_STORE"] = template.replace("{{resolve:secretsmanager:${ValkeyPassword}}}", "password")
     assert {each["Name"] for each in task()["Environment"]} == values.keys()
     return image_variables() | values | secrets
 
@@ -121,19 +161,27 @@ def unit_variables():
 
 @pytest.mark.parametrize(
     "variables",
-    [compose_variables, kubernetes_variables, ecs_variables, unit_variables],
+    [
+        compose_variables,
+        three_daemons_variables,
+        kubernetes_variables,
+        ecs_variables,
+        ecs_with_valkey_variables,
+        unit_variables,
+    ],
     ids=lambda each: each.__name__,
 )
 def test_the_variables_are_settings_and_go_together(tmp_path, variables):
     given = variables()
     for name in [each for each in given if each.endswith("_FILE")]:
         path = tmp_path / name
-        path.write_text(f"a-secret-for-{name}")
+        path.write_text("valkey://watchdog:x@valkey/0" if name == "WATCHDOG_STORE_FILE" else f"a-secret-for-{name}")
         given[name] = str(path)
     settings = Settings.load(given)
     assert settings.heartbeat_tokens
     assert settings.admin_tokens
-    assert settings.store_path.is_absolute()
+    (folder,) = re.findall(r"^WORKDIR (/data)$", IMAGE, re.MULTILINE)
+    assert settings.store_address is not None or (folder / settings.store_path).parent in map(Path, KEPT)
     if variables is not unit_variables:
         assert settings.dry_run  # nobody begins by writing
         assert settings.canary_url
@@ -142,13 +190,18 @@ def test_the_variables_are_settings_and_go_together(tmp_path, variables):
 
 
 def test_secrets_are_where_they_are_looked_for():
-    service = COMPOSE["services"]["watchdog"]
-    for name, value in service["environment"].items():
-        if name.endswith("_FILE"):
-            assert Path(value).parent == Path("/run/secrets")
-            assert Path(value).name in service["secrets"]
-    for each in COMPOSE["services"].values():
-        assert set(each.get("secrets", ())) <= COMPOSE["secrets"].keys()
+    for composed in COMPOSED.values():
+        for service in composed["services"].values():
+            for name, value in service.get("environment", {}).items():
+                if name.endswith("_FILE"):
+                    assert Path(value).parent == Path("/run/secrets")
+                    assert Path(value).name in service["secrets"]
+            assert set(service.get("secrets", ())) <= composed["secrets"].keys()
+    three = DEPLOY / "compose-valkey"
+    assert {"valkey-users"} == set(THREE["services"]["valkey"]["secrets"])
+    assert "aclfile /run/secrets/valkey-users\n" in (three / "valkey.conf").read_text(encoding="utf-8")
+    assert {"watchdog.pem"} == set(THREE["services"]["haproxy"]["secrets"])
+    assert (three / "haproxy.cfg").read_text(encoding="utf-8").count("crt /run/secrets/watchdog.pem ") == 2
     (mount,) = [each for each in container()["volumeMounts"] if each["name"] == "secrets"]
     example = yaml.safe_load((EXAMPLE / "secret.example.yaml").read_text(encoding="utf-8"))
     files = [Path(each["value"]) for each in container()["env"]]
@@ -161,15 +214,18 @@ def test_secrets_are_where_they_are_looked_for():
 
 def test_compose_refuses_files_that_are_not_filled_in():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    for name in (".env", "watchdog.env", "secrets/"):
-        assert f"deploy/compose/{name}" in ignored
+    for name in ("compose/.env", "compose/watchdog.env", "compose/secrets/"):
+        assert f"deploy/{name}" in ignored
+    for name in ("watchdog.env", "secrets/"):
+        assert f"deploy/compose-valkey/{name}" in ignored
 
 
 def test_every_file_that_compose_mounts_is_there():
-    mounts = [each.split(":") for service in COMPOSE["services"].values() for each in service["volumes"]]
-    sources = {source for source, *_ in mounts if source.startswith(".")}
-    assert len(sources) > 2
-    assert [each for each in sources if not (DEPLOY / "compose" / each).resolve().is_file()] == []
+    for folder, composed in COMPOSED.items():
+        mounts = [each.split(":") for service in composed["services"].values() for each in service.get("volumes", ())]
+        sources = {source for source, *_ in mounts if source.startswith(".")}
+        assert len(sources) > 2
+        assert [each for each in sources if not (DEPLOY / folder / each).resolve().is_file()] == []
 
 
 # One process.
@@ -179,12 +235,37 @@ def test_there_is_never_more_than_one_daemon():
     spec = manifest("statefulset")["spec"]
     assert spec["replicas"] == 1
     assert spec["volumeClaimTemplates"][0]["spec"]["accessModes"] == ["ReadWriteOncePod"]
-    service = ECS["Resources"]["Service"]["Properties"]
-    assert service["DesiredCount"] == 1
-    assert service["AvailabilityZoneRebalancing"] == "DISABLED"
-    deployment = service["DeploymentConfiguration"]
+    assert service()["DesiredCount"] == 1
+    assert service()["AvailabilityZoneRebalancing"] == "DISABLED"
+    deployment = service()["DeploymentConfiguration"]
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (0, 100)
     assert not {"deploy", "scale"} & COMPOSE["services"]["watchdog"].keys()
+
+
+def test_several_have_a_store_that_they_share():
+    assert service(valkey=True)["DesiredCount"] == 3
+    assert service(valkey=True)["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100
+    assert "WATCHDOG_STORE" in {each["Name"] for each in task(valkey=True)["Secrets"]}
+    assert "WATCHDOG_STORE" not in {each["Name"] for each in task()["Secrets"]}
+    patches = yaml.safe_load((DEPLOY / "kubernetes" / "valkey" / "deployment.yaml").read_text(encoding="utf-8"))
+    values = {each["path"]: each.get("value") for each in patches}
+    assert values["/spec/replicas"] == 3
+    (mount,) = [each for each in container()["volumeMounts"] if each["name"] == "secrets"]
+    store = values["/spec/template/spec/containers/0/env/-"]
+    assert store == {"name": "WATCHDOG_STORE_FILE", "value": f"{mount['mountPath']}/store"}
+    # As long as the new ones are not ready, no old one ends.
+    assert values["/spec/strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_a_server_of_the_template_drops_nothing_and_lets_the_tasks_in_alone():
+    found = {name: each["Properties"] for name, each in ECS["Resources"].items() if name.startswith("Valkey")}
+    assert {ECS["Resources"][name]["Condition"] for name in found} == {"HasValkey"}
+    assert found["ValkeyParameters"]["Properties"] == {"maxmemory-policy": "noeviction"}
+    assert found["ValkeyServer"]["CacheParameterGroupName"] == ("Ref", "ValkeyParameters")
+    assert found["ValkeyServer"]["TransitEncryptionEnabled"]
+    (rule,) = found["ValkeyGroup"]["SecurityGroupIngress"]
+    assert rule["SourceSecurityGroupId"] == ("GetAtt", "TaskGroup.GroupId")
+    assert "CidrIp" not in rule
 
 
 def test_a_node_can_be_drained():
@@ -217,6 +298,7 @@ def seconds(text):
 def test_every_stop_is_waited_for():
     waits = {
         "compose": seconds(COMPOSE["services"]["watchdog"]["stop_grace_period"]),
+        "compose-valkey": seconds(THREE["services"]["watchdog-1"]["stop_grace_period"]),
         "kubernetes": manifest("statefulset")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
         "ecs": task()["StopTimeout"],
         "systemd": float(unit("TimeoutStopSec")[0]),
@@ -232,9 +314,13 @@ def test_systemd_waits_longer_than_any_stall_that_ends_by_itself():
 def test_proxies_in_front_outlast_the_pings_and_not_the_daemon():
     caddy = (DEPLOY / "compose" / "Caddyfile").read_text(encoding="utf-8")
     assert seconds(re.search(r"keepalive (\S+)", caddy)[1]) < KEEP_ALIVE_S
-    haproxy = dict(re.findall(r"timeout (\S+) (\S+)$", (DEPLOY / "compose" / "haproxy.cfg").read_text(), re.MULTILINE))
-    assert seconds(haproxy["http-keep-alive"]) < KEEP_ALIVE_S
-    assert haproxy["tunnel"] == "1h"
+    for folder in COMPOSED:
+        text = (DEPLOY / folder / "haproxy.cfg").read_text(encoding="utf-8")
+        haproxy = dict(re.findall(r"timeout (\S+) (\S+)$", text, re.MULTILINE))
+        assert seconds(haproxy["http-keep-alive"]) < KEEP_ALIVE_S
+        assert haproxy["tunnel"] == "1h"
+        assert seconds(haproxy["server"]) > PING_S
+        assert seconds(haproxy["server"]) > 2 * COMMENT_S
     balancer = ECS["Resources"]["Balancer"]["Properties"]["LoadBalancerAttributes"]
     (idle,) = [each["Value"] for each in balancer if each["Key"] == "idle_timeout.timeout_seconds"]
     assert 2 * PING_S < float(idle) < KEEP_ALIVE_S
@@ -252,8 +338,21 @@ def test_a_drained_task_does_not_judge_those_who_cannot_reach_it():
 # Rights.
 
 
+def test_the_user_at_valkey_may_what_the_documentation_says():
+    documented = re.search(
+        r"^ACL SETUSER (.*)$", (ROOT / "docs" / "valkey.md").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
+    shipped = (DEPLOY / "compose-valkey" / "valkey-users.example").read_text(encoding="utf-8")
+    assert shipped.splitlines() == ["user default off", f"user {documented}"]
+    granted = ECS["Resources"]["ValkeyUser"]["Properties"]["AccessString"].split()
+    assert (
+        granted
+        == documented.replace("watchdog on >PASSWORD ~{wd:* resetchannels", "on ~{wd:* resetchannels -@all").split()
+    )
+
+
 def test_every_container_is_closed():
-    for name, service in COMPOSE["services"].items():
+    for name, service in [*COMPOSE["services"].items(), *THREE["services"].items()]:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -321,7 +420,9 @@ def test_the_task_may_what_the_daemon_needs_and_no_more():
 def test_the_executing_role_reads_the_secrets_of_the_task_and_no_others():
     (own,) = ECS["Resources"]["ExecutionRole"]["Properties"]["Policies"]
     (statement,) = own["PolicyDocument"]["Statement"]
-    assert statement["Resource"] == [each["ValueFrom"] for each in task()["Secrets"]]
+    for valkey in (False, True):
+        resources = chosen(statement["Resource"], valkey=valkey)
+        assert resources == [each["ValueFrom"] for each in task(valkey=valkey)["Secrets"]]
 
 
 # Probes and alarms.

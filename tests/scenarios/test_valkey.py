@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.contract import redis_server
-from tests.scenarios.harness import Daemon, new_session, settings, until
+from tests.scenarios.harness import ROOT, Daemon, new_session, settings, until
 from tests.scenarios.stories import Stage, story
 from tests.scenarios.test_stops import _ghost_is_caught, _without_store
 
@@ -121,3 +125,73 @@ def test_a_daemon_that_was_stopped_and_replaced_acts_on_nobody_and_takes_its_sha
         finally:
             second.close()
             first.close()
+
+
+@story(agents=40, seconds=70)
+def test_a_move_from_a_file_to_a_server_and_back_sets_nobody_who_is_there(stage: Stage) -> None:
+    """One is in grace when the daemon ends, one is about to be set, and one was: each is set once, and all is told."""
+    *present, before, due, grace = stage.users
+    path = stage.folder / "watchdog.db"
+    stage.start(WATCHDOG_SESSION_END_TIMER="4")
+    with stage.crowd(present) as crowd:
+        stage.daemon.beat(before, new_session())
+        stage.all_live(len(present) + 1)
+        stage.set_offline(before)
+        stage.daemon.bye(due, new_session())
+        stage.nap(3)
+        stage.daemon.bye(grace, new_session())
+        until(lambda: stage.daemon.state(grace) == "grace", "it is in grace")
+        assert stage.daemon.stop() == 0
+        told = [action["id"] for action in _kept(path)]
+        assert told
+        with redis_server.running(_folder(stage, "redis")) as server:
+            url = f"valkey://127.0.0.1:{server.port}/0"
+            _migrated(stage, f"sqlite:///{path}", url)
+            stage.daemon.env["WATCHDOG_STORE"] = url
+            stage.start(WATCHDOG_SESSION_END_TIMER="4")
+            back = time.monotonic()
+            until(lambda: crowd.heard(back) == set(present), "all are heard again")
+            stage.set_offline(grace)
+            stage.set_offline(due)
+            stage.all_live(len(present))
+            stage.nobody_was_touched(present)
+            assert stage.daemon.stop() == 0
+            _migrated(stage, url, f"sqlite:///{path}", "--replace")
+        del stage.daemon.env["WATCHDOG_STORE"]
+        stage.start()
+        back = time.monotonic()
+        until(lambda: crowd.heard(back) == set(present), "all are heard again")
+        stage.all_live(len(present))
+        stage.nobody_was_touched(present)
+    for user in (before, due, grace):
+        assert len(stage.connect.writes(user)) == 1
+    kept = [action["id"] for action in stage.daemon.actions()]
+    assert set(told) < set(kept)
+    assert len(kept) == len(set(kept))
+    confirmed = [action for action in stage.daemon.actions() if action["outcome"] == "confirmed"]
+    assert sorted(action["agent"].rpartition("/")[2] for action in confirmed) == sorted((before, due, grace))
+
+
+def _folder(stage: Stage, name: str) -> Path:
+    folder = stage.folder / name
+    folder.mkdir()
+    return folder
+
+
+def _kept(path: Path) -> list[dict[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [{"id": key} for (key,) in connection.execute("SELECT id FROM actions")]
+
+
+def _migrated(stage: Stage, source: str, target: str, *options: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "watchdog", "migrate", "--from", source, "--to", target, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=stage.folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(stage.users)}  agents" in done.stdout

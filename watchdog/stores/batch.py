@@ -15,6 +15,7 @@ class Statement(StrEnum):
     """All that is ever said about a row. The rows' columns are in `rows.py`, `change_rows.py` and `history.py`."""
 
     PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+    DROP_META = "DELETE FROM meta WHERE key = ?"
     PUT_AGENT = "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     PUT_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     DROP_SESSION = "DELETE FROM sessions WHERE session_id = ? AND instance_id = ? AND user_id = ?"

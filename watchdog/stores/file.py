@@ -14,7 +14,7 @@ from watchdog.stores import change_rows, history
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.columns import UNREADABLE
 from watchdog.stores.disk import Disk, told
-from watchdog.stores.journal import Journal, Kept, Row
+from watchdog.stores.journal import COPYING, Journal, Kept, Row
 from watchdog.stores.place import FileLock
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ KEYS = {
     "claims": ("instance_id", "user_id"),
     "changes": ("instance_id", "user_id"),
 }
+TABLES = ("meta", "agents", "sessions", "claims", "changes", "recorded", "actions")
+"""All of them. The numbers of the history go before it: one by one, by its trigger, takes ten times as long."""
+
 MAX_ASIDE = 1000
 """Most bad rows that one start sets aside: each is looked for in its whole table, as its key may be bad as well."""
 
@@ -50,6 +53,11 @@ class FileRows:
         """See `Kept.meta`."""
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def metas(self) -> Iterable[tuple[str, bytes]]:
+        """See `Kept.metas`."""
+        for key, value in self._connection.execute("SELECT key, CAST(value AS BLOB) FROM meta"):
+            yield key, bytes(value)
 
     def agents(self) -> Iterable[Row]:
         """See `Kept.agents`."""
@@ -132,10 +140,10 @@ class TableFile(Journal):
         except sqlite3.Error as error:
             raise self._unavailable(told(error, self._path)) from None
 
-    async def load(self, build: Callable[[Kept], Result]) -> Result:
-        """See `Journal.load`."""
+    async def look(self, build: Callable[[Kept], Result]) -> Result:
+        """See `Journal.look`."""
         try:
-            built = await self._opened().read(lambda connection: build(FileRows(connection)))
+            return await self._opened().read(lambda connection: build(FileRows(connection)))
         except sqlite3.Error as error:
             raise told(error, self._path) from None
         except UNREADABLE as error:
@@ -143,8 +151,6 @@ class TableFile(Journal):
                 f"{self._path} holds a row that this version cannot read ({type(error).__name__}). Nothing was changed "
                 "in it. Move it away to start afresh, or restore a copy."
             ) from None
-        self._loaded = True
-        return built
 
     async def commit(self, batch: Batch) -> None:
         """See `Journal.commit`. In one transaction."""
@@ -196,6 +202,34 @@ class TableFile(Journal):
     async def old_actions(self, before: Epoch, limit: int) -> list[tuple[str]]:
         """See `Journal.old_actions`."""
         return await self.read(lambda connection: history.old_actions(connection, before, limit))
+
+    async def numbered(self, after: int, limit: int) -> list[tuple[int, Row]]:
+        """See `Journal.numbered`."""
+        return await self.read(lambda connection: history.numbered(connection, after, limit))
+
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
+        """See `Journal.put_numbered`. In one transaction."""
+        batch = Batch()
+        batch.add(Statement.PUT_ACTION, [row for _, row in found])
+        batch.add(history.PUT_NUMBER, [(number, row[0]) for number, row in found])
+        await self.commit(batch)
+
+    async def clear(self, origin: bytes) -> None:
+        """See `Journal.clear`. In one transaction."""
+        batch = Batch(sync=True)
+        for table in TABLES:
+            batch.add(f"DELETE FROM {table}", [()])  # noqa: S608 - names of ours only
+        batch.add(Statement.PUT_META, [(COPYING, origin)])
+        await self.commit(batch)
+
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """See `Journal.complete`."""
+        batch = Batch(sync=True)
+        batch.add(history.FORGET_LAST_NUMBER, [()])
+        batch.add(history.LAST_NUMBER, [(last,)])
+        batch.add(Statement.PUT_META, found)
+        batch.add(Statement.DROP_META, [(COPYING,)])
+        await self.commit(batch)
 
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
         """See `Journal.drop_changes`."""

@@ -96,18 +96,31 @@ def old_actions(connection: sqlite3.Connection, before: Epoch, limit: int) -> li
     return connection.execute("SELECT id FROM actions WHERE at < ? LIMIT ?", (before, limit)).fetchall()
 
 
-def recorded(connection: sqlite3.Connection, after: int, limit: int) -> Recorded:
-    """Actions in the order in which they were committed. See `Outbox.recorded`."""
-    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'recorded'").fetchone()
+PUT_NUMBER = "INSERT OR REPLACE INTO recorded (number, id) VALUES (?, ?)"
+"""In place of the number that an action got when it was put. Of several all are put, by rising numbers."""
+
+FORGET_LAST_NUMBER = "DELETE FROM sqlite_sequence WHERE name = 'recorded'"
+LAST_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES ('recorded', ?)"
+"""The highest number that was ever given, behind `FORGET_LAST_NUMBER`."""
+
+
+def numbered(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """Rows of the history in the order in which they were committed, each with its number."""
     sql = (
         "SELECT recorded.number, actions.* FROM recorded JOIN actions ON actions.id = recorded.id "
         "WHERE recorded.number > ? ORDER BY recorded.number LIMIT ?"
     )
-    page = connection.execute(sql, (after, limit)).fetchall()
+    return [(number, tuple(row)) for number, *row in connection.execute(sql, (after, limit))]
+
+
+def recorded(connection: sqlite3.Connection, after: int, limit: int) -> Recorded:
+    """Actions in the order in which they were committed. See `Outbox.recorded`."""
+    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'recorded'").fetchone()
+    page = numbered(connection, after, limit)
     found: list[tuple[int, Action]] = []
-    for number, *row in page:
+    for number, row in page:
         try:
-            found.append((number, action(tuple(row))))
+            found.append((number, action(row)))
         except UNREADABLE:
             continue
     return Recorded(tuple(found), page[-1][0] if len(page) == limit else max(last, after), last)

@@ -11,6 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from watchdog.errors import StoreCorrupt
 from watchdog.stores import rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Dirty
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
 
+COPYING = "copying"
+"""In the meta table while another store is copied into this one: where from. No daemon opens it then."""
+
 PRUNE_CHUNK = 5_000
 """Rows that one transaction of pruning deletes, so that it never holds up a flush for long."""
 
@@ -37,6 +41,9 @@ class Kept(Protocol):
 
     def meta(self, key: str) -> bytes | None:
         """A value of the meta table."""
+
+    def metas(self) -> Iterable[tuple[str, bytes]]:
+        """All values of the meta table that mean the same in every store."""
 
     def agents(self) -> Iterable[Row]:
         """See `rows.agent_row`."""
@@ -49,6 +56,20 @@ class Kept(Protocol):
 
     def recent_changes(self, since: Running) -> Iterable[Row]:
         """Changes that were written since then, and others that matter still. It may be more."""
+
+
+def check_whole(kept: Kept) -> None:
+    """Refuses half a copy.
+
+    Raises:
+        StoreCorrupt: Another store is being copied into this one, or was not copied to the end.
+    """
+    origin = kept.meta(COPYING)
+    if origin is not None:
+        raise StoreCorrupt(
+            f"WATCHDOG_STORE has a part of what is kept at {origin.decode(errors='replace')}: `watchdog migrate` was "
+            "interrupted. Run it again; it begins anew, and nothing is lost there."
+        )
 
 
 class Flight:
@@ -120,8 +141,8 @@ class Journal(ABC):
         """Writes what is dirty, if it was loaded, and lets go. Safe to call twice."""
 
     @abstractmethod
-    async def load(self, build: Callable[[Kept], Result]) -> Result:
-        """Hands what is kept to `build`, perhaps in another thread. It is loaded when `build` has returned.
+    async def look(self, build: Callable[[Kept], Result]) -> Result:
+        """Hands what is kept to `build`, perhaps in another thread.
 
         Raises:
             StoreUnavailable: It cannot be read now.
@@ -172,10 +193,46 @@ class Journal(ABC):
         """Keys of actions that are older than `before`."""
 
     @abstractmethod
+    async def numbered(self, after: int, limit: int) -> list[tuple[int, Row]]:
+        """Rows of the history behind a number, by their numbers."""
+
+    @abstractmethod
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
+        """Adds rows to the history with the numbers that they have elsewhere: rising, and above all that are there.
+
+        Raises:
+            StoreUnavailable: They are not known to be written.
+        """
+
+    @abstractmethod
+    async def clear(self, origin: bytes) -> None:
+        """Drops all that is kept, and says under `COPYING` what is to come in its place.
+
+        Raises:
+            StoreUnavailable: Some of it may be left. It says so from the first row that was dropped on.
+        """
+
+    @abstractmethod
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """Puts values of the meta table, and the last number that the history has given elsewhere.
+
+        In the same step it becomes a store like any other.
+
+        Raises:
+            StoreUnavailable: It is not known to be so.
+        """
+
+    @abstractmethod
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
         """Deletes changes that are older, but for those that are to be undone."""
 
     # What is the same for all.
+
+    async def load(self, build: Callable[[Kept], Result]) -> Result:
+        """As `look`. It is loaded when `build` has returned: from now on the table is the truth."""
+        built = await self.look(build)
+        self._loaded = True
+        return built
 
     async def write(self, batch: Batch, clock: Clock) -> None:
         """Writes a batch, all dirty rows and the clock.

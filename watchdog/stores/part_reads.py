@@ -123,12 +123,17 @@ class PartReads:
         (found,) = await self._server.call([("actions", [ACTIONS, index], [prefix, cursor or "", limit])])
         return [(key.decode(), row) for key, row in zip(found[::2], found[1::2], strict=True)]
 
+    async def numbered(self, after: int, limit: int) -> tuple[int, list[tuple[int, bytes]]]:
+        """The highest number that was ever given, and rows of the history behind a number, by their numbers."""
+        ((last, *page),) = await self._server.call([("recorded", [ACTIONS, NUMBERS, META], [after, limit])])
+        return int(last), [(int(number), row) for number, row in zip(page[::2], page[1::2], strict=True)]
+
     async def recorded(self, after: int, limit: int) -> Recorded:
         """See `Outbox.recorded`."""
-        ((last, *page),) = await self._server.call([("recorded", [ACTIONS, NUMBERS, META], [after, limit])])
-        numbered = [(int(number), _action(row)) for number, row in zip(page[::2], page[1::2], strict=True)]
+        last, page = await self.numbered(after, limit)
+        numbered = [(number, _action(row)) for number, row in page]
         read = tuple((number, action) for number, action in numbered if action is not None)
-        return Recorded(read, numbered[-1][0] if len(numbered) == limit else max(int(last), after), int(last))
+        return Recorded(read, numbered[-1][0] if len(numbered) == limit else max(last, after), last)
 
     async def old_actions(self, before: Epoch, limit: int) -> list[tuple[str]]:
         """See `Journal.old_actions`."""

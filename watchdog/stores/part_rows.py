@@ -18,9 +18,12 @@ from watchdog.stores.journal import Row
 
 UUID_BYTES = 16
 DROP_SAME_CHANGE = "drop a change that is still this value"
-DROP_META = "drop a value of the meta table"
 TOUCH = "nothing but that the part is still ours"
-"""In a batch, beside its statements: rows of instance id, user id and value; rows of a key; agents."""
+NUMBER = "the highest number of the history that was given so far"
+"""In a batch, beside its statements: rows of instance id, user id and value; agents; a number."""
+
+OWN_META = frozenset({b"format", b"shards", b"number"})
+"""What the meta table has of the parts themselves."""
 
 ANY_TOKEN = 2**53
 """Higher than any claim's, and the highest whole number that Lua tells from its neighbours."""
@@ -107,11 +110,19 @@ class AllWrite:
 
 @dataclass(slots=True)
 class Sorted:
-    """A batch, or several, by parts."""
+    """A batch, or several, by parts.
+
+    Attributes:
+        shards: How many there are.
+        parts: What is written to each, by its number.
+        all: What is written to the part of all.
+        number: That which the first of its actions comes behind; None for the highest that is known.
+    """
 
     shards: int
     parts: dict[int, PartWrite] = field(default_factory=dict)
     all: AllWrite = field(default_factory=AllWrite)
+    number: int | None = None
 
     def part(self, agent: Sequence[str]) -> PartWrite:
         """What is written to an agent's part."""
@@ -129,15 +140,16 @@ class Sorted:
     def add(self, batch: Batch) -> None:
         """Adds a batch that comes after all before it."""
         decides = any(
-            statement not in (DROP_META, TOUCH, Statement.PUT_META, Statement.PUT_ACTION, Statement.DROP_ACTION)
+            statement
+            not in (TOUCH, NUMBER, Statement.PUT_META, Statement.DROP_META, Statement.PUT_ACTION, Statement.DROP_ACTION)
             for statement, _ in batch.statements
         )
         for statement, rows in batch.statements:
             for row in rows:
                 if statement == DROP_SAME_CHANGE:
                     self.part(row).old_changes[agent_field(row)] = row[2]
-                elif statement == DROP_META:
-                    self.all.meta[row[0].encode()] = None
+                elif statement == NUMBER:
+                    self.number = row[0]
                 elif statement == TOUCH:
                     self.part(row)
                 else:
@@ -147,6 +159,8 @@ class Sorted:
         match statement:
             case Statement.PUT_META:
                 self.all.meta[row[0].encode(errors="surrogateescape")] = row[1]
+            case Statement.DROP_META:
+                self.all.meta[row[0].encode(errors="surrogateescape")] = None
             case Statement.PUT_ACTION:
                 # Decided together with rows of its agent: it goes into the history from there.
                 if decides:
@@ -202,6 +216,12 @@ class PartRows:
         """See `Kept.meta`."""
         return self.of_all.get(key.encode())
 
+    def metas(self) -> Iterable[tuple[str, bytes]]:
+        """See `Kept.metas`."""
+        for key, value in self.of_all.items():
+            if key not in OWN_META:
+                yield key.decode(errors="surrogateescape"), value
+
     def agents(self) -> Iterable[Row]:
         """See `Kept.agents`."""
         return self._rows("agents")
@@ -210,13 +230,13 @@ class PartRows:
         """See `Kept.sessions`."""
         for part in self.tables["sessions"]:
             for key, value in part.items():
-                yield key[:UUID_BYTES], *agent_of(key[UUID_BYTES:]), *_columns(value)
+                yield key[:UUID_BYTES], *agent_of(key[UUID_BYTES:]), *columns(value)
 
     def claims(self) -> Iterable[Row]:
         """See `Kept.claims`."""
         for part in self.tables["claims"]:
             for key, value in part.items():
-                yield *agent_of(key), *_columns(value.partition(b" ")[2])
+                yield *agent_of(key), *columns(value.partition(b" ")[2])
 
     def recent_changes(self, since: object) -> Iterable[Row]:
         """See `Kept.recent_changes`. All of them."""
@@ -226,10 +246,10 @@ class PartRows:
     def _rows(self, table: str) -> Iterable[Row]:
         for part in self.tables[table]:
             for key, value in part.items():
-                yield *agent_of(key), *_columns(value)
+                yield *agent_of(key), *columns(value)
 
 
-def _columns(value: bytes) -> Sequence[Any]:
+def columns(value: bytes) -> Sequence[Any]:
     """The columns of a value. One that cannot be read is a row that cannot be read."""
     try:
         found = orjson.loads(value)

@@ -10,33 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
+from watchdog.core.model import Epoch, Running
 from watchdog.errors import StoreCorrupt, StoreUnavailable
 from watchdog.stores import rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Dirty
 from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
-from watchdog.stores.journal import Journal, Kept, Row
+from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row, check_whole
 from watchdog.stores.part_reads import PartReads, Server
 from watchdog.stores.part_rows import (
     ANY_TOKEN,
-    DROP_META,
     DROP_SAME_CHANGE,
+    NUMBER,
     TOUCH,
     AllWrite,
     PartRows,
     PartWrite,
     Sorted,
+    columns,
     part_of,
 )
 
 if TYPE_CHECKING:
     from watchdog.core.clock import Clock
-    from watchdog.core.model import Action, AgentId, Epoch, Outcome
+    from watchdog.core.model import Action, AgentId, Outcome
     from watchdog.core.undo import Change
     from watchdog.stores.base import Recorded
     from watchdog.stores.columns import Unreadable
@@ -46,6 +49,9 @@ Result = TypeVar("Result")
 
 FORMAT = b"1"
 """Of what is kept; another one is another version's."""
+
+HALF = b"half a copy"
+"""In place of it while another store is copied into this one: whoever looks at the format alone takes it for none."""
 
 
 class Parts(Journal):
@@ -81,6 +87,7 @@ class Parts(Journal):
         self._jobs: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._copying = False
         # Actions that are in the history for sure and perhaps still in their part's outbox; and those not in it yet.
         self._moved: dict[bytes, int] = {}
         self._moving: dict[bytes, Row] = {}
@@ -122,8 +129,8 @@ class Parts(Journal):
                 await self._fenced.leave()
         await self._server.close()
 
-    async def load(self, build: Callable[[Kept], Result]) -> Result:
-        """See `Journal.load`."""
+    async def look(self, build: Callable[[Kept], Result]) -> Result:
+        """See `Journal.look`."""
         meta = await self._reads.hash("{wd:all}:meta")
         self._check_format(meta)
         self._fenced.number = int(meta.get(b"number", b"0"))
@@ -135,13 +142,14 @@ class Parts(Journal):
                 with contextlib.suppress(orjson.JSONDecodeError):
                     self._moving[key] = tuple(orjson.loads(value))
                     self._moved[key] = part.number
-        built = build(PartRows(meta, tables))
-        self._loaded = True
-        return built
+        return build(PartRows(meta, tables))
 
     def _check_format(self, meta: dict[bytes, bytes]) -> None:
         found = meta.get(b"format", FORMAT), meta.get(b"shards", b"%d" % self._shards)
-        if found[0] != FORMAT:
+        if found[0] == HALF:
+            if not self._copying:
+                check_whole(PartRows(meta, {}))
+        elif found[0] != FORMAT:
             raise StoreCorrupt(
                 f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
                 f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
@@ -225,12 +233,14 @@ class Parts(Journal):
         for batch in batches:
             made.add(batch)
         if not self._signed:
-            made.all.meta |= {b"format": FORMAT, b"shards": b"%d" % self._shards}
+            made.all.meta |= {b"format": HALF if self._copying else FORMAT, b"shards": b"%d" % self._shards}
         later = made.take_decided()
         at_once = made.all.actions = {**made.all.actions, **self._moving}
         moved, self._moved = self._moved, {}
         for key, number in moved.items():
             made.parts.setdefault(number, PartWrite()).outbox.setdefault(key, None)
+        if made.number is not None:
+            fenced.number = made.number
         try:
             await fenced.put([(fenced.all, made.all.arguments())])
             self._signed = True
@@ -311,6 +321,49 @@ class Parts(Journal):
         self.check()
         return await self._reads.old_actions(before, limit)
 
+    async def numbered(self, after: int, limit: int) -> list[tuple[int, Row]]:
+        """See `Journal.numbered`. What cannot be read has no columns."""
+        self.check()
+        _, page = await self._reads.numbered(after, limit)
+        return [(number, tuple(columns(row))) for number, row in page]
+
+    async def put_numbered(self, found: Sequence[tuple[int, Row]]) -> None:
+        """See `Journal.put_numbered`. One call for each run of numbers."""
+        run: list[Row] = []
+        for at, (number, row) in enumerate(found, 1):
+            run.append(row)
+            if at == len(found) or found[at][0] != number + 1:
+                batch = Batch()
+                batch.add(NUMBER, [(number - len(run),)])
+                batch.add(Statement.PUT_ACTION, run)
+                await self.commit(batch)
+                run = []
+
+    async def clear(self, origin: bytes) -> None:
+        """See `Journal.clear`. Those parts only that it was made with."""
+        self._copying, self._signed = True, False
+        batch = Batch()
+        batch.add(Statement.PUT_META, [(COPYING, origin)])
+        await self.commit(batch)
+        await self.commit(await self.look(_all_dropped))
+        while ids := await self._reads.old_actions(Epoch(math.inf), PRUNE_CHUNK):
+            batch = Batch()
+            batch.add(Statement.DROP_ACTION, ids)
+            await self.commit(batch)
+        batch = Batch()
+        batch.add(NUMBER, [(0,)])
+        batch.add(Statement.DROP_META, [("number",)])
+        await self.commit(batch)
+
+    async def complete(self, found: Sequence[tuple[str, bytes]], last: int) -> None:
+        """See `Journal.complete`."""
+        batch = Batch()
+        batch.add(NUMBER, [(last,)])
+        batch.add(Statement.PUT_META, [*found, ("format", FORMAT)])
+        batch.add(Statement.DROP_META, [(COPYING,)])
+        await self.commit(batch)
+        self._copying = False
+
     async def drop_changes(self, before: Epoch, clock: Clock) -> None:
         """See `Journal.drop_changes`."""
         found = await self._reads.changes()
@@ -333,4 +386,14 @@ class Parts(Journal):
             elif bad.table == "changes":
                 batch.add(Statement.DROP_CHANGE, [row[:2]])
             else:
-                batch.add(DROP_META, [row[:1]])
+                batch.add(Statement.DROP_META, [row[:1]])
+
+
+def _all_dropped(kept: Kept) -> Batch:
+    batch = Batch()
+    batch.add(Statement.DROP_META, [(key,) for key, _ in kept.metas() if key != COPYING])
+    batch.add(Statement.DROP_SESSION, [row[:3] for row in kept.sessions()])
+    batch.add(Statement.DROP_AGENT, [row[:2] for row in kept.agents()])
+    batch.add(Statement.DROP_CLAIM, [(*row[:2], ANY_TOKEN) for row in kept.claims()])
+    batch.add(Statement.DROP_CHANGE, [row[:2] for row in kept.recent_changes(Running(-math.inf))])
+    return batch

@@ -55,7 +55,7 @@ from watchdog.stores.columns import UNREADABLE, Unreadable
 from watchdog.stores.counting import LiveSessions
 from watchdog.stores.facts import NEVER, Agent
 from watchdog.stores.holding import Holding
-from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept
+from watchdog.stores.journal import PRUNE_CHUNK, Journal, Kept, check_whole
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.listing import search
 from watchdog.stores.tokens import TokenBuckets
@@ -134,6 +134,7 @@ class TableStore:
         return clocks.advance(self._clock, instant, self._rules.clock)
 
     def _load(self, kept: Kept, instant: Instant) -> None:
+        check_whole(kept)
         uncounted_s = self._begin(kept.meta("clock"), instant)
         self.unreadable = rows.load(kept.agents(), kept.sessions(), self._table, self._clock.observed)
         for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:

@@ -81,9 +81,26 @@ def _try_folder(folder: Path) -> None:
         ) from None
 
 
-def _look_at_version(path: Path) -> None:
+def meta(path: Path, key: str) -> bytes | None:
+    """A value of the meta table of a file that `examine` has found to be good; None without one, or without a file."""
+    path = path.resolve()
+    if not path.exists():
+        return None
+    with _reading(path) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            return None
+        row = connection.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _reading(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    # Without a log beside it none is made to read it.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=place.BUSY_S)) as connection:
+    return contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=place.BUSY_S))
+
+
+def _look_at_version(path: Path) -> None:
+    with _reading(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StoreCorrupt(
