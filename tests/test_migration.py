@@ -25,8 +25,8 @@ from watchdog.migration import Order, Place, _opened, migrate
 from watchdog.stores import copying
 from watchdog.stores.address import Address
 from watchdog.stores.disk import InlineDisk
+from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
-from watchdog.stores.valkey import ValkeyStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def store_at(where: Place, shards: int = SHARDS) -> TableStore:
     if isinstance(where, Path):
         return SqliteStore(where, BRAKED, InlineDisk)
-    return ValkeyStore(where, BRAKED, f"process {next(OWNERS)}", shards)
+    return ReplicaStore(where, BRAKED, f"process {next(OWNERS)}", shards)
 
 
 @contextlib.asynccontextmanager

@@ -90,6 +90,8 @@ async def migrate(order: Order) -> Copied:
             async with _opened(order.target, order.shards) as target:
                 await _refuse_if_occupied(order, target)
                 with _of(order.target, "It has a part of it, with which no daemon starts: run this again."):
+                    if isinstance(order.target, Address):
+                        found = copying.for_several(found)
                     return await copying.copy(found, source, target, str(order.source), bar.at)
 
 

@@ -19,10 +19,15 @@ from watchdog.stores import change_rows, history, rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.columns import UNREADABLE, Unreadable
 from watchdog.stores.journal import COPYING, Journal, Kept, Row, check_whole
+from watchdog.stores.keeper import Shared, shared_in, shared_out
 from watchdog.stores.leases import LeaseTable
+from watchdog.stores.one_part import Given
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+SHARED = "shared"
+"""In the meta table of a server: what the keeper of several daemons has published beside the clock."""
 
 CHUNK = 1_000
 """Rows that one write has: few enough that a server does nothing else for some milliseconds only."""
@@ -105,9 +110,14 @@ async def contents(source: Journal) -> Contents:
 def _contents(kept: Kept) -> Contents:
     check_whole(kept)
     agents = list(kept.agents())
+    meta = dict(kept.metas())
+    if SHARED in meta:
+        # Where one daemon has all agents it has the brakes as well; they are told in its words.
+        given = shared_in(meta.pop(SHARED)).given
+        meta["brakes"] = rows.brakes_to_json(given.brakes, given.orders)
     known = {row[:2] for row in agents}
     return Contents(
-        meta=dict(kept.metas()),
+        meta=meta,
         tables={
             "agents": agents,
             # No daemon would read those of nobody.
@@ -116,6 +126,15 @@ def _contents(kept: Kept) -> Contents:
             "claims": list(kept.claims()),
         },
     )
+
+
+def for_several(found: Contents) -> Contents:
+    """The same for a server, where the brakes are the keeper's."""
+    meta = dict(found.meta)
+    if "brakes" in meta:
+        brakes, orders = rows.brakes_from_json(meta.pop("brakes"))
+        meta[SHARED] = shared_out(Shared(Given(brakes, orders)))
+    return Contents(meta, found.tables)
 
 
 def _unreadable(found: Contents) -> list[Unreadable]:

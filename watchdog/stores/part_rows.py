@@ -22,7 +22,7 @@ TOUCH = "nothing but that the part is still ours"
 NUMBER = "the highest number of the history that was given so far"
 """In a batch, beside its statements: rows of instance id, user id and value; agents; a number."""
 
-OWN_META = frozenset({b"format", b"shards", b"number"})
+OWN_META = frozenset({b"format", b"shards", b"number", b"noted_at"})
 """What the meta table has of the parts themselves."""
 
 ANY_TOKEN = 2**53

@@ -51,15 +51,15 @@ from watchdog.stores.ending import ended
 from watchdog.stores.everywhere import Everywhere
 from watchdog.stores.fenced import LEASE_S, WAIT_S
 from watchdog.stores.holdings import Holdings
-from watchdog.stores.journal import PRUNE_CHUNK
+from watchdog.stores.journal import PRUNE_CHUNK, check_whole
 from watchdog.stores.judging import Tally
 from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
 from watchdog.stores.merged import evenly, view_of
 from watchdog.stores.one_part import History, PartStore, SharedClock
 from watchdog.stores.own_agents import OwnAgents
-from watchdog.stores.part_reads import PartReads
-from watchdog.stores.part_rows import AllWrite, part_of
-from watchdog.stores.parts import FORMAT
+from watchdog.stores.part_reads import META, PartReads
+from watchdog.stores.part_rows import AllWrite, PartRows, part_of
+from watchdog.stores.parts import FORMAT, HALF
 from watchdog.stores.register import Entry, Register, Report
 from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.valkey import server_at
@@ -194,6 +194,8 @@ class ReplicaStore(OwnAgents):
         found = await self._register.agree(
             format=FORMAT, shards=b"%d" % self._shards, secret=self._secret or secrets.token_bytes(32)
         )
+        if found[0] == HALF:
+            check_whole(PartRows(await self._reads.hash(META), {}))
         if found[0] != FORMAT:
             raise StoreCorrupt(
                 f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
