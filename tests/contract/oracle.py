@@ -280,10 +280,8 @@ class DictStore:
         if row is not None and row["stopped"]:
             if bye:
                 return Verdict.TOMBSTONE
-            if beat.type is not BeatType.HELLO:
+            if same or beat.type is not BeatType.HELLO:
                 return Verdict.STOPPED
-            if same and None not in (beat.seq, row["seq"]) and beat.seq <= row["seq"]:
-                return Verdict.STALE
             return Verdict.NOT_RENEWED if beat.ttl is None else Verdict.OPENED
         if same and row is not None and row["closed"]:
             return Verdict.TOMBSTONE
