@@ -140,6 +140,8 @@ def draw_replicas(seed: int) -> Plan:
         drift=rng.uniform(-0.01, 0.01),
     )
     minutes = min(plan.minutes, rng.choice((3, 4, 5, 6, 10)))
+    # Whoever ticks only every second is taken for one that stops.
+    flush, sweep = rng.choice(((FLUSH_S, SWEEP_S), (0.5, 0.5), (0.5, 0.5)))
     weights = {**REPLICA_STORIES, **(MASS if plan.timers.brake else {})}
     kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
     stories: list[tuple[float, Story]] = []
@@ -151,5 +153,6 @@ def draw_replicas(seed: int) -> Plan:
         plan,
         minutes=minutes,
         stories=tuple(each for each in stories if each[0] < minutes * 60),
+        timers=replace(plan.timers, flush=flush, sweep=sweep),
         replicas=replicas,
     )
