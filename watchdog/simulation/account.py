@@ -41,7 +41,10 @@ class Hearing:
     Attributes:
         steady_since: Real time of the last change, short ones included.
         began_at: Real time at which the last process began.
+        taken_over: A daemon may have taken over what another one had, which goes on itself.
     """
+
+    taken_over = False
 
     def __init__(self) -> None:
         self._total = 0.0

@@ -14,7 +14,7 @@ from zlib import crc32
 import orjson
 
 from watchdog.connect.api import Instance
-from watchdog.core.model import Action, AgentId
+from watchdog.core.model import Action, AgentId, Instant
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.simulation.client import VirtualConnect, Watcher
 from watchdog.simulation.hearing_of_many import HearingOfMany
@@ -74,8 +74,8 @@ class Machine(Host):
         failed: Checks of the balancer in a row that failed.
     """
 
-    def __init__(self, of: Deployment, index: int, way: Way, folder: Path, **more: Any) -> None:
-        super().__init__(folder, **more)
+    def __init__(self, of: Deployment, index: int, way: Way, made: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(**made())
         self.way = way
         self.shards = of.plan.shards
         self.failed = 0
@@ -91,10 +91,10 @@ class Machine(Host):
         """Heard time of the deployment."""
         return self._of.hearing
 
-    def now(self) -> Any:
+    def now(self) -> Instant:
         """See `Surroundings.now`. Each machine has boots of its own."""
         boot, epoch, boot_id = super().now()
-        return type(super().now())(boot, epoch, f"{self._index}-{boot_id}")
+        return Instant(boot, epoch, f"{self._index}-{boot_id}")
 
     def connect(self, point: Callable[[str], None]) -> VirtualConnect:
         """See `Surroundings.connect`."""
@@ -207,11 +207,19 @@ class Deployment:
         heard: Callable[[bytes, Answered], None],
         lost: Callable[[Sequence[tuple[float, str, str]], float], None],
     ) -> None:
-        """Machines on which nothing runs yet. See `Host`.
+        """Machines on which nothing runs yet.
 
         Args:
             plan: How many, and the server's clock.
-            lost: Told what a dead process may have accepted in vain: when, of whom and of which session; and since when.
+            folder: See `Host`.
+            direct: See `Host`.
+            timers: See `Host`.
+            instances: See `Host`.
+            rng: See `Host`.
+            journal: See `Host`.
+            watcher: See `Host`.
+            heard: See `Host`.
+            lost: Told what a dead process may have accepted in vain: when, of whom, of which session; and since when.
         """
         self.plan = plan
         self.hearing = HearingOfMany(timers.resume_grace, timers.sweep)
@@ -220,6 +228,7 @@ class Deployment:
         self.lost_at = -math.inf
         self.lost = lost
         self.journal = journal
+        self.instance_id = instances[0].instance_id
         self._rng = rng
         self._sticky: dict[str, Machine] = {}
         self.machines = [
@@ -227,14 +236,16 @@ class Deployment:
                 self,
                 index,
                 Way(self.server, rng),
-                folder,
-                direct=direct,
-                timers=timers,
-                instances=instances,
-                rng=rng,
-                journal=journal,
-                watcher=watcher,
-                heard=heard,
+                lambda: {
+                    "folder": folder,
+                    "direct": direct,
+                    "timers": timers,
+                    "instances": instances,
+                    "rng": rng,
+                    "journal": journal,
+                    "watcher": watcher,
+                    "heard": heard,
+                },
             )
             for index in range(plan.machines)
         ]
@@ -277,7 +288,7 @@ class Deployment:
 
     async def history(self) -> list[Action]:
         """All actions."""
-        connection = Connection(Way(self.server, self._rng), lambda point: None)
+        connection = Connection(Way(self.server, self._rng), lambda _: None)
         return await PartReads(connection, self.plan.shards).actions(None, None, None, None, 1_000_000)
 
     # What befalls it.
@@ -290,6 +301,10 @@ class Deployment:
     def owner(self, agent: AgentId) -> str:
         """Whose an agent's part is, as the server knows."""
         return self.server.owner(part_of(agent, self.plan.shards))
+
+    def disturbed_since(self, at: float) -> bool:
+        """The server does not answer, or has lost something since."""
+        return self.server.stopped or self.server.down > 0 or self.lost_at > at
 
     def data_lost(self) -> None:
         """The server has lost something."""
@@ -325,9 +340,7 @@ class _Sender:
         self._watcher.signing_out(user_id)
 
     def _judge(self, user_id: str) -> None:
-        from watchdog.simulation.world import INSTANCE
-
         of, name = self._of, self._process.name
-        owner = of.owner(AgentId(INSTANCE, user_id))
+        owner = of.owner(AgentId(of.instance_id, user_id))
         if owner != name and asyncio.get_running_loop().time() > of.lost_at + REWRITTEN_S:
             of.journal.violate("claim", f"written to by {name}, and its part is {owner or 'nobody'}'s", user_id)

@@ -78,6 +78,7 @@ class HearingOfMany(Hearing):
     def fell_silent(self, number: int, now: float, *, dead: bool = False) -> None:
         """A daemon is stopped, cut off, or killed without a word."""
         self._note(now)
+        self.taken_over = True
         known = self._silent.get(number)
         self._silent[number] = Silent(now if known is None else known.since, dead=dead)
         self._gone(number, now)
@@ -184,8 +185,8 @@ class HearingOfMany(Hearing):
 def _measure(spans: Iterable[Span], begin: float, end: float) -> float:
     """How much of an interval the spans cover."""
     covered, reached = 0.0, begin
-    for first, last in sorted(spans):
-        first, last = max(first, reached), min(last, end)
+    for span in sorted(spans):
+        first, last = max(span[0], reached), min(span[1], end)
         if last > first:
             covered += last - first
             reached = last

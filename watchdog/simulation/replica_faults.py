@@ -150,7 +150,7 @@ def _without_server(world: World, what: str) -> Iterator[None]:
 async def stop_server(world: World, rng: random.Random) -> None:
     """SIGSTOP of the server."""
     server = world.deployment.server
-    if server.stopped or server.down:
+    if world.deployment.disturbed_since(asyncio.get_running_loop().time()):
         return
     with _without_server(world, "the server is stopped"):
         server.stop()
@@ -161,11 +161,11 @@ async def stop_server(world: World, rng: random.Random) -> None:
 async def fail_over(world: World, rng: random.Random) -> None:
     """The server dies, and another one takes its place that lacks the last writes; its clock is another one."""
     server = world.deployment.server
-    if server.stopped or server.down:
+    if world.deployment.disturbed_since(asyncio.get_running_loop().time()):
         return
     saved, since = server.model.saved(), asyncio.get_running_loop().time()
     await asyncio.sleep(rng.uniform(0.05, FAILOVER_S))
-    if server.stopped or server.down or world.deployment.lost_at > since:
+    if world.deployment.disturbed_since(since):
         return
     with _without_server(world, "the server dies"):
         server.down += 1

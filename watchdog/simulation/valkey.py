@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from watchdog.errors import StoreUnavailable
 from watchdog.simulation.clocks import START
@@ -18,6 +19,8 @@ from watchdog.simulation.valkey_model import ValkeyModel
 
 if TYPE_CHECKING:
     from watchdog.stores.valkey_server import Call
+
+Result = TypeVar("Result")
 
 ANSWER_S = 2.0
 """Longest wait for an answer, as in the daemon."""
@@ -141,7 +144,7 @@ class Connection:
         model = self._way.server.model
         self._point("call.before")
         found: list[list[bytes]] = await self._ask(
-            [lambda name=name, keys=keys, args=args: model.call(name, keys, args) for name, keys, args in calls]
+            [partial(model.call, name, keys, args) for name, keys, args in calls]
         )
         self._point("call.applied")
         return found
@@ -149,7 +152,7 @@ class Connection:
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
         """See `Server.read`."""
         model = self._way.server.model
-        return await self._ask([lambda command=command: model.read(command) for command in commands])
+        return await self._ask([partial(model.read, command) for command in commands])
 
     async def pop(self, key: str, wait_s: float) -> bytes | None:
         """See `Server.pop`."""
@@ -195,13 +198,13 @@ class Connection:
         if self._way.server.down:
             raise StoreUnavailable("It cannot be reached.")
 
-    async def _answered(self, work: Any) -> Any:  # noqa: ANN401 - what the work returns
+    async def _answered(self, work: Coroutine[Any, Any, Result]) -> Result:
         if self.dead:
             work.close()
             raise StoreUnavailable("The process is dead.")
         sent = spawn(work)
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
+        answered: asyncio.Future[Result] = loop.create_future()
         sent.add_done_callback(lambda done: _resolve(answered, done))
         timer = loop.call_later(ANSWER_S, _too_late, answered)
         try:

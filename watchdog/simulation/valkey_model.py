@@ -72,7 +72,7 @@ class ValkeyModel:
         data: By key.
     """
 
-    def __init__(self, now_ms: Callable[[], int], pushed: Callable[[bytes], None] = lambda key: None) -> None:
+    def __init__(self, now_ms: Callable[[], int], pushed: Callable[[bytes], None] = lambda _: None) -> None:
         """Empty.
 
         Args:
@@ -344,10 +344,8 @@ class ValkeyModel:
 
     def _actions(self, keys: list[bytes], args: list[bytes]) -> Answer:
         prefix, cursor = args[0], args[1]
-        if cursor:
-            upper = b"(" + prefix + cursor
-        else:
-            upper = b"(" + prefix[:-1] + b"\1" if prefix else b"+"
+        newest = b"(" + prefix[:-1] + b"\1" if prefix else b"+"
+        upper = b"(" + prefix + cursor if cursor else newest
         found: Answer = []
         index: SortedSet = self._get(keys[1]) or SortedSet()
         for member in index.by_name_down(upper, b"[" + prefix if prefix else b"-", int(args[2])):

@@ -105,7 +105,7 @@ class World:
         """
         self.until = plan.minutes * 60.0
         self.leases = Leases(plan.timers.session_ttl, plan.timers.throttled_session_ttl, plan.timers.heartbeat_interval)
-        self.journal = Journal(plan.seed, self._time, echo)
+        self.journal = Journal(plan.seed, self._time, echo, replicas=plan.replicas is not None)
         ids = self._rng(plan, "ids")
         self.model = ConnectModel(
             lambda: START + self._time(),
