@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from watchdog.simulation.deployment import Machine
     from watchdog.simulation.world import World
 
-POINTS = ("call.before", "call.applied", "put.before", "put.sent", "put.answered")
+POINTS = ("call.before", "call.applied", "call.tokens", "call.log", "put.before", "put.sent", "put.answered")
+"""Where one may be killed; `call.tokens` and `call.log` are between a claim and its settling, and after it."""
 
 FAILOVER_S = 5.0
 """Most that a failover loses."""
@@ -43,7 +44,7 @@ async def kill_between_calls(world: World, rng: random.Random) -> None:
     if machine is None:
         return
     point = rng.choice(POINTS)
-    machine.kill_at(point, rng.randint(0, 60) if point.startswith("call") else 0)
+    machine.kill_at(point, rng.randint(0, 60) if point in ("call.before", "call.applied") else 0)
     for _ in range(120):
         await asyncio.sleep(0.5)
         if machine.process is None:
@@ -74,6 +75,34 @@ async def pause_one(world: World, rng: random.Random) -> None:
         machine.pause()
         await asyncio.sleep(rng.choice((0.5, 1.9, 2.5, 3.2, 5.0, 10.0, 30.0, 40.0)) * rng.uniform(0.8, 1.2))
         machine.resume()
+
+
+async def stop_while_acting(world: World, rng: random.Random) -> None:
+    """One is stopped, or cut off, between a claim and the write, and goes on when others have its parts."""
+    machine = _one(world, rng)
+    if machine is None:
+        return
+    cut, reached = rng.random() < 0.3, asyncio.Event()
+
+    def stop() -> None:
+        reached.set()
+        if cut:
+            machine.partition(cut=True)
+        else:
+            machine.pause()
+
+    machine.at(rng.choice(("call.tokens", "call.tokens", "put.before")), stop)
+    for _ in range(240):
+        await asyncio.sleep(0.5)
+        if reached.is_set():
+            break
+    machine.kill_at("")
+    if reached.is_set():
+        await asyncio.sleep(rng.choice((0.3, 1.5, 4.0, 8.0, 30.0)) * rng.uniform(0.9, 1.2))
+        if cut:
+            machine.partition(cut=False)
+        else:
+            machine.resume()
 
 
 async def starve_one(world: World, rng: random.Random) -> None:
@@ -202,7 +231,8 @@ REPLICA_STORIES: dict[Story, int] = {
     kill_one: 4,
     kill_between_calls: 6,
     kill_all: 2,
-    pause_one: 5,
+    pause_one: 4,
+    stop_while_acting: 6,
     starve_one: 2,
     cut_one_off: 4,
     deploy: 2,

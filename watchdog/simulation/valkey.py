@@ -142,11 +142,14 @@ class Connection:
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
         """See `Server.call`."""
         model = self._way.server.model
+        if not calls:
+            return []
         self._point("call.before")
         found: list[list[bytes]] = await self._ask(
             [partial(model.call, name, keys, args) for name, keys, args in calls]
         )
         self._point("call.applied")
+        self._point(f"call.{calls[0][0]}")
         return found
 
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
