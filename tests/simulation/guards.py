@@ -19,7 +19,7 @@ from watchdog.simulation.plan import Plan, draw, draw_replicas
 from watchdog.stores import leases, table_store
 from watchdog.stores.keeper import Keeper
 from watchdog.stores.one_part import PartStore
-from watchdog.stores.register import HEARD_S, Entry
+from watchdog.stores.register import HEARD_S
 from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.sqlite import SqliteStore
@@ -30,6 +30,7 @@ heard = undo.heard
 judge = deadline.judge
 lease = evidence.lease
 keep = Keeper.tick
+blind = Keeper._blind
 apply = ReplicaStore.apply
 of_parts = ReplicaStore._of_parts
 
@@ -151,9 +152,9 @@ GUARDS = {
     ),
     "silent daemon": Guard(
         "Beats that only a stopped daemon has heard count as silence.",
-        Entry,
-        "blind",
-        property(lambda self: None),
+        Keeper,
+        "_blind",
+        lambda self, entries: blind(self, [entry for entry in entries if entry.heard]),
         replicas=True,
     ),
     "wait before a drop": Guard(

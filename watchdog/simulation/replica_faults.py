@@ -23,6 +23,10 @@ FAILOVER_S = 5.0
 """Most that a failover loses."""
 
 
+AHEAD_S = 5.0
+"""By how much the clock of a server's successor may be ahead: more than any lease of a part."""
+
+
 def _one(world: World, rng: random.Random) -> Machine | None:
     running = world.deployment.running
     return rng.choice(running) if running else None
@@ -77,29 +81,40 @@ async def pause_one(world: World, rng: random.Random) -> None:
         machine.resume()
 
 
+def arm_between(machine: Machine, then: Callable[[], None]) -> None:
+    """Has something happen between an intent and its write: the intent is what is written after a token was taken."""
+    machine.at("call.tokens", lambda: machine.at("call.write", then))
+
+
 async def stop_while_acting(world: World, rng: random.Random) -> None:
-    """One is stopped, or cut off, between a claim and the write, and goes on when others have its parts."""
+    """One is stopped, or cut off, between an intent and its write, and goes on when others have its parts.
+
+    Some only for a moment, in which the server gets a successor whose clock is ahead: the leases of parts are over.
+    """
     machine = _one(world, rng)
     if machine is None:
         return
-    cut, reached = rng.random() < 0.3, asyncio.Event()
+    how, reached = rng.choice(("stop", "cut", "succeed", "succeed")), asyncio.Event()
 
     def stop() -> None:
         reached.set()
-        if cut:
+        if how == "cut":
             machine.partition(cut=True)
         else:
             machine.pause()
+        if how == "succeed":
+            world.deployment.server.offset_s += AHEAD_S
 
-    machine.at(rng.choice(("call.tokens", "call.tokens", "put.before")), stop)
+    arm_between(machine, stop)
     for _ in range(240):
         await asyncio.sleep(0.5)
         if reached.is_set():
             break
     machine.kill_at("")
     if reached.is_set():
-        await asyncio.sleep(rng.choice((0.3, 1.5, 4.0, 8.0, 30.0)) * rng.uniform(0.9, 1.2))
-        if cut:
+        moment = how == "succeed"
+        await asyncio.sleep(1.4 if moment else rng.choice((0.3, 1.5, 4.0, 8.0, 30.0)) * rng.uniform(0.9, 1.2))
+        if how == "cut":
             machine.partition(cut=False)
         else:
             machine.resume()
