@@ -29,7 +29,21 @@ PARTS = [
 ]
 OWNERS = ("anna", "bert", "carl")
 LEASES_MS = (-1, 100_000)
-NAMES = ("take", "take", "leave", "write", "write", "write", "note", "log", "agree", "report", "report", "drop", "post")
+NAMES: tuple[str, ...] = (
+    "take",
+    "take",
+    "leave",
+    "write",
+    "write",
+    "write",
+    "note",
+    "log",
+    "agree",
+    "report",
+    "report",
+    "drop",
+    "post",
+)
 NAMES += ("tokens", "actions", "recorded")
 
 
@@ -49,7 +63,8 @@ class Caller:
 
     def draw(self) -> tuple[str, list[str], list[Any]]:
         name: str = self.rng.choice(NAMES)
-        return getattr(self, name)()
+        drawn: tuple[str, list[str], list[Any]] = getattr(self, name)()
+        return drawn
 
     def learn(self, keys: list[str], answer: list[bytes]) -> None:
         if answer[:1] == [b"TAKEN"]:
@@ -213,4 +228,5 @@ def test_lists_and_buckets_are_forgotten_after_their_time() -> None:
 
 @pytest.mark.parametrize("value", ["text", b"bytes", 7, 0.1, 1e-7, 2**53])
 def test_arguments_are_sent_as_the_client_sends_them(value: Any) -> None:
-    assert as_bytes(value) == bytes(Encoder("utf-8", "strict", decode_responses=False).encode(value))
+    encoder: Any = Encoder
+    assert as_bytes(value) == encoder("utf-8", "strict", decode_responses=False).encode(value)
