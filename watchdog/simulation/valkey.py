@@ -7,6 +7,7 @@ by nothing but a time-out; where the connection was cut the caller asks once mor
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -48,8 +49,7 @@ class VirtualValkey:
         self.down = 0
         self.model = ValkeyModel(self.now_ms, self._wake)
         self._drift = drift
-        self._running = asyncio.Event()
-        self._running.set()
+        self._stopped: list[Callable[[], None]] | None = None
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
 
     def now_ms(self) -> int:
@@ -59,19 +59,30 @@ class VirtualValkey:
     @property
     def stopped(self) -> bool:
         """It does not answer."""
-        return not self._running.is_set()
+        return self._stopped is not None
 
     def stop(self) -> None:
         """SIGSTOP: what is sent to it waits."""
-        self._running.clear()
+        self._stopped = []
 
     def go_on(self) -> None:
-        """SIGCONT."""
-        self._running.set()
+        """SIGCONT: what has waited is done in its order."""
+        waiting, self._stopped = self._stopped or [], None
+        for each in waiting:
+            each()
+
+    def when_running(self, do: Callable[[], None]) -> None:
+        """Does something at once, or as soon as it runs."""
+        if self._stopped is None:
+            do()
+        else:
+            self._stopped.append(do)
 
     async def turn(self) -> None:
         """Waits until it runs."""
-        await self._running.wait()
+        running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.when_running(partial(_resolve_now, running))
+        await running
 
     def pushed(self, key: str) -> asyncio.Future[None]:
         """Is done when a list has got a message."""
@@ -178,24 +189,50 @@ class Connection:
         rng, torn = self._way.rng, self._way.torn
         if torn and rng.random() < torn:
             # Some ran, then the connection was cut: all are sent again, once.
-            await self._answered(self._applied(commands[: rng.randint(0, len(commands))]))
-        return await self._answered(self._applied(commands))
+            await self._sent(commands[: rng.randint(0, len(commands))])
+        return await self._sent(commands)
 
-    async def _applied(self, commands: Sequence[Callable[[], Any]]) -> list[Any]:
-        lost = self._way.rng.random() if self._way.lost else 1.0
-        if lost < self._way.lost / 2:
-            await _never()
-        await self._pass()
-        await self._way.server.turn()
-        found = [command() for command in commands]
-        if lost < self._way.lost:
-            await _never()
-        await self._pass()
-        return found
+    async def _sent(self, commands: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Sends commands. By callbacks, since most of a world's turns are these."""
+        if self.dead:
+            raise StoreUnavailable("The process is dead.")
+        way, loop = self._way, asyncio.get_running_loop()
+        answered: asyncio.Future[list[Any]] = loop.create_future()
+        nobody = contextvars.Context()
+        lost = way.rng.random() if way.lost else 1.0
+
+        def passes() -> bool:
+            if way.server.down and not way.cut and not answered.done():
+                answered.set_exception(StoreUnavailable("It cannot be reached."))
+            return not (way.server.down or way.cut)
+
+        def arrive() -> None:
+            if passes() and lost >= way.lost / 2:
+                way.server.when_running(apply)
+
+        def apply() -> None:
+            found = [command() for command in commands]
+            if lost >= way.lost:
+                loop.call_later(self._delay(), back, found, context=nobody)
+
+        def back(found: list[Any]) -> None:
+            if passes() and not answered.done():
+                answered.set_result(found)
+
+        loop.call_later(self._delay(), arrive, context=nobody)
+        timer = loop.call_later(ANSWER_S, _too_late, answered)
+        try:
+            return await answered
+        finally:
+            timer.cancel()
+
+    def _delay(self) -> float:
+        """Of one direction, in seconds."""
+        return self._way.rng.random() * (LATENCY_S + self._way.slow_s)
 
     async def _pass(self) -> None:
         """One direction."""
-        await asyncio.sleep(self._way.rng.random() * (LATENCY_S + self._way.slow_s))
+        await asyncio.sleep(self._delay())
         if self._way.cut:
             await _never()
         if self._way.server.down:
@@ -237,3 +274,8 @@ def _resolve(answered: asyncio.Future[Any], done: asyncio.Task[Any]) -> None:
 def _too_late(answered: asyncio.Future[Any]) -> None:
     if not answered.done():
         answered.set_exception(StoreUnavailable(f"It has not answered in {ANSWER_S:g} s."))
+
+
+def _resolve_now(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
