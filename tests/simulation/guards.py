@@ -198,6 +198,10 @@ SEEDS: dict[str, tuple[int, str]] = {
     "return": (326, "given"),
     "sign-out after a hold": (4, "signed out"),
     "limiter": (8, "rate"),
+    "fence": (25, "claim"),
+    "silent daemon": (0, "early"),
+    "wait before a drop": (0, "early"),
+    "shared limiter": (58, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import random
 from collections import deque
@@ -155,10 +156,24 @@ class Machine(Host):
 
     def _fell_silent(self) -> None:
         if self.process is not None:
-            self._of.hearing.fell_silent(self._number, self._time())
-            self._silent_at = min(self._silent_at, self._time())
+            now = self._time()
+            self._of.hearing.fell_silent(self._number, now)
+            if self._silent_at == math.inf:
+                self._silent_at = now
+                dropped_s = self.timers.resume_grace - 2 * self.timers.sweep
+                loop, nobody = asyncio.get_running_loop(), contextvars.Context()
+                loop.call_later(dropped_s, self._dropped, self._number, now, context=nobody)
             # Whoever has its parts next finds what it was about to do.
             self.watcher.ended()
+
+    def _dropped(self, number: int, since: float) -> None:
+        """The others go on without it: what it has accepted and not handed on comes too late, if ever."""
+        if number == self._number and since == self._silent_at:
+            self._tell_lost(since)
+
+    def _tell_lost(self, since: float) -> None:
+        since -= UNSTORED_S
+        self._of.lost([each for each in self._accepted if each[0] >= since], since)
 
     def _heard_again(self) -> None:
         if self.process is not None and not self.process.owner.paused and not self.cut:
@@ -175,8 +190,7 @@ class Machine(Host):
         else:
             self._of.hearing.fell_silent(self._number, now, dead=True)
         if not process.left:
-            since = min(now, self._silent_at) - UNSTORED_S
-            self._of.lost([each for each in self._accepted if each[0] >= since], since)
+            self._tell_lost(min(now, self._silent_at))
         self.watcher.ended()
         return process
 
