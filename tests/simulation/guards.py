@@ -14,13 +14,12 @@ from watchdog.connect.readback import ReadBack
 from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence, undo
-from watchdog.core.model import Outcome, Reply, Standing, Verdict
+from watchdog.core.model import Outcome, Standing
 from watchdog.simulation.plan import Plan, draw, draw_replicas
 from watchdog.stores import leases, table_store
 from watchdog.stores.keeper import Keeper
 from watchdog.stores.one_part import PartStore
 from watchdog.stores.register import HEARD_S
-from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.table_store import TableStore
@@ -31,8 +30,6 @@ judge = deadline.judge
 lease = evidence.lease
 keep = Keeper.tick
 blind = Keeper._blind
-apply = ReplicaStore.apply
-of_parts = ReplicaStore._of_parts
 
 
 @dataclass(frozen=True)
@@ -75,21 +72,6 @@ async def dropped_at_once(self, entries, instant):
     for entry in entries:
         if not entry.heard:
             await self._register.drop(entry.name, HEARD_S)
-
-
-async def as_if_ours(self, parts, here):
-    """Does nothing with what is not here any more, and says that it is done."""
-    mine = [at for at, part in enumerate(parts) if part in self._holdings.stores]
-    if len(mine) == len(parts):
-        return await of_parts(self, parts, here)
-    return [Reply(Verdict.RENEWED, live=True, left_s=30.0) for _ in parts]
-
-
-async def forgets_failures(self, beats, instant):
-    try:
-        return await apply(self, beats, instant)
-    finally:
-        self._undelivered = False
 
 
 async def unlimited(*_args):
@@ -162,20 +144,6 @@ GUARDS = {
         Keeper,
         "tick",
         dropped_at_once,
-        replicas=True,
-    ),
-    "not mine": Guard(
-        "Heartbeats for a part that has moved are answered and lost.",
-        ReplicaStore,
-        "_of_parts",
-        as_if_ours,
-        replicas=True,
-    ),
-    "undelivered": Guard(
-        "The clock goes on while a daemon cannot hand heartbeats on.",
-        ReplicaStore,
-        "apply",
-        forgets_failures,
         replicas=True,
     ),
     "shared limiter": Guard(

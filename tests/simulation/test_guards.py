@@ -21,7 +21,9 @@ def test_the_documentation_has_the_guards_and_their_seeds():
     assert table() in DOCUMENT.read_text(), "python -m tests.simulation.guards writes it"
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if GUARDS[name].replicas else ()) for name in SEEDS]
+)
 def test_without_the_guard_a_promise_is_broken(name, monkeypatch):
     (seed, rule), guard = SEEDS[name], GUARDS[name]
     assert play(guard.draw(seed)).violations == ()

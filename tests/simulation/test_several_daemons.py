@@ -12,7 +12,6 @@ from watchdog.simulation.plan import Replicas
 from watchdog.simulation.replica_faults import AHEAD_S, arm_between
 
 THREE = Replicas(daemons=3, machines=4, shards=4, offset_s=-3_600.0, drift=0.01)
-MANY = {"agents": 40, "heartbeat_interval": 1.5}
 PACE = {"flush": 0.2, "sweep": 0.25, "brake": None, "replicas": THREE}
 
 
@@ -97,35 +96,18 @@ def test_the_clock_stands_while_one_is_silent_and_the_ghost_is_set_later(script)
     assert len(written(result)) == 1
 
 
-async def all_crash_when_parts_have_moved(world):
-    people = await all_arrive(world)
-    with fault(world):
-        world.deployment.machines[3].start()
-        await asyncio.sleep(1.0)
-        for person in people:
-            person.crash()
-        await asyncio.sleep(120.0)
-
-
-def test_no_heartbeat_is_lost_while_parts_move():
-    result, rules = play(all_crash_when_parts_have_moved, **MANY)
-    assert not rules, result.violations[0]
-    assert len(written(result)) == MANY["agents"]
-
-
 @pytest.mark.parametrize(
     ("name", "script", "rule"),
     [
         ("fence", leases_end_meanwhile, "claim"),
         ("silent daemon", stopped_and_a_crash, "early"),
         ("wait before a drop", killed_and_a_crash, "early"),
-        ("not mine", all_crash_when_parts_have_moved, "early"),
     ],
 )
 def test_without_the_guard_that_is_noticed(name, script, rule, monkeypatch):
     guard = GUARDS[name]
     monkeypatch.setattr(guard.of, guard.name, guard.without)
-    assert rule in play(script, **(MANY if name == "not mine" else {}))[1]
+    assert rule in play(script)[1]
 
 
 def test_a_server_that_is_emptied_costs_nobody_who_is_there_and_the_daemons_remember_who_was_gone():

@@ -17,7 +17,7 @@ from watchdog.simulation.world import play
 
 SEEDS, CHUNK = 60, 10
 MORE, LARGE_CHUNK = 5_000, 100
-OF_SEVERAL = 6
+OF_SEVERAL = 4
 MORE_OF_SEVERAL = 2_000
 
 ROOT = Path(__file__).parent.parent.parent
