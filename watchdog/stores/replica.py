@@ -142,7 +142,7 @@ class ReplicaStore(OwnAgents):
             now=self._now,
             time=clock,
         )
-        self._delivery = Delivery(self._holdings, self._bus)
+        self._delivery = Delivery(self._holdings, self._bus, clock)
         self._views = Views()
         self._tokens = SharedTokens(self._server, rules)
         self._secret = b""
