@@ -61,9 +61,10 @@ audit: $(VENV)/.dev ## Ask for known weaknesses of what the daemon needs; fails 
 
 SEEDS ?= 300
 FROM ?= 0
+OF ?=
 
-simulate: $(VENV)/.demo ## Check the promises in random worlds, on all cores (SEEDS=300 FROM=0)
-	@$(BIN)/watchdog simulate --seeds $(SEEDS) --from $(FROM)
+simulate: $(VENV)/.demo ## Check the promises in random worlds, on all cores (SEEDS=300 FROM=0 OF=--replicas)
+	@$(BIN)/watchdog simulate $(OF) --seeds $(SEEDS) --from $(FROM)
 
 bench: $(VENV)/.dev ## Measure throughput, lag, memory, start-up and ghost-seconds
 	@tests/setup.sh $(BENCH_PACKAGES)

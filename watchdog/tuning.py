@@ -102,6 +102,12 @@ def simulate(
             help="With --check: replay one world, with its transcript. Without: another day to compare on.",
         ),
     ] = None,
+    replicas: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--replicas", help="With --seeds or --check: worlds of 2 to 4 daemons over Valkey.", rich_help_panel=_CHECK
+        ),
+    ] = False,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Try timers on a described workload, or check the daemon's promises in random worlds.
@@ -114,19 +120,20 @@ def simulate(
       watchdog simulate --explain --loss 0.05
       watchdog simulate --seeds 100
       watchdog simulate --check --seed 17
+      watchdog simulate --replicas --seeds 100
     """
     if seed is not None and seeds is not None:
         raise typer.BadParameter("names one world, and --seeds many: leave one of them out", param_hint="--seed")
     if seed is not None and check:
-        _takes_only(context, "replays one world", "seed", "check")
+        _takes_only(context, "replays one world", "seed", "check", "replicas")
         from watchdog.simulation.check import replay as replay_world
 
-        raise SystemExit(replay_world(seed))
+        raise SystemExit(replay_world(seed, replicas=replicas))
     if seeds is not None or check:
-        _takes_only(context, "checks random worlds", "seeds", "first", "check", "jobs", "as_json")
+        _takes_only(context, "checks random worlds", "seeds", "first", "check", "jobs", "as_json", "replicas")
         from watchdog.simulation.check import check as check_worlds
 
-        raise SystemExit(check_worlds(first, seeds or 10, jobs, as_json=as_json))
+        raise SystemExit(check_worlds(first, seeds or 10, jobs, as_json=as_json, replicas=replicas))
     timers = ("loss", "session_end_timer", "session_ttl", "heartbeat_interval")
     if explain:
         _takes_only(context, "computes what loss costs", "explain", "as_json", *timers)

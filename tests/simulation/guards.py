@@ -15,13 +15,21 @@ from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence, undo
 from watchdog.core.model import Outcome, Standing
+from watchdog.simulation.plan import Plan, draw, draw_replicas
 from watchdog.stores import leases, table_store
+from watchdog.stores.keeper import Keeper
+from watchdog.stores.one_part import PartStore
+from watchdog.stores.register import HEARD_S
+from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.stores.table_store import TableStore
 from watchdog.stores.tokens import TokenBuckets
 
 heard = undo.heard
 judge = deadline.judge
 lease = evidence.lease
+keep = Keeper.tick
+blind = Keeper._blind
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,18 @@ class Guard:
         of: Where it is.
         name: What it is called there.
         without: What takes its place.
+        replicas: It is needed where there are several daemons.
     """
 
     protects: str
     of: Any
     name: str
     without: Any
+    replicas: bool = False
+
+    def draw(self, seed: int) -> Plan:
+        """The world of a seed in which it is looked for."""
+        return draw_replicas(seed) if self.replicas else draw(seed)
 
 
 async def always(*_args):
@@ -51,6 +65,17 @@ async def at_once(self, case, job, before):
 
 def dated_now(age_s, ttl_s, *, clock, **facts):
     return None if lease(age_s, ttl_s, clock=clock, **facts) is None and age_s > 600 else clock + ttl_s
+
+
+async def dropped_at_once(self, entries, instant):
+    await keep(self, entries, instant)
+    for entry in entries:
+        if not entry.heard:
+            await self._register.drop(entry.name, HEARD_S)
+
+
+async def unlimited(*_args):
+    return 0.0
 
 
 GUARDS = {
@@ -100,6 +125,30 @@ GUARDS = {
         "Sessions are ended of whom the brake has held by mistake.", table_store, "_released", lambda agent: False
     ),
     "limiter": Guard("More calls than Connect's quota.", TokenBuckets, "take", lambda *_args: 0.0),
+    "fence": Guard(
+        "Who was stopped or cut off acts on agents that others have taken over.",
+        PartStore,
+        "still_gone",
+        TableStore.still_gone,
+        replicas=True,
+    ),
+    "silent daemon": Guard(
+        "Beats that only a stopped daemon has heard count as silence.",
+        Keeper,
+        "_blind",
+        lambda self, entries: blind(self, [entry for entry in entries if entry.heard]),
+        replicas=True,
+    ),
+    "wait before a drop": Guard(
+        "Whose pages were with a daemon that vanished are set before they are back elsewhere.",
+        Keeper,
+        "tick",
+        dropped_at_once,
+        replicas=True,
+    ),
+    "shared limiter": Guard(
+        "Several daemons make more calls than Connect's quota.", SharedTokens, "take", unlimited, replicas=True
+    ),
 }
 
 SEEDS: dict[str, tuple[int, str]] = {
@@ -117,6 +166,10 @@ SEEDS: dict[str, tuple[int, str]] = {
     "return": (326, "given"),
     "sign-out after a hold": (4, "signed out"),
     "limiter": (8, "rate"),
+    "fence": (25, "claim"),
+    "silent daemon": (0, "early"),
+    "wait before a drop": (0, "early"),
+    "shared limiter": (58, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
 
@@ -127,7 +180,7 @@ BEGIN, END = "<!-- guards -->\n", "<!-- end of guards -->\n"
 def table() -> str:
     """The guards as they are documented."""
     rows = [
-        f"| {name} | {guard.protects} | {SEEDS[name][0]} | `{SEEDS[name][1]}` |\n"
+        f"| {name} | {guard.protects} | {SEEDS[name][0]}{', several daemons' * guard.replicas} | `{SEEDS[name][1]}` |\n"
         for name, guard in GUARDS.items()
         if name in SEEDS
     ]

@@ -11,7 +11,6 @@ import sys
 from unittest.mock import patch
 
 from tests.simulation.guards import GUARDS
-from watchdog.simulation.plan import draw
 from watchdog.simulation.world import play
 
 MOST = 2_000
@@ -22,8 +21,8 @@ def broken_without(task: tuple[str, int]) -> str | None:
     name, seed = task
     guard = GUARDS[name]
     with patch.object(guard.of, guard.name, guard.without):
-        found = play(draw(seed)).violations
-    if not found or play(draw(seed)).violations:
+        found = play(guard.draw(seed)).violations
+    if not found or play(guard.draw(seed)).violations:
         return None
     return found[0].rule
 

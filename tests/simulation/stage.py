@@ -18,7 +18,7 @@ LATEST = TTL + TIMER + 10.0
 BRAKE = BrakeRules()
 
 
-def act(script, *, agents=6, cut_off=0, loss=0.0, replayed=False, late=False, brake=BRAKE, **timers):
+def act(script, *, agents=6, cut_off=0, loss=0.0, replayed=False, late=False, brake=BRAKE, replicas=None, **timers):
     """Plays a script. What it did with whom is in the result: `sent`, `outcomes`, `violations`."""
     habits = Habits(main_driver=False, replayed=replayed, late=late, between_s=1.0)
     plan = Plan(
@@ -30,6 +30,7 @@ def act(script, *, agents=6, cut_off=0, loss=0.0, replayed=False, late=False, br
         stories=(),
         timers=Timers(**{"flush": 0.5, "sweep": 1.0, "brake": brake, **timers}),
         lists_offline=False,
+        replicas=replicas,
     )
     return play(plan, script=script)
 

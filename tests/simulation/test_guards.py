@@ -9,7 +9,6 @@ import pytest
 
 from tests.simulation.guards import DOCUMENT, GUARDS, SEEDS, table
 from tests.simulation.hunt import MOST
-from watchdog.simulation.plan import draw
 from watchdog.simulation.world import play
 
 
@@ -22,9 +21,11 @@ def test_the_documentation_has_the_guards_and_their_seeds():
     assert table() in DOCUMENT.read_text(), "python -m tests.simulation.guards writes it"
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if GUARDS[name].replicas else ()) for name in SEEDS]
+)
 def test_without_the_guard_a_promise_is_broken(name, monkeypatch):
     (seed, rule), guard = SEEDS[name], GUARDS[name]
-    assert play(draw(seed)).violations == ()
+    assert play(guard.draw(seed)).violations == ()
     monkeypatch.setattr(guard.of, guard.name, guard.without)
-    assert rule in {violation.rule for violation in play(draw(seed)).violations}
+    assert rule in {violation.rule for violation in play(guard.draw(seed)).violations}

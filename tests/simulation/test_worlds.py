@@ -11,18 +11,21 @@ import pytest
 
 from watchdog.simulation.check import check, replay, results
 from watchdog.simulation.faults import MASS
-from watchdog.simulation.plan import draw
+from watchdog.simulation.plan import draw, draw_replicas
+from watchdog.simulation.replica_faults import REPLICA_STORIES
 from watchdog.simulation.world import play
 
 SEEDS, CHUNK = 60, 10
 MORE, LARGE_CHUNK = 5_000, 100
+OF_SEVERAL = 4
+MORE_OF_SEVERAL = 2_000
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def assert_kept(seeds):
+def assert_kept(seeds, drawn=draw):
     for seed in seeds:
-        violations = play(draw(seed)).violations
+        violations = play(drawn(seed)).violations
         assert not violations, str(violations[0])
 
 
@@ -37,6 +40,27 @@ def test_more_random_worlds_keep_every_promise(first):
     assert_kept(range(first, min(first + LARGE_CHUNK, MORE)))
 
 
+@pytest.mark.parametrize("seed", range(OF_SEVERAL))
+def test_worlds_of_several_daemons_keep_every_promise(seed):
+    assert_kept([seed], draw_replicas)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(OF_SEVERAL, MORE_OF_SEVERAL, LARGE_CHUNK))
+def test_more_worlds_of_several_daemons_keep_every_promise(first):
+    assert_kept(range(first, min(first + LARGE_CHUNK, MORE_OF_SEVERAL)), draw_replicas)
+
+
+def test_every_fault_of_several_daemons_is_drawn():
+    stories = {story for seed in range(300) for _, story in draw_replicas(seed).stories}
+    assert stories >= REPLICA_STORIES.keys()
+
+
+def test_worlds_of_one_daemon_are_drawn_without_the_others():
+    assert all(draw(seed).replicas is None for seed in range(50))
+    assert {draw_replicas(seed).replicas.daemons for seed in range(50)} == {2, 3, 4}
+
+
 def test_a_seed_plays_the_same_way_twice_and_another_one_differently():
     once, again, other = play(draw(7)), play(draw(7)), play(draw(8))
     assert once == again
@@ -44,10 +68,11 @@ def test_a_seed_plays_the_same_way_twice_and_another_one_differently():
     assert once.digest != other.digest
 
 
-def test_a_seed_plays_the_same_way_in_another_process():
+@pytest.mark.parametrize("drawn", ["draw", "draw_replicas"])
+def test_a_seed_plays_the_same_way_in_another_process(drawn):
     code = (
-        "from watchdog.simulation.plan import draw; from watchdog.simulation.world import play; "
-        "print(play(draw(3)).digest)"
+        f"from watchdog.simulation.plan import {drawn}; from watchdog.simulation.world import play; "
+        f"print(play({drawn}(3)).digest)"
     )
     digests = {
         subprocess.run(
@@ -96,6 +121,9 @@ def test_the_command_line_checks_and_compares():
     checked = simulate("--seeds", "1", "--from", "11")
     assert checked.returncode == 0, checked.stderr
     assert "no worlds with violations" in checked.stdout
+    of_several = simulate("--replicas", "--check", "--seed", "1")
+    assert of_several.returncode == 0, of_several.stderr
+    assert "process 2 starts" in of_several.stdout
     compared = simulate("--agents", "20", "--hours", "1")
     assert compared.returncode == 0, compared.stderr
     assert "ghost-seconds" in compared.stdout

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from watchdog.connect.case import dated_id
+from watchdog.connect.case import numbered_id
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.core.holds import Stopped
 from watchdog.core.model import Action, Instant, IntentKind
@@ -96,7 +96,7 @@ class Braked:
         instance_id = stopped.agent.instance_id
         target = self._directory.target(instance_id) if instance_id in self._instances else None
         return Action(
-            id=dated_id(instant, f"b{waiting.number:07d}"),
+            id=numbered_id(instant, f"b{waiting.number:07d}", stopped.agent),
             at=instant.epoch,
             agent=stopped.agent,
             intent=IntentKind.SET_STATUS,

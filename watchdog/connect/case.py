@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from watchdog.connect.answers import Seen
 from watchdog.connect.queue import Rank
 from watchdog.connect.verdict import Settle
 from watchdog.connect.witness import Sighting
-from watchdog.core.model import Action, Boot, Claim, Instant, Intent, IntentKind
+from watchdog.core.model import Action, AgentId, Boot, Claim, Instant, Intent, IntentKind
 from watchdog.core.undo import Written
 
 if TYPE_CHECKING:
@@ -205,7 +206,12 @@ def left_behind(intent: Intent, now: Instant) -> Written:
 
 def action_id(now: Instant, claim: Claim) -> str:
     """The id of a claim's action: no claim has two."""
-    return dated_id(now, f"{claim.token:08d}")
+    return numbered_id(now, f"{claim.token:08d}", claim.agent)
+
+
+def numbered_id(now: Instant, number: str, agent: AgentId) -> str:
+    """An action's id by a number that no other action of the agent has then; other daemons give the same numbers."""
+    return dated_id(now, f"{number}-{crc32('/'.join(agent).encode(errors='surrogateescape')):08x}")
 
 
 def dated_id(now: Instant, own: str) -> str:
@@ -213,7 +219,7 @@ def dated_id(now: Instant, own: str) -> str:
 
     Args:
         now: The action's time.
-        own: A claim's token; for an action of no claim a letter and a number, or the agent's user id.
+        own: A claim's token; for an action of no claim a letter and a number; or the agent's user id.
     """
     return f"{int(now.epoch * 1000):013d}-{own}"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from watchdog.connect.answers import Seen
-from watchdog.connect.case import Case, dated_id
+from watchdog.connect.case import Case, numbered_id
 from watchdog.connect.writer import Writer
 from watchdog.core.model import Action, Instant, IntentKind, Outcome, Standing
 from watchdog.core.policy import is_dismissible, is_live
@@ -108,7 +108,7 @@ class Dismissal:
         cleared = sum(each["result"] in ("accepted", GONE) for each in told)
         number = len(case.trail.dismissed)
         action = Action(
-            id=dated_id(instant, f"d{case.claim.token:07d}-{number}"),
+            id=numbered_id(instant, f"d{case.claim.token:07d}-{number}", case.claim.agent),
             at=instant.epoch,
             agent=case.claim.agent,
             intent=IntentKind.DISMISS,

@@ -16,7 +16,7 @@ import structlog
 
 from watchdog.connect.answers import Status
 from watchdog.connect.api import AGENTS_A_CALL
-from watchdog.connect.case import dated_id, shown
+from watchdog.connect.case import numbered_id, shown
 from watchdog.connect.directory import Directory, Unresolved
 from watchdog.connect.queue import Level, Rank
 from watchdog.connect.sparing import REASONS, told
@@ -175,7 +175,7 @@ class HeldWitness:
         instant = self._now()
         self._number += 1
         return Action(
-            id=dated_id(instant, f"h{self._number:07d}"),
+            id=numbered_id(instant, f"h{self._number:07d}", look.held.agent),
             at=instant.epoch,
             agent=look.held.agent,
             intent=IntentKind.SET_STATUS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchdog.connect.case import dated_id
+from watchdog.connect.case import numbered_id
 from watchdog.connect.queue import Level, Rank
 from watchdog.connect.verdict import Settle
 from watchdog.core import undo
@@ -76,7 +76,7 @@ class RestoreCase:
         """
         change = self.change
         return Action(
-            id=dated_id(now, f"u{change.token:07d}"),
+            id=numbered_id(now, f"u{change.token:07d}", change.agent),
             at=now.epoch,
             agent=change.agent,
             intent=IntentKind.RESTORE,

@@ -41,7 +41,10 @@ class Hearing:
     Attributes:
         steady_since: Real time of the last change, short ones included.
         began_at: Real time at which the last process began.
+        taken_over: A daemon may have taken over what another one had, which goes on itself.
     """
+
+    taken_over = False
 
     def __init__(self) -> None:
         self._total = 0.0
@@ -224,6 +227,12 @@ class SessionAccount:
         if incarnation == self.incarnation and (seq > self.surely or began_at > self.taken[-1].at):
             self.perhaps = max(self.perhaps, taken.heard + taken.ttl)
 
+    def in_doubt(self, since: float) -> None:
+        """What was accepted since then may have been lost."""
+        sure = [each for each in self.taken if each.at < since]
+        lease = sure[-1].heard + sure[-1].ttl if sure else float("-inf")
+        self.doubt = lease if self.doubt is None else min(self.doubt, lease)
+
     def spans(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
         """When the page was there, in real time, as far as it touches `begin` to `end`.
 
@@ -331,6 +340,14 @@ class AgentAccount:
         account = self.session(session_id)
         account.let_through.append((now, ttl))
         self.changes = 0
+
+    def in_doubt(self, session_id: str, since: float) -> None:
+        """What a session said since then may have been lost with a process; a new page of it is not known for sure."""
+        session = self.session(session_id)
+        if session.taken and not session.taken[-1].bye:
+            session.in_doubt(since)
+        if all(not each.taken or each.taken[0].at >= since for each in self.sessions.values()):
+            self.known = False
 
     def heard(self, now: float) -> None:
         """The daemon has accepted a beat."""

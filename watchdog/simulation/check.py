@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 from watchdog.simulation.journal import Violation
-from watchdog.simulation.plan import draw
+from watchdog.simulation.plan import draw, draw_replicas
 from watchdog.simulation.world import Result, play
 from watchdog.terminal import Bar, screen
 
 
-def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = False) -> int:
+def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = False, replicas: bool = False) -> int:
     """Plays worlds and prints what was violated, in the order of their seeds.
 
     Args:
@@ -24,6 +24,7 @@ def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = Fa
         seeds: How many.
         jobs: Processes that play side by side; None for one on each core.
         as_json: Print JSON in place of text.
+        replicas: Worlds of several daemons over a Valkey server.
 
     Returns:
         The exit code: 1 when any promise was not kept.
@@ -32,7 +33,7 @@ def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = Fa
     began, virtual_s, writes, bad = time.monotonic(), 0.0, 0, 0
     violations: list[Violation] = []
     with Bar("Worlds", seeds) as bar:
-        worlds = results(range(first, first + seeds), min(seeds, jobs or os.cpu_count() or 1))
+        worlds = results(range(first, first + seeds), min(seeds, jobs or os.cpu_count() or 1), replicas=replicas)
         for number, result in enumerate(worlds, 1):
             virtual_s += result.virtual_s
             writes += result.writes
@@ -59,10 +60,11 @@ def check(first: int, seeds: int, jobs: int | None = None, *, as_json: bool = Fa
     return 1 if bad else 0
 
 
-def results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
+def results(seeds: Iterable[int], jobs: int, *, replicas: bool = False) -> Iterator[Result]:
     """What became of the worlds, in the order of the seeds, however many processes play them."""
+    played = outcome_of_many if replicas else outcome
     if jobs == 1:
-        yield from map(outcome, seeds)
+        yield from map(played, seeds)
         return
     # Ctrl-C reaches all processes of the terminal. The others never hear it, from their first moment on; this one hears
     # it as soon as they are all there, and ends them.
@@ -73,7 +75,7 @@ def results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with pool:
-        yield from pool.imap(outcome, seeds, chunksize=5)
+        yield from pool.imap(played, seeds, chunksize=5)
 
 
 def outcome(seed: int) -> Result:
@@ -81,7 +83,12 @@ def outcome(seed: int) -> Result:
     return play(draw(seed))
 
 
-def replay(seed: int) -> int:
+def outcome_of_many(seed: int) -> Result:
+    """What becomes of a seed's world of several daemons."""
+    return play(draw_replicas(seed))
+
+
+def replay(seed: int, *, replicas: bool = False) -> int:
     """Plays one world and prints its transcript as it goes, then what was violated.
 
     Returns:
@@ -92,9 +99,10 @@ def replay(seed: int) -> int:
     def show(line: str) -> None:
         console.print(line)
 
-    plan = draw(seed)
+    plan = draw_replicas(seed) if replicas else draw(seed)
+    daemons = f"{plan.replicas.daemons} daemons, " if plan.replicas else ""
     console.print(
-        f"seed {seed}: {len(plan.habits)} people, {plan.minutes:.0f} min, loss {plan.loss:.0%}, "
+        f"seed {seed}: {daemons}{len(plan.habits)} people, {plan.minutes:.0f} min, loss {plan.loss:.0%}, "
         f"timer {plan.timers.session_end_timer:g} s, TTL {plan.timers.session_ttl:g} s, "
         f"{len(plan.stories)} faults"
     )

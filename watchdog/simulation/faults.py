@@ -176,7 +176,7 @@ async def end_of_shift(world: World, rng: random.Random) -> None:
 async def operator(world: World, rng: random.Random) -> None:
     """An operator holds or releases everybody for a while."""
     hold, for_s = rng.random() < 0.6, rng.choice((20.0, 60.0, 120.0))
-    taken = await world.host.order(hold=hold, for_s=for_s)
+    taken = await world.order(hold=hold, for_s=for_s)
     # An order of which nobody knows whether it was taken excuses what a release does, and forbids nothing.
     world.invariants.holding.ordered(asyncio.get_running_loop().time(), hold=hold and taken, for_s=for_s)
     await asyncio.sleep(for_s + 5.0)

@@ -126,9 +126,12 @@ class Holding:
     def longest_s(self, account: AgentAccount) -> float:
         """For how long the agent may be held, with the lease that it then may be given."""
         silence = account.silence()
+        held_s = UNPROVEN * self.timers.brake.max_hold_s if self.timers.brake is not None else 0.0
+        if silence is None and self.hearing.taken_over:
+            # Whoever took over gave a silent session of an agent who has said bye a whole lease again.
+            return held_s + self.timers.throttled_session_ttl
         if not account.may_hold or silence is None:
             return 0.0
-        held_s = UNPROVEN * self.timers.brake.max_hold_s if self.timers.brake is not None else 0.0
         return held_s + silence.ttl + self.timers.session_end_timer + 10 * self.timers.sweep
 
     def _silent(self, heard: float) -> Iterator[tuple[AgentAccount, Silence]]:

@@ -124,11 +124,17 @@ class Host:
         """Starts a process, unless one runs."""
         if self.process is not None:
             return
-        self._number += 1
+        self._number = self._next_number()
         self._journal.add(f"process {self._number} starts")
-        self.process = Process(self._number, self)
+        self.process = self._made(self._number)
         self.process.start()
         self.hearing.up(self._time(), up=True)
+
+    def _next_number(self) -> int:
+        return self._number + 1
+
+    def _made(self, number: int) -> Process:
+        return Process(number, self)
 
     async def kill(self) -> None:
         """SIGKILL now."""

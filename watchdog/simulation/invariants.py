@@ -130,6 +130,10 @@ class Rate:
         """One call. Calls are logged when they take effect, so they may be added out of order."""
         heapq.heappush(self.waiting, at)
 
+    def forgive(self, calls: float) -> None:
+        """So many calls more than usual are no fault now."""
+        self.level -= calls
+
     def most(self, before: float) -> float:
         """Counts the calls that came before. Returns by how much the quota was exceeded at worst; 0 when it was not."""
         worst = 0.0

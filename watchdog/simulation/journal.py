@@ -25,6 +25,7 @@ class Violation:
         agent: The user's id; empty when it is about no single one.
         detail: What was seen, and what was promised.
         events: The last lines of the transcript about the agent and the world.
+        replicas: The world is one of several daemons.
     """
 
     rule: str
@@ -33,25 +34,35 @@ class Violation:
     agent: str
     detail: str
     events: tuple[str, ...]
+    replicas: bool = False
 
     def __str__(self) -> str:
         head = f"seed {self.seed}, {self.at:.3f} s{', ' + self.agent if self.agent else ''}: {self.rule}: {self.detail}"
-        again = f"again: python -m watchdog simulate --seed {self.seed} --check"
+        again = f"again: python -m watchdog simulate --seed {self.seed} --check{' --replicas' * self.replicas}"
         return "\n".join((head, *(f"    {line}" for line in self.events), f"    {again}"))
 
 
 class Journal:
     """The transcript of one world."""
 
-    def __init__(self, seed: int, time: Callable[[], float], echo: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        time: Callable[[], float],
+        echo: Callable[[str], None] | None = None,
+        *,
+        replicas: bool = False,
+    ) -> None:
         """Begins an empty one.
 
         Args:
             seed: Of the world.
             time: Virtual seconds.
             echo: Is given each line, to show it.
+            replicas: The world is one of several daemons.
         """
         self.seed = seed
+        self._replicas = replicas
         self.violations: list[Violation] = []
         self.lines = 0
         self._time = time
@@ -74,7 +85,9 @@ class Journal:
             return
         self.add(f"VIOLATION {rule}: {detail}", agent)
         about = [line for of, line in self._kept if of in ("", agent)] if agent else [line for _, line in self._kept]
-        self.violations.append(Violation(rule, self.seed, self._time(), agent, detail, tuple(about[-TAIL:])))
+        self.violations.append(
+            Violation(rule, self.seed, self._time(), agent, detail, tuple(about[-TAIL:]), self._replicas)
+        )
 
     def digest(self) -> str:
         """SHA-256 of all lines so far, in hex."""

@@ -11,9 +11,29 @@ from watchdog.loops import FLUSH_S, SWEEP_S
 from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
 from watchdog.simulation.process import Timers
+from watchdog.simulation.replica_faults import REPLICA_STORIES
 
 SMALL_SITE = 0.2
 """Part of the people at the site that may be cut off: below the brake's fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Several daemons over one Valkey server.
+
+    Attributes:
+        daemons: How many run at the start, and in the end.
+        machines: How many there may be.
+        shards: In how many parts the agents are.
+        offset_s: By how much the server's clock is ahead of the wall clock.
+        drift: By what part it goes faster than the machines' clocks.
+    """
+
+    daemons: int
+    machines: int
+    shards: int
+    offset_s: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +49,7 @@ class Plan:
         stories: Faults: when each begins, in seconds, and what it is.
         timers: The settings.
         lists_offline: Connect shows users who are Offline.
+        replicas: None for a single daemon over a file.
     """
 
     seed: int
@@ -39,6 +60,7 @@ class Plan:
     stories: tuple[tuple[float, Story], ...]
     timers: Timers
     lists_offline: bool
+    replicas: Replicas | None = None
 
 
 def _brake(rng: random.Random) -> BrakeRules | None:
@@ -103,4 +125,34 @@ def draw(seed: int) -> Plan:
         stories=tuple(each for each in stories if each[0] < minutes * 60),
         timers=timers,
         lists_offline=rng.random() < 0.3,
+    )
+
+
+def draw_replicas(seed: int) -> Plan:
+    """Draws a world of several daemons. Its people and settings are those of the seed's world of one."""
+    plan, rng = draw(seed), random.Random(f"replicas/{seed}")
+    daemons = rng.choice((2, 2, 3, 3, 4))
+    replicas = Replicas(
+        daemons,
+        machines=daemons + 1,
+        shards=rng.choice((2, 4, 6)),
+        offset_s=rng.choice((0.0, -3_600.0, 7.0, 86_400.0)),
+        drift=rng.uniform(-0.01, 0.01),
+    )
+    minutes = min(plan.minutes, rng.choice((3, 4, 5, 6, 10)))
+    # Whoever ticks only every second is taken for one that stops.
+    flush, sweep = rng.choice(((FLUSH_S, SWEEP_S), (0.5, 0.5), (0.5, 0.5)))
+    weights = {**REPLICA_STORIES, **(MASS if plan.timers.brake else {})}
+    kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
+    stories: list[tuple[float, Story]] = []
+    at = minutes * 60 if rng.random() < 0.1 else 20.0
+    while at < minutes * 60:
+        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
+        stories.append((at, rng.choice(kinds)))
+    return replace(
+        plan,
+        minutes=minutes,
+        stories=tuple(each for each in stories if each[0] < minutes * 60),
+        timers=replace(plan.timers, flush=flush, sweep=sweep),
+        replicas=replicas,
     )

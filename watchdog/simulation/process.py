@@ -36,7 +36,7 @@ from watchdog.simulation.client import VirtualConnect, Watcher
 from watchdog.simulation.disk import DiskWeather, VirtualDisk
 from watchdog.simulation.loop import Owner, spawn
 from watchdog.simulation.network import KILLED, Answered
-from watchdog.stores.base import StoreRules
+from watchdog.stores.base import DaemonStore, StoreRules
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.metrics import Metrics
 
@@ -107,17 +107,22 @@ class Process:
     Attributes:
         listening: Requests are accepted.
         dead: Nothing of it runs any more, or is to be answered.
+        left: It has stopped in order.
+        name: As the store and the dispatcher know it, as soon as its store is open.
     """
 
     def __init__(self, number: int, around: Surroundings) -> None:
         self.listening = False
         self.dead = False
+        self.left = False
+        self.name = ""
         self.owner = Owner()
         self._number = number
         self._around = around
         self._paused_at = self._paused_s = 0.0
         self._disk: VirtualDisk | None = None
-        self._store: SqliteStore | None = None
+        self._store: DaemonStore | None = None
+        self._health: Health | None = None
         self._ended = asyncio.Event()
         self._stopping = asyncio.Event()
         self._flushing, self._sweeping = asyncio.Event(), asyncio.Event()
@@ -167,8 +172,7 @@ class Process:
         """SIGKILL, at this moment."""
         self.dead = True
         self.listening = False
-        if self._disk is not None:
-            self._disk.dead = True
+        self._cut_off()
         for body, answered in list(self._requests.values()):
             if not answered.done():
                 answered.set_result(None)
@@ -179,9 +183,28 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await self._abandon()
+        self._ended.set()
+
+    @property
+    def ready(self) -> bool:
+        """What `/readyz` answers."""
+        return self.listening and self._health is not None and self._health.ready() is None
+
+    def _make(self, name: str, rules: StoreRules) -> DaemonStore:
+        """The store of a process of that name."""
+        del name
+        return SqliteStore(self._around.path, rules, self._open_disk)
+
+    def _cut_off(self) -> None:
+        """Nothing is stored any more."""
+        if self._disk is not None:
+            self._disk.dead = True
+
+    async def _abandon(self) -> None:
+        """Lets go what the process had of the store."""
         if self._store is not None:
             await self._store.close()
-        self._ended.set()
 
     def _open_disk(self, path: Path) -> VirtualDisk:
         self._disk = VirtualDisk(path, self._around.disk, self._around.rng, self._point)
@@ -224,7 +247,8 @@ class Process:
             instances=frozenset(instance.instance_id for instance in around.instances),
             greets=timers.initial is not None,
         )
-        store = SqliteStore(around.path, rules, self._open_disk)
+        name = self.name = f"process-{self._number}"
+        store, starts = self._make(name, rules), 1
         while True:
             try:
                 await store.open(around.now())
@@ -232,12 +256,13 @@ class Process:
             except (StoreUnavailable, StoreLocked):
                 # The supervisor starts it again.
                 await asyncio.sleep(1.0)
-                store = SqliteStore(around.path, rules, self._open_disk)
+                starts += 1
+                name = self.name = f"process-{self._number}.{starts}"
+                store = self._make(name, rules)
         self._store = store
-        name = f"process-{self._number}"
         buffer = Buffer(store, around.now, self._ran)
         metrics = Metrics("0", rejections=Rejection)
-        health = Health(
+        health = self._health = Health(
             Settings.model_construct(),
             name,
             store=store,
@@ -300,7 +325,7 @@ class Process:
         self._flushing.clear()
         await flush
         await store.close()
-        self.dead = True
+        self.dead = self.left = True
         self._ended.set()
 
 

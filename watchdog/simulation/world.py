@@ -8,9 +8,10 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -22,8 +23,9 @@ from watchdog.sandbox.direct import DirectConnect
 from watchdog.sandbox.model import ConnectModel
 from watchdog.sandbox.records import Behaviour
 from watchdog.sandbox.seed import seed as seed_instance
-from watchdog.simulation.account import KEPT_S, Taken
+from watchdog.simulation.account import KEPT_S, Hearing, Taken
 from watchdog.simulation.clocks import START
+from watchdog.simulation.deployment import Deployment
 from watchdog.simulation.faults import QUIET, Story
 from watchdog.simulation.holding import UNPROVEN
 from watchdog.simulation.host import Host
@@ -54,6 +56,9 @@ OVERRULED_S = 60.0
 
 SETTLE_S = 45.0
 """After the last write so long until its outcome is known: it is read back for 30 s."""
+
+LOST_S = 5.0
+"""Most of what a server loses in a failover."""
 
 READ_TIMEOUT_S = 10.0
 """As the daemon's own client waits for an answer."""
@@ -100,7 +105,7 @@ class World:
         """
         self.until = plan.minutes * 60.0
         self.leases = Leases(plan.timers.session_ttl, plan.timers.throttled_session_ttl, plan.timers.heartbeat_interval)
-        self.journal = Journal(plan.seed, self._time, echo)
+        self.journal = Journal(plan.seed, self._time, echo, replicas=plan.replicas is not None)
         ids = self._rng(plan, "ids")
         self.model = ConnectModel(
             lambda: START + self._time(),
@@ -108,17 +113,21 @@ class World:
             new_id=lambda: str(UUID(int=ids.getrandbits(128), version=4)),
         )
         made = seed_instance(self.model, agents=len(plan.habits), instance_id=INSTANCE, status="Offline")
-        self.host = Host(
-            folder,
-            DirectConnect(self.model, read_timeout_s=READ_TIMEOUT_S),
-            timers=plan.timers,
-            instances=[Instance(INSTANCE)],
-            rng=self._rng(plan, "host"),
-            journal=self.journal,
-            watcher=self,
-            heard=self._heard,
+        direct = DirectConnect(self.model, read_timeout_s=READ_TIMEOUT_S)
+        surroundings: dict[str, Any] = {
+            "timers": plan.timers,
+            "instances": [Instance(INSTANCE)],
+            "rng": self._rng(plan, "host"),
+            "journal": self.journal,
+            "watcher": self,
+            "heard": self._heard,
+        }
+        self._deployment = (
+            Deployment(plan.replicas, folder, direct, lost=self._lost, **surroundings) if plan.replicas else None
         )
-        self.network = Network(self.host, self._rng(plan, "network"))
+        self.host = self._deployment.machines[0] if self._deployment else Host(folder, direct, **surroundings)
+        self._daemons: Host | Deployment = self._deployment or self.host
+        self.network = Network(self._daemons, self._rng(plan, "network"))
         self.network.all.loss = plan.loss
         self.sites = [Path(), Path()]
         self.people = {
@@ -131,7 +140,7 @@ class World:
             )
             for number, user_id in enumerate(made.users)
         }
-        self.invariants = Invariants(plan.timers, self.people, self.host.hearing, self.journal)
+        self.invariants = Invariants(plan.timers, self.people, self._daemons.hearing, self.journal)
         quota = plan.timers.quota
         for operation in ("PutUserStatus", "GetCurrentUserData"):
             self.invariants.rates[operation] = Rate(quota.rate, quota.burst)
@@ -144,6 +153,7 @@ class World:
         self._restored_at = 0.0
         self._settled: dict[str, int] = {}
         self._acted: Counter[str] = Counter()
+        self._told: set[str] = set()
 
     async def run(self, script: Script | None = None) -> Result:
         """Plays it to its end: the plan's time, then until every ghost is set or has waited for too long.
@@ -151,7 +161,7 @@ class World:
         Args:
             script: What happens, in place of what people do by themselves; ends before the plan's time or with it.
         """
-        self.host.start()
+        self._daemons.start()
         people = [spawn(each.live()) for each in self.people.values()] if script is None else [spawn(script(self))]
         stories = [spawn(self._story(at, story)) for at, story in self._plan.stories]
         acting = stories if script is None else [*stories, *people]
@@ -159,7 +169,7 @@ class World:
             await self._look()
             if self.journal.violations:
                 break
-        self.host.start()
+        self._daemons.start()
         self.network.all.loss = 0.0
         since, brake = self._time(), self._plan.timers.brake
         longest_s = LONGEST_S + (UNPROVEN * brake.max_hold_s if brake is not None else 0.0)
@@ -170,10 +180,13 @@ class World:
             task.cancel()
             if task.done() and not task.cancelled() and task.exception() is not None:
                 raise task.exception() or AssertionError
-        await self.host.stop()
+        await self._daemons.stop()
         self.took_effect()
         if not self.journal.violations:
-            self.invariants.recorded(await self._history())
+            found = await self._history()
+            self.invariants.recorded(found)
+            for missing in sorted(self._told - {action.id for action in found}) if self._deployment else ():
+                self.journal.violate("history", f"action {missing} was told, and is not there")
         return Result(
             seed=self._plan.seed,
             virtual_s=self._time(),
@@ -184,6 +197,44 @@ class World:
             sent=tuple(self.writes),
             outcomes=tuple(self._outcomes),
         )
+
+    @property
+    def hearing(self) -> Hearing:
+        """Heard time."""
+        return self._daemons.hearing
+
+    @property
+    def deployment(self) -> Deployment:
+        """The daemons, where there are several."""
+        assert self._deployment is not None  # noqa: S101 - only stories of several ask
+        return self._deployment
+
+    async def order(self, *, hold: bool, for_s: float) -> bool:
+        """See `Host.order`."""
+        return await self._daemons.order(hold=hold, for_s=for_s)
+
+    def data_lost(self, since: float | None = None) -> None:
+        """The server has lost all, or what is newer than a moment: who is silent then need not be found.
+
+        The history and the buckets are lost with it.
+        """
+        now = self._time()
+        self.deployment.data_lost()
+        for person in self.people.values():
+            account = person.account
+            if since is None or account.last_at() >= since:
+                account.known = False
+            account.actions = account.restores = 0
+            account.heard_at = now if account.heard_at is None and account.changes == 0 else account.heard_at
+        self._acted.clear()
+        self._told.clear()
+        for rate in self.invariants.rates.values():
+            rate.forgive(self._plan.timers.quota.burst + LOST_S * rate.rate)
+
+    def _lost(self, accepted: Sequence[tuple[float, str, str]], since: float) -> None:
+        """A process is dead: what it has accepted lately may not have been stored."""
+        for _, user_id, session_id in accepted:
+            self.people[user_id].account.in_doubt(session_id, since)
 
     def _owed(self) -> bool:
         """Whether an effective change of somebody has no action yet: a hold may have come in between."""
@@ -230,13 +281,14 @@ class World:
         now = self._time()
         for person in self.people.values():
             deadline = person.account.deadline_heard(now, self._plan.timers.session_end_timer)
-            if deadline < self.host.hearing.at(now) + 1.0:
+            if deadline < self.hearing.at(now) + 1.0:
                 person.account.written_to = True
                 if now - person.account.clicked_at < OVERRULED_S:
                     person.account.overruled = True
 
     def recorded(self, action: Action) -> None:
         """An action is in the history."""
+        self._told.add(action.id)
         person = self.people[action.agent.user_id]
         self._outcomes.append((action.agent.user_id, action.outcome))
         if action.intent is IntentKind.RESTORE:
@@ -247,7 +299,7 @@ class World:
             return
         if action.outcome is Outcome.RELEASED:
             person.account.released_at = self._time()
-            person.account.released_heard = self.host.hearing.at(self._time())
+            person.account.released_heard = self.hearing.at(self._time())
             wrong = self.invariants.holding.let_go(action.agent.user_id, self._time())
             if wrong is not None:
                 self.journal.violate("held", wrong, action.agent.user_id)
@@ -282,25 +334,25 @@ class World:
         if not bye and not (answer.status == 200 and b'"live"' in answer.body):
             if answer.status in (503, KILLED):
                 # It waits for the store, and is applied later unless the process dies; or it died with it in hand.
-                session.perhaps = max(session.perhaps, self.host.hearing.at(now) + ttl)
+                session.perhaps = max(session.perhaps, self.hearing.at(now) + ttl)
             if answer.status in (503, KILLED) and session.taken:
-                session.doubt = min(session.doubt or math.inf, self.host.hearing.at(now) + ttl)
+                session.doubt = min(session.doubt or math.inf, self.hearing.at(now) + ttl)
                 if said["incarnation"] == session.incarnation:
                     session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing
             return
         sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
-            taken = Taken(now, self.host.hearing.at(now), ttl, bye, sure)
+            taken = Taken(now, self.hearing.at(now), ttl, bye, sure)
             accepted = session.accept(taken, said["incarnation"], said["seq"])
             if not accepted and not bye:
-                session.repeats(taken, said["incarnation"], said["seq"], self.host.hearing.began_at)
+                session.repeats(taken, said["incarnation"], said["seq"], self.hearing.began_at)
         if bye:
             account.must_hold = None
         elif accepted:
             account.heard(now)
             if kind == "hello" and said["visibility"] == "visible" and said["incarnation"] == 0:
                 self.invariants.loaded(user_id, now)
-            self.invariants.holding.heard_at = self.host.hearing.at(now)
+            self.invariants.holding.heard_at = self.hearing.at(now)
 
     # The course of things.
 
@@ -327,6 +379,8 @@ class World:
         self.journal.add(f"over: {story.__name__}")
 
     async def _history(self) -> list[Action]:
+        if self._deployment is not None:
+            return await self._deployment.history()
         disk = InlineDisk(self.host.path)
         try:
             return await disk.read(lambda connection: read_actions(connection, None, None, None, None, 1_000_000))

@@ -26,15 +26,17 @@ AGAIN_S = 0.05
 class Delivery:
     """The way to the parts."""
 
-    def __init__(self, holdings: Holdings, bus: Bus) -> None:
+    def __init__(self, holdings: Holdings, bus: Bus, time: Callable[[], float] = time.monotonic) -> None:
         """Composes.
 
         Args:
             holdings: Know who has which part.
             bus: Asks others.
+            time: Monotonic seconds.
         """
         self._holdings = holdings
         self._bus = bus
+        self._time = time
 
     async def everywhere(
         self,
@@ -58,13 +60,12 @@ class Delivery:
         Raises:
             StoreUnavailable: Some was not done by all who had to, or nobody knows.
         """
-        left, until = dict(places), time.monotonic() + DELIVERED_S
+        left, until = dict(places), self._time() + DELIVERED_S
         while left:
             by_store, by_owner = self._by_place(left)
             jobs = [self._here(part, each, here) for part, each in by_store.items()]
             jobs += [
-                self._there(owner, what, body(each), answer, until - time.monotonic())
-                for owner, each in by_owner.items()
+                self._there(owner, what, body(each), answer, until - self._time()) for owner, each in by_owner.items()
             ]
             results = await asyncio.gather(*jobs, return_exceptions=True)
             for each, result in zip([*by_store.values(), *by_owner.values()], results, strict=True):
@@ -89,7 +90,7 @@ class Delivery:
         return by_store, by_owner
 
     async def _wait_for_owners(self, parts: Mapping[int, int], until: float) -> None:
-        if time.monotonic() + AGAIN_S >= until:
+        if self._time() + AGAIN_S >= until:
             raise StoreUnavailable("Some parts of the agents are nobody's at present.")
         await self._holdings.look()
         if any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values()):

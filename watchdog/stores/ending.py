@@ -15,8 +15,9 @@ AGAIN_S = 0.05
 
 async def ended(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
     """Cancels tasks, and waits until they have ended."""
-    left = {task for task in tasks if task is not None and not task.done()}
+    left = [task for task in tasks if task is not None and not task.done()]
     while left:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=AGAIN_S)
+        await asyncio.wait(left, timeout=AGAIN_S)
+        left = [task for task in left if not task.done()]

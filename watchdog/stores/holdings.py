@@ -48,6 +48,7 @@ class Holdings:
         *,
         made: Callable[[int], PartStore],
         now: Callable[[], Instant],
+        time: Callable[[], float] = time.monotonic,
     ) -> None:
         """Has none yet.
 
@@ -57,6 +58,7 @@ class Holdings:
             name: Of this process.
             made: Makes the store of a part, not opened.
             now: The instant.
+            time: Monotonic seconds.
         """
         self.stores: dict[int, PartStore] = {}
         self.giving_up: set[int] = set()
@@ -65,6 +67,7 @@ class Holdings:
         self._name = name
         self._made = made
         self._now = now
+        self._time = time
         self._owners: list[str | None] = [None] * shards
         self._seen_at = [float("-inf")] * shards
         self._balancing = asyncio.Lock()
@@ -93,7 +96,7 @@ class Holdings:
         One of which the server knows nothing is still whose it was, for as long as that takes to write it again: what
         the server has lost is in the memory of that daemon alone.
         """
-        now = time.monotonic()
+        now = self._time()
         for number, found in enumerate(await self._register.owners(self._shards)):
             if found.name is not None:
                 self._owners[number] = None if found.ended else found.name

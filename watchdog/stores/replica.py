@@ -104,6 +104,7 @@ class ReplicaStore(OwnAgents):
         name: str,
         shards: int = 16,
         passed: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is opened.
 
@@ -113,6 +114,7 @@ class ReplicaStore(OwnAgents):
             name: Of this process; no other has it.
             shards: In how many parts the agents are kept; the same for all processes, for good.
             passed: Tells how much time passes between the instants that are told.
+            clock: Monotonic seconds of this machine, for waits and ages.
         """
         self._passed = passed
         self.unreadable: list[Unreadable] = []
@@ -122,8 +124,8 @@ class ReplicaStore(OwnAgents):
         self._server = server_at(server) if isinstance(server, Address) else server
         self._rules = rules
         self._shards = shards
-        self._time = time.monotonic
-        self._register = Register(self._server, name, time.monotonic)
+        self._time = clock
+        self._register = Register(self._server, name, clock)
         self._bus = Bus(self._server, name, self._asked, self._register.age_s)
         self._clock = SharedClock()
         self._shared = Shared()
@@ -138,8 +140,9 @@ class ReplicaStore(OwnAgents):
                 self._server, rules, name, shards, number, self._clock, self._history, lambda: self._shared.given
             ),
             now=self._now,
+            time=clock,
         )
-        self._delivery = Delivery(self._holdings, self._bus)
+        self._delivery = Delivery(self._holdings, self._bus, clock)
         self._views = Views()
         self._tokens = SharedTokens(self._server, rules)
         self._secret = b""
