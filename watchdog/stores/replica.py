@@ -79,7 +79,7 @@ SPREAD_S = 0.25
 LOOKED_THROUGH = 1_000
 """Agents of a page of others', where only some of them are wanted."""
 
-IDLE_S = 1.0
+IDLE_S = 1.5
 """Without a tick for so long the daemon is stopping, or starved: another one may keep the clock."""
 
 STOPPING_S = 12.0
