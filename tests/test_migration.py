@@ -264,7 +264,7 @@ async def test_a_daemon_on_either_side_is_told_and_nothing_is_done(tmp_path: Pat
     ended = await fill(source)
     async with daemon_at(target):
         for dry_run in (True, False):
-            with pytest.raises(StoreLocked, match=r"in use\. Stop its daemon|held by a running daemon"):
+            with pytest.raises(StoreLocked, match=r"in use\. Stop all its daemons|held by a running daemon"):
                 await migrate(Order(source, target, SHARDS, replace=True, dry_run=dry_run))
         with pytest.raises(StoreLocked, match="in use"):
             await migrate(Order(target, tmp_path / "other.db"))

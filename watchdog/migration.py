@@ -120,8 +120,7 @@ async def _opened(where: Place, shards: int) -> AsyncIterator[Journal]:
         await journal.open()
     except StoreLocked as error:
         raise StoreLocked(
-            f"{where} is in use. Stop all its daemons, and leave them stopped until this is done. "
-            f"({error})"
+            f"{where} is in use. Stop all its daemons, and leave them stopped until this is done. ({error})"
         ) from None
     try:
         yield journal
