@@ -153,7 +153,8 @@ class Hearing:
 class Taken:
     """One beat that a process accepted, or a bye that it heard: when, in real and in heard time, and what it renews.
 
-    `sure` is False for a bye that was answered with an error: it may have been applied.
+    `sure` is False for a bye that was answered with an error: it may have been applied. `took_s` is how long the
+    process had it before it answered: what it changed may be as old.
     """
 
     at: float
@@ -161,6 +162,7 @@ class Taken:
     ttl: float
     bye: bool
     sure: bool = True
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ class SessionAccount:
         last = counted[-1]
         if last.bye:
             lease = [each.heard + each.ttl for each in counted[:-1] if not each.bye]
-            return min([last.heard, *lease[-1:]])
+            return min([last.heard - last.took_s, *lease[-1:]])
         end = last.heard + last.ttl
         return end if self.doubt is None else min(end, self.doubt)
 

@@ -37,11 +37,12 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An HTTP answer."""
+    """An HTTP answer; `took_s` is how long the process had the request."""
 
     status: int
     body: bytes
     retry_after_s: float = 0.0
+    took_s: float = 0.0
 
 
 class Host(Protocol):

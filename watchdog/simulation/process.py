@@ -215,7 +215,7 @@ class Process:
             self._around.point(name)
 
     async def _answer(self, body: bytes, answered: asyncio.Future[Answered | None]) -> None:
-        status, parts, after = 0, b"", 0.0
+        status, parts, after, begun = 0, b"", 0.0, asyncio.get_running_loop().time()
 
         async def receive() -> Message:
             return {"type": "http.request", "body": body}
@@ -230,7 +230,7 @@ class Process:
 
         await self._heartbeats({"path": ONE, "method": "POST", "headers": JSON}, receive, send)
         if not self.dead:
-            answer = Answered(status, parts, after)
+            answer = Answered(status, parts, after, asyncio.get_running_loop().time() - begun)
             self._around.heard(body, answer)
             if not answered.done():
                 answered.set_result(answer)

@@ -342,7 +342,7 @@ class World:
             return
         sure, accepted = answer.status in (200, 204), False
         if session.taken or not bye:
-            taken = Taken(now, self.hearing.at(now), ttl, bye, sure)
+            taken = Taken(now, self.hearing.at(now), ttl, bye, sure, answer.took_s)
             accepted = session.accept(taken, said["incarnation"], said["seq"])
             if not accepted and not bye:
                 session.repeats(taken, said["incarnation"], said["seq"], self.hearing.began_at)
