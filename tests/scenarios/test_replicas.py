@@ -32,6 +32,7 @@ def _told(
         made.nobody_was_touched(present)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=60)
 def test_one_of_three_is_killed(stage: Stage) -> None:
     _told(stage, "kill -9 of one", lambda made: made.kill(1))
@@ -64,6 +65,7 @@ def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
     _told(stage, "kill -9 of the keeper", happens)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=90)
 def test_one_of_three_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
@@ -75,6 +77,7 @@ def test_one_of_three_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) ->
     _told(stage, "SIGSTOP of one for 30 s", happens)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=60)
 def test_all_are_restarted_one_after_another(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
@@ -86,6 +89,7 @@ def test_all_are_restarted_one_after_another(stage: Stage) -> None:
     _told(stage, "rolling restart", happens)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=60)
 def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
@@ -98,6 +102,7 @@ def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
     _told(stage, "a fourth comes and two leave", happens)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=80)
 def test_the_server_is_stopped_for_twenty_seconds(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
@@ -119,6 +124,7 @@ def test_the_server_forgets_everything(stage: Stage) -> None:
     _told(stage, "FLUSHALL", happens)
 
 
+@pytest.mark.long
 @story(agents=AGENTS, seconds=80)
 def test_one_of_three_is_cut_off_from_the_server(stage: Stage) -> None:
     """Nobody who comes through it is told that it is heard; the others have its agents."""
