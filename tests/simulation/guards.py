@@ -154,7 +154,7 @@ GUARDS = {
 SEEDS: dict[str, tuple[int, str]] = {
     "clock cap": (74, "early"),
     "resume grace": (72, "returned"),
-    "wait for the grace": (707, "present"),
+    "wait for the grace": (707, "returned"),
     "tombstone": (31, "ghost"),
     "seq": (0, "ghost"),
     "horizon": (7, "early"),
