@@ -111,6 +111,7 @@ LEAST = {"slow-loris": 500, "one-by-one": 500}
 """Connections that were made, or heartbeats that were sent; of the other kinds all of them are."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_is_silenced_by_a_flood(stage: Stage, kind: str, record_property: Recorded) -> None:
     attacked(stage, kind, 3, 5000, record_property)

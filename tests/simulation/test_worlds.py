@@ -15,7 +15,7 @@ from watchdog.simulation.plan import draw, draw_replicas
 from watchdog.simulation.replica_faults import REPLICA_STORIES
 from watchdog.simulation.world import play
 
-SEEDS, CHUNK = 60, 10
+SEEDS, CHUNK = 40, 10
 MORE, LARGE_CHUNK = 5_000, 100
 OF_SEVERAL = 4
 MORE_OF_SEVERAL = 2_000
