@@ -137,6 +137,7 @@ def test_a_missing_permission_is_named(check, operation):
     assert [what for what, state in bad(done) if state == "fault"] == [f"connect:{operation}"]
 
 
+@pytest.mark.long
 def test_a_permission_that_lacks_one_of_the_statuses_names_it(check):
     check.model.add_fault(Fault(FaultKind.ACCESS_DENIED, "PutUserStatus", times=1))
     ((state, detail),) = found(check("--json", **NOTHING_BACK))["connect:PutUserStatus"]
@@ -215,6 +216,7 @@ def test_an_instance_that_does_not_exist_is_told(check):
     assert "ok" not in {state for what, row in found(done).items() if what.startswith("connect:") for state, _ in row}
 
 
+@pytest.mark.long
 def test_a_429_is_waited_out(check):
     check.model.add_fault(Fault(FaultKind.THROTTLE, "ListRoutingProfileQueues", times=1))
     assert check("--json").returncode == 0
@@ -226,6 +228,7 @@ def test_a_store_that_cannot_be_used_is_told_and_the_rest_is_looked_at(check, tm
     assert "cannot be written" in found(done)["store"][0][1]
 
 
+@pytest.mark.long
 def test_a_store_on_a_server_is_looked_at_and_left_alone(check, tmp_path):
     with redis_server.running(tmp_path) as server, server.client as client:
         store = f"redis://:secret@127.0.0.1:{server.port}"
@@ -302,6 +305,7 @@ def test_the_policy_names_the_statuses_that_are_set_where_none_is_given_back(che
     assert {call.operation for call in check.calls()} == {"ListAgentStatuses", "ListRoutingProfiles"}
 
 
+@pytest.mark.long
 def test_the_policy_lets_events_be_put_on_the_bus_of_the_settings(check):
     (own,) = [
         each["Resource"]
@@ -318,6 +322,7 @@ def test_with_that_policy_the_check_needs_nothing_else(check):
     assert called == {each["Action"] for each in policy["Statement"]}
 
 
+@pytest.mark.long
 def test_before_anything_is_allowed_the_account_is_asked_of_sts(check):
     check.model.add_fault(Fault(FaultKind.ACCESS_DENIED))
     done = check("--iam", **NOTHING_BACK)
@@ -328,6 +333,7 @@ def test_before_anything_is_allowed_the_account_is_asked_of_sts(check):
     assert "could not be listed" in done.stderr
 
 
+@pytest.mark.long
 def test_without_credentials_a_role_tells_the_account(check):
     instances = json.dumps([{"instance_id": DEFAULT_INSTANCE_ID, "region": "us-east-1", "role_arn": ROLE}])
     done = check("--iam", WATCHDOG_INSTANCES=instances, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
@@ -343,12 +349,14 @@ def test_without_credentials_and_role_it_says_what_is_missing(check):
     assert "its account (give AWS credentials, or `role_arn` in WATCHDOG_INSTANCES)" in done.stderr
 
 
+@pytest.mark.long
 def test_a_policy_that_would_not_be_enough_is_not_printed(check):
     done = check("--iam", WATCHDOG_STATUS="Gone")
     assert (done.returncode, done.stdout) == (1, "")
     assert 'WATCHDOG_STATUS: got "Gone"' in done.stderr
 
 
+@pytest.mark.long
 def test_the_certificate_is_looked_at(check, tmp_path):
     cert, key = write(tmp_path, "first", days=30)
     pair = {"WATCHDOG_TLS_CERT": str(cert), "WATCHDOG_TLS_KEY": str(key)}
@@ -371,6 +379,7 @@ def test_the_certificate_is_looked_at(check, tmp_path):
     assert "no certificate and key" in row()[2]
 
 
+@pytest.mark.long
 def test_the_keys_of_the_identity_provider_are_looked_at(check):
     jwts = {"WATCHDOG_AUTH": "jwt", "WATCHDOG_JWT_ISSUER": ISSUER, "WATCHDOG_JWT_AUDIENCE": AUDIENCE}
 

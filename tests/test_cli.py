@@ -226,6 +226,7 @@ def test_an_option_that_would_change_nothing_is_bad_usage(mode, alien):
     assert "leave it out" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -33,6 +33,7 @@ def test_without_loss_nobody_is_set_by_mistake_and_everyone_who_left_is_found():
     assert max(figures.detection_s) <= 35 + 5 + figures.drain_s + 1
 
 
+@pytest.mark.long
 def test_a_longer_ttl_makes_fewer_mistakes_and_finds_later():
     work = workload(loss=0.3)
     short, long = played(work), played(work, ttl_s=90.0)
@@ -44,6 +45,7 @@ def test_the_quota_makes_those_who_leave_together_wait():
     assert played(workload(agents=400, hours=0.3, rate=0.5)).drain_s > 60
 
 
+@pytest.mark.long
 def test_each_pair_is_measured_on_the_same_day():
     found = compare(workload(agents=5))
     assert [(each.timer_s, each.ttl_s) for each in found] == [(5, 35), (5, 30), (5, 55), (15, 35), (30, 35)]
@@ -119,6 +121,7 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path):
         write(tmp_path / "missing" / "report.html", "")
 
 
+@pytest.mark.long
 def test_who_could_get_contacts_is_set_first():
     # 200 leave at once under a slow quota: first come, first served would cost the same for all.
     figures = played(workload(agents=200, hours=0.3, rate=0.2))
