@@ -240,6 +240,7 @@ def test_what_goes_together_is_simulated(arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_what_is_simulated_is_told_as_json():
     day = ("--agents", "20", "--hours", "0.1", "--json")
     found = json.loads(watchdog("simulate", *day).stdout)

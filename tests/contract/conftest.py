@@ -142,7 +142,7 @@ async def serving_one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         yield made
 
 
-SHORT_RUN = frozenset({"test_stores.py", "test_outbox.py", "test_tear.py"})
+SHORT_RUN = frozenset({"test_stores.py", "test_tear.py"})
 """Stories that the short run tells over every store; the state machines compare all with the oracle there."""
 
 

@@ -94,7 +94,8 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        return (self.folder / "daemon.log").read_text(errors="replace")
+        path = self.folder / "daemon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]

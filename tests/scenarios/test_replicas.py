@@ -156,7 +156,8 @@ def test_an_operator_sees_and_orders_everything_from_any_of_them(stage: Stage) -
         for daemon in made.daemons.values():
             page = daemon.ask("/v1/agents?limit=1000")
             assert len(page["agents"]) == 40
-            assert daemon.ask("/v1/status")["agents"]["live"] == 40
+            # What the others have is as old as their last reports.
+            until(lambda each=daemon: each.ask("/v1/status")["agents"]["live"] == 40, "all are told")
         first, second, third = made.daemons.values()
         for user in stage.users[:6]:
             ordered = first.client.post(

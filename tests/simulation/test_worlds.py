@@ -15,7 +15,7 @@ from watchdog.simulation.plan import draw, draw_replicas
 from watchdog.simulation.replica_faults import REPLICA_STORIES
 from watchdog.simulation.world import play
 
-SEEDS, CHUNK = 40, 10
+SEEDS, CHUNK = 20, 5
 MORE, LARGE_CHUNK = 5_000, 100
 OF_SEVERAL = 4
 MORE_OF_SEVERAL = 2_000
@@ -96,6 +96,7 @@ def test_worlds_that_silence_many_are_drawn_where_a_brake_holds_and_only_there()
     assert any(plan.timers.brake is None for plan in plans)
 
 
+@pytest.mark.long
 def test_several_processes_tell_the_same_as_one():
     assert list(results(range(4), 2)) == list(results(range(4), 1))
 
@@ -112,6 +113,7 @@ def test_a_replay_shows_the_transcript(capsys):
     assert play(draw(11)).digest in told
 
 
+@pytest.mark.long
 def test_the_command_line_checks_and_compares():
     def simulate(*arguments):
         command = [sys.executable, "-m", "watchdog", "simulate", *arguments]
