@@ -56,6 +56,7 @@ def test_a_daemon_that_is_gone_for_30_s_sets_nobody(own_stage: Stage, chromium: 
     tab.close()
 
 
+@pytest.mark.long
 def test_a_token_that_is_taken_no_more_is_asked_for_again(own_stage: Stage, chromium: Chromium) -> None:
     stage, user = own_stage, own_stage.agent()
     tab = stage.open(chromium, user)

@@ -44,6 +44,7 @@ def test_a_browser_that_is_ended_says_bye_or_is_missed_at_the_end_of_its_socket(
     stage.set_offline("browser ended (SIGTERM)", user, begun, "bye", "torn")
 
 
+@pytest.mark.long
 def test_a_page_that_crashes_is_missed_at_the_end_of_its_socket(stage: Stage, own_chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(own_chromium, user)

@@ -43,6 +43,7 @@ def throttling(tmp_path: Path) -> Iterator[Chromium]:
     browser.close()
 
 
+@pytest.mark.long
 def test_without_a_worker_the_page_goes_on_when_it_is_hidden(stage: Stage, chromium: Chromium) -> None:
     user = stage.agent()
     tab = stage.open(chromium, user, workers="none")

@@ -120,6 +120,7 @@ def poured(daemon: Daemon, first: bytes, pieces: Callable[[int], bytes], size: i
     return sent, said
 
 
+@pytest.mark.long
 def test_five_hundred_requests_that_trickle_in(daemon: Daemon) -> None:
     with flooded(daemon, "slow loris, 500 connections"), contextlib.ExitStack() as held:
         slow = [held.enter_context(connected(daemon)) for _ in range(500)]
@@ -159,6 +160,7 @@ def test_whatever_is_too_large_is_hung_up_on(
     assert said[9:12] in (status, b""), "a reset may overtake the answer"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("token", "status"), [("nobody's", b"401"), (TOKEN, b"429")])
 def test_a_hundred_large_batches_that_never_end(daemon: Daemon, token: str, status: bytes) -> None:
     head = b"POST /v1/heartbeats HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 4000000\r\n"
@@ -237,6 +239,7 @@ def test_sockets_that_flood_are_closed(daemon: Daemon, kind: str) -> None:
     until(lambda: sockets(daemon) == 0, "none is left")
 
 
+@pytest.mark.long
 def test_five_hundred_sockets_that_say_nothing_are_closed(daemon: Daemon) -> None:
     with flooded(daemon, "500 sockets without a hello"), contextlib.ExitStack() as held:
         for _ in range(500):

@@ -78,6 +78,7 @@ def test_a_stopped_process_judges_nobody_by_the_time_in_which_it_was_stopped(sto
     assert told.back < result.sent[0][0] < told.back + 30.0 + LATEST
 
 
+@pytest.mark.long
 def test_a_crash_loop_for_an_hour_delays_and_never_disables():
     async def script(world, told):
         await crash(world, told)
