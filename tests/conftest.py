@@ -5,9 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.contract import redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.contract.redis_server import RedisServer
 
 # CI draws the same examples each time, so that a red build can be repeated; `make test-long` draws new ones, and more.
 settings.register_profile(
@@ -35,6 +43,20 @@ def loop_around_sync_tests():
     asyncio.set_event_loop(loop)
     yield
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: RedisServer) -> RedisServer:
+    """A real Redis, with nothing in it."""
+    with _server.client as client:
+        client.flushall()
+    return _server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

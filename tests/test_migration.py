@@ -29,8 +29,6 @@ from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.contract.redis_server import RedisServer
     from watchdog.stores.table_store import TableStore
 
@@ -40,19 +38,6 @@ HERE, GRACE, DUE, CLAIMED, SET, LATER = (
 SHARDS = 5
 ROOT = Path(__file__).parent.parent
 OWNERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server.running(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_running: RedisServer) -> RedisServer:
-    with _running.client as client:
-        client.flushall()
-    return _running
 
 
 @pytest.fixture(autouse=True)

@@ -33,20 +33,6 @@ SHARDS = 3
 
 
 @pytest.fixture(scope="session")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server.running(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: RedisServer) -> RedisServer:
-    """A real Redis, with nothing in it."""
-    with _server.client as client:
-        client.flushall()
-    return _server
-
-
-@pytest.fixture(scope="session")
 def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     with redis_server.cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster

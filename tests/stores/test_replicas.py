@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from tests.contract import redis_server
 from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_of, intent, session
 from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
@@ -28,26 +27,13 @@ from watchdog.stores.shares import share
 from watchdog.stores.valkey import server_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.contract.redis_server import RedisServer
     from watchdog.stores.base import StoreRules, Tick
 
 SHARDS = 6
 AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
-
-
-@pytest.fixture(scope="module")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def server(_server: RedisServer) -> RedisServer:
-    with _server.client as client:
-        client.flushall()
-    return _server
 
 
 class Deployment:

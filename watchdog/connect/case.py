@@ -147,6 +147,12 @@ class Case:
         sent = any(write["result"] in MAY_HAVE_APPLIED for write in self.trail.writes)
         return intent if sent or not self.trail.whole else None
 
+    @property
+    def former_next(self) -> str | None:
+        """Name of the status that was to follow when Connect was looked at before the first write; None for none."""
+        found: str | None = (self.trail.before or {}).get("next_status")
+        return found
+
     def former(self, target: str) -> str | None:
         """Id of the status that a write of the target, in this or an earlier claim, has replaced; None for unknown."""
         intent = self.trail.intended or self.claim.intent

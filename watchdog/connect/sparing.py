@@ -133,8 +133,7 @@ class Sparing:
             instant = self._now()
             # By our wall clock; there is no other that outlives the process.
             written_s_ago = instant.epoch - intent.at - (instant.boot - sighting.asked_at)
-        was = case.trail.before or {}
-        after = intent.former_next or was.get("next_status")
+        after = intent.former_next or case.former_next
         return self._overruled(sighting, target, intent.former, sighting.seen, written_s_ago, former_next=after)
 
     def _overruled(

@@ -136,8 +136,7 @@ class Writer:
             StoreUnavailable: Nothing was sent after that.
         """
         rank = case.rank._replace(level=Level.LAST) if last else case.rank
-        after = (case.trail.before or {}).get("next_status")
-        intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch, rule, after)
+        intent = Intent(IntentKind.SET_STATUS, target.id, former, self._now().epoch, rule, case.former_next)
         case.trail.intended = intent
         line = Line(case.claim.agent.instance_id, PUT_USER_STATUS, target.id)
         return await self._send(case, line, rank, intent, partial(self._put, case, target))

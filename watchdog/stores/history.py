@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from watchdog.core.model import Action, AgentId, Epoch, IntentKind, Outcome
-from watchdog.stores.base import Recorded
+from watchdog.stores.base import ActionPage, Recorded
 from watchdog.stores.columns import UNREADABLE, real, text, whole
 
 
@@ -44,6 +44,12 @@ def action(row: tuple[Any, ...]) -> Action:
         calls=whole(calls),
         latency_s=real(latency_s),
     )
+
+
+def page(found: Sequence[Action], limit: int) -> ActionPage:
+    """A page of at most `limit` actions; one more than these are to be given if there are more."""
+    more = len(found) > limit
+    return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
 
 
 def actions(

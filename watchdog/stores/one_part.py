@@ -13,27 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-import orjson
-
 from watchdog.core import clock as clocks
 from watchdog.core.brake import Brake, Exit, Order
 from watchdog.core.clock import Cause, Clock
-from watchdog.core.model import Standing
-from watchdog.core.undo import Back
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows
 from watchdog.stores.batch import Batch
 from watchdog.stores.braking import Braking
 from watchdog.stores.ending import ended
 from watchdog.stores.fenced import RENEW_S, FencedParts, Part
+from watchdog.stores.owned_store import OwnedStore
 from watchdog.stores.part_reads import META, Server
 from watchdog.stores.part_rows import DROP_SAME_CHANGE, AllWrite, PartRows, PartWrite, Sorted, agent_field
 from watchdog.stores.parts import Parts
-from watchdog.stores.table_store import TableStore
 
 if TYPE_CHECKING:
     from watchdog.core.brake import BrakeRules
-    from watchdog.core.model import AgentState, Beat, Claim, Epoch, Instant, Reply
+    from watchdog.core.model import AgentState, Epoch, Instant
     from watchdog.core.undo import Change
     from watchdog.stores.base import StoreRules, Tick
     from watchdog.stores.changes import Changes
@@ -170,10 +166,7 @@ class PartJournal(Parts):
         tables: dict[str, Sequence[Mapping[bytes, bytes]]] = {
             name: [dict(of_table)] for name, of_table in zip(TABLES, found, strict=True)
         }
-        for key, value in tables["outbox"][0].items():
-            with contextlib.suppress(orjson.JSONDecodeError):
-                self._moving[key] = tuple(orjson.loads(value))
-                self._moved[key] = self._number
+        self._take_in(self._number, tables["outbox"][0])
         token = int(self.part.fence.split()[0]) * TOKENS
         built = build(PartRows({b"secret": secret or b"", b"token": str(token).encode()}, tables))
         self._loaded = True
@@ -202,9 +195,7 @@ class PartJournal(Parts):
             self._moved = moved
             raise
         if later:
-            # Should this fail, it is tried again with the next write; should the process die, by the next one.
-            self._moving.update((key, row) for key, (_, row) in later.items())
-            self._moved.update((key, number) for key, (number, _) in later.items())
+            self._note_decided(later)
             await self._tell(AllWrite())
         for part in lost:
             part.whole = True
@@ -299,7 +290,7 @@ class PartBraking(Braking):
         self.tallies, self.number = self._tallies(self._count(now, running), now), given.number
 
 
-class PartStore(TableStore):
+class PartStore(OwnedStore):
     """The store of one part. See `watchdog.stores.base.Store`; of the agents of other parts it knows nothing.
 
     Args:
@@ -330,7 +321,7 @@ class PartStore(TableStore):
 
         def journal(table: LeaseTable, brakes: Callable[[], bytes], rest: Callable[[], Batch]) -> PartJournal:
             del brakes  # those of the deployment are the keeper's
-            self.journal = PartJournal(server, shards, number, owner, table, history, rest)
+            self._parts = self.journal = PartJournal(server, shards, number, owner, table, history, rest)
             return self.journal
 
         super().__init__(rules, journal)
@@ -390,31 +381,3 @@ class PartStore(TableStore):
         """See `Store.tick`."""
         self.journal.ticked_at = asyncio.get_running_loop().time()
         return await super().tick(owner, instant, blind, limit)
-
-    # What rests on the part being ours.
-
-    def plainly_live(self, beat: Beat) -> float | None:
-        """See `Store.plainly_live`."""
-        return super().plainly_live(beat) if self.journal.fresh else None
-
-    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
-        """See `Store.apply`."""
-        if not self.journal.fresh:
-            await self.journal.confirm()
-        return await super().apply(beats, instant)
-
-    async def still_gone(self, claim: Claim) -> Standing:
-        """See `Store.still_gone`."""
-        standing = await super().still_gone(claim)
-        if standing is not Standing.GONE:
-            return standing
-        await self.journal.confirm(claim.agent)
-        return await super().still_gone(claim)
-
-    async def still_back(self, change: Change) -> Back:
-        """See `Store.still_back`."""
-        standing = await super().still_back(change)
-        if standing is not Back.HERE:
-            return standing
-        await self.journal.confirm(change.agent)
-        return await super().still_back(change)

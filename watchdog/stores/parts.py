@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
@@ -52,6 +52,30 @@ FORMAT = b"1"
 
 HALF = b"half a copy"
 """In place of it while another store is copied into this one: whoever looks at the format alone takes it for none."""
+
+
+def check_signed(server: Server, version: bytes, parts: bytes, shards: int) -> None:
+    """Whether what a server has was kept by a version that we know, in so many parts.
+
+    Args:
+        server: Where it is, for people.
+        version: The `format` that it has.
+        parts: The number of parts that it has.
+        shards: Ours.
+
+    Raises:
+        StoreCorrupt: It is of another version, or has another number of parts.
+    """
+    if version != FORMAT:
+        raise StoreCorrupt(
+            f"{server} was written by a newer version (format {version.decode(errors='replace')}, this one "
+            f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
+        )
+    if parts != b"%d" % shards:
+        raise StoreCorrupt(
+            f"{server} was made with WATCHDOG_SHARDS={parts.decode(errors='replace')}, which is fixed for "
+            "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
+        )
 
 
 class Parts(Journal):
@@ -138,27 +162,28 @@ class Parts(Journal):
         for part in self._fenced.parts:
             for name, of_table in tables.items():
                 of_table.append(await self._reads.hash(part.key(name)))
-            for key, value in (await self._reads.hash(part.key("outbox"))).items():
-                with contextlib.suppress(orjson.JSONDecodeError):
-                    self._moving[key] = tuple(orjson.loads(value))
-                    self._moved[key] = part.number
+            self._take_in(part.number, await self._reads.hash(part.key("outbox")))
         return build(PartRows(meta, tables))
 
+    def _take_in(self, number: int, outbox: Mapping[bytes, bytes]) -> None:
+        """Takes what a part has for the history; what is no row there never gets to it."""
+        for key, value in outbox.items():
+            with contextlib.suppress(orjson.JSONDecodeError):
+                self._moving[key] = tuple(orjson.loads(value))
+                self._moved[key] = number
+
+    def _note_decided(self, later: Mapping[bytes, tuple[int, Row]]) -> None:
+        """What was decided goes to the history now: with a later write if that fails, by the next process if we die."""
+        self._moving.update((key, row) for key, (_, row) in later.items())
+        self._moved.update((key, number) for key, (number, _) in later.items())
+
     def _check_format(self, meta: dict[bytes, bytes]) -> None:
-        found = meta.get(b"format", FORMAT), meta.get(b"shards", b"%d" % self._shards)
-        if found[0] == HALF:
+        found = meta.get(b"format", FORMAT)
+        if found == HALF:
+            found = FORMAT
             if not self._copying:
                 check_whole(PartRows(meta, {}))
-        elif found[0] != FORMAT:
-            raise StoreCorrupt(
-                f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
-                f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
-            )
-        if found[1] != b"%d" % self._shards:
-            raise StoreCorrupt(
-                f"{self._server} was made with WATCHDOG_SHARDS={found[1].decode(errors='replace')}, which is fixed for "
-                "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
-            )
+        check_signed(self._server, found, meta.get(b"shards", b"%d" % self._shards), self._shards)
 
     # Writing.
 
@@ -253,9 +278,7 @@ class Parts(Journal):
             self._moved = moved
             raise
         if later:
-            # Should this fail, it is tried again with the next write; should the process die, by the next one.
-            self._moving.update((key, row) for key, (_, row) in later.items())
-            self._moved.update((key, number) for key, (number, _) in later.items())
+            self._note_decided(later)
             await fenced.put([(fenced.all, AllWrite(actions=self._moving).arguments())])
             self._moving.clear()
         for part in lost:

@@ -40,7 +40,7 @@ from watchdog.core.model import (
     Tear,
 )
 from watchdog.core.undo import Ordered
-from watchdog.errors import NotKeeper, StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
+from watchdog.errors import NotKeeper, StoreError, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, rows
 from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
@@ -59,7 +59,7 @@ from watchdog.stores.one_part import History, PartStore, SharedClock
 from watchdog.stores.own_agents import OwnAgents
 from watchdog.stores.part_reads import META, PartReads
 from watchdog.stores.part_rows import AllWrite, PartRows, part_of
-from watchdog.stores.parts import FORMAT, HALF
+from watchdog.stores.parts import FORMAT, HALF, check_signed
 from watchdog.stores.register import Entry, Register, Report
 from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.valkey import server_at
@@ -199,16 +199,7 @@ class ReplicaStore(OwnAgents):
         )
         if found[0] == HALF:
             check_whole(PartRows(await self._reads.hash(META), {}))
-        if found[0] != FORMAT:
-            raise StoreCorrupt(
-                f"{self._server} was written by a newer version (format {found[0].decode(errors='replace')}, this one "
-                f"knows {FORMAT.decode()}). Run that version, or give WATCHDOG_STORE another server or database."
-            )
-        if found[1] != b"%d" % self._shards:
-            raise StoreCorrupt(
-                f"{self._server} was made with WATCHDOG_SHARDS={found[1].decode(errors='replace')}, which is fixed for "
-                "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
-            )
+        check_signed(self._server, found[0], found[1], self._shards)
         self._secret = found[2]
 
     async def _begin(self, instant: Instant, until: float) -> None:
@@ -332,9 +323,10 @@ class ReplicaStore(OwnAgents):
         self._told(instant)
         await self._admitted()
         replies: dict[int, Reply] = {}
+        parts = {at: part_of(beat.agent, self._shards) for at, beat in enumerate(beats)}
         try:
             await self._delivery.everywhere(
-                {at: part_of(beat.agent, self._shards) for at, beat in enumerate(beats)},
+                parts,
                 lambda store, places: store.apply([beats[at] for at in places], instant),
                 "apply",
                 lambda places: packed.beats_out([beats[at] for at in places]),
@@ -348,11 +340,7 @@ class ReplicaStore(OwnAgents):
         found = [replies[at] for at in range(len(beats))]
         mine = self._holdings.stores
         self._views.told(
-            [
-                (beat, reply)
-                for beat, reply in zip(beats, found, strict=True)
-                if part_of(beat.agent, self._shards) not in mine
-            ],
+            [(beats[at], found[at]) for at, part in parts.items() if part not in mine],
             self._clock.now.observed,
         )
         return found
@@ -718,9 +706,7 @@ class ReplicaStore(OwnAgents):
         limit: int = 100,
     ) -> ActionPage:
         """See `Store.actions`."""
-        found = await self._reads.actions(agent, outcome, since, cursor, limit + 1)
-        more = len(found) > limit
-        return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
+        return history.page(await self._reads.actions(agent, outcome, since, cursor, limit + 1), limit)
 
     async def recorded(self, after: int, limit: int = 100) -> Recorded:
         """See `Outbox.recorded`. To the keeper alone: what is delivered is delivered once."""

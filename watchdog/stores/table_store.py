@@ -661,9 +661,7 @@ class TableStore:
         limit: int = 100,
     ) -> ActionPage:
         """See `Store.actions`."""
-        found = await self._journal.actions(agent, outcome, since, cursor, limit + 1)
-        more = len(found) > limit
-        return ActionPage(tuple(found[:limit]), found[limit - 1].id if more else None)
+        return history.page(await self._journal.actions(agent, outcome, since, cursor, limit + 1), limit)
 
     async def recorded(self, after: int, limit: int = 100) -> Recorded:
         """See `Outbox.recorded`."""
