@@ -3,11 +3,10 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.contract import redis_server
 from tests.ingest.certificates import put as put_file
 from tests.ingest.certificates import write
@@ -57,15 +56,7 @@ def check(server, tmp_path):
             "WATCHDOG_STORE": f"sqlite:///{tmp_path}/watchdog.db",
             **variables,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "watchdog", "check", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            cwd=Path(__file__).parent.parent,
-            env={name: value for name, value in environ.items() if value is not None},
-        )
+        done = command.run(["check", *arguments], {name: value for name, value in environ.items() if value is not None})
         assert "kept-out" not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
 from watchdog import __version__
 
 GOOD = {"WATCHDOG_INSTANCES": "i-1", "WATCHDOG_HEARTBEAT_TOKENS": "kept-out-of-every-output"}
 WITHOUT_MOTO = "import sys; sys.modules['moto'] = None; from watchdog.cli import main; sys.argv[0] = 'watchdog'; main()"
 
 
-def watchdog(*arguments, environ=None, interpreter=("-m", "watchdog")):
+def watchdog(*arguments, environ=None, interpreter=None):
     """Runs the command with this environment in place of our own `WATCHDOG_…` variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WATCHDOG_", "COLUMNS"))}
+    clean |= {"PYTHONIOENCODING": "utf-8"} | (environ or {})
+    if interpreter is None:
+        return command.run(arguments, clean)
     return subprocess.run(
         [sys.executable, *interpreter, *arguments],
         capture_output=True,
@@ -29,7 +33,7 @@ def watchdog(*arguments, environ=None, interpreter=("-m", "watchdog")):
         check=False,
         timeout=60,
         cwd=Path(__file__).parent.parent,
-        env=clean | {"PYTHONIOENCODING": "utf-8"} | (environ or {}),
+        env=clean,
     )
 
 
@@ -83,9 +87,9 @@ def test_bad_usage_ends_with_2_and_the_way_to_help(arguments):
 def test_help_lists_every_command():
     done = watchdog("--help")
     assert done.returncode == 0
-    for command in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore", "logout", "status"):
-        assert f" {command} " in done.stdout
-    places = [done.stdout.index(f"│ {command} ") for command in ("demo", "check", "run", "status", "hold", "replay")]
+    for name in ("run", "settings", "check", "sandbox", "demo", "hold", "release", "restore", "logout", "status"):
+        assert f" {name} " in done.stdout
+    places = [done.stdout.index(f"│ {name} ") for name in ("demo", "check", "run", "status", "hold", "replay")]
     assert places == sorted(places)
 
 

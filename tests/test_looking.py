@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests import command
 from tests.ingest.certificates import write
 from watchdog.screens import status as screen
 
@@ -174,15 +175,7 @@ def environment(environ):
 
 def watchdog(*arguments, port=None, **environ):
     at = {} if port is None else ADMIN | {"WATCHDOG_PORT": str(port)}
-    return subprocess.run(
-        [sys.executable, "-m", "watchdog", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=ROOT,
-        env=environment(at | environ),
-    )
+    return command.run(arguments, environment(at | environ))
 
 
 def test_the_status_is_a_sentence_and_the_facts(port):

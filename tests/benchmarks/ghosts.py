@@ -34,6 +34,7 @@ from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.core import quota
 from watchdog.core.clock import ClockRules
 from watchdog.core.model import Action, AgentId, Beat, BeatType, Boot, Epoch, Instant
+from watchdog.core.policy import plain
 from watchdog.core.quota import QuotaRules
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.sandbox.model import ConnectModel
@@ -241,7 +242,7 @@ async def _dispatched(centre: Centre, folder: Path) -> Run:
         store,
         Client(centre.model),
         [Instance(INSTANCE)],
-        DispatcherConfig("bench", None, QUOTA, directory.quotas(QUOTA.share), witness_ttl_s=TTL_S),
+        DispatcherConfig("bench", (plain(TIMER_S),), QUOTA, directory.quotas(QUOTA.share), witness_ttl_s=TTL_S),
         now=instant,
         random=random.Random(2).random,
         flush=flushed,

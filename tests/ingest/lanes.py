@@ -101,7 +101,8 @@ class Served:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.server.servers[0].close()
+        for each in self.server.servers:
+            each.close()
         state = self.server.server_state
         for connection in list(state.connections):
             connection.transport.abort()

@@ -124,6 +124,23 @@ async def test_a_large_flush_is_applied_in_parts_and_others_run_between_them(lar
     assert {1, 2, 3} <= set(seen)
 
 
+async def test_on_a_loop_that_is_never_idle_the_parts_of_a_flush_are_larger(store, a_beat):
+    elapsed = [0.0]
+    busy = Buffer(store, lambda: Instant(Boot(elapsed[0]), Epoch(elapsed[0]), "boot"), lambda: elapsed[0])
+    for number in range(18 * module.APPLIED):
+        busy.submit(a_beat(session_id=session(number)))
+    flush = asyncio.create_task(busy.flush())
+    turns_s = iter((0.0, 3.5 * module.TURN_S, 3.5 * module.TURN_S, 1.0, 0.0))
+    seen = 0
+    while not flush.done():
+        if len(store.applied) > seen:
+            seen = len(store.applied)
+            elapsed[0] += next(turns_s)
+        await asyncio.sleep(0)
+    parts = [len(beats) / module.APPLIED for beats in store.applied]
+    assert parts == [1, 1, 4, 4, 8]
+
+
 async def test_whoever_came_first_with_a_session_has_it_however_large_the_flush(large, store, a_beat):
     for number in range(2 * module.APPLIED):
         large.submit(a_beat(session_id=session(number)))

@@ -8,12 +8,13 @@ import time
 
 import pytest
 import structlog
+import uvloop
 
 from tests.ingest.certificates import put, write
 from watchdog.errors import CertificateRefused
 from watchdog.ingest import greetings as module
 from watchdog.ingest.connections import Connections
-from watchdog.ingest.server import server
+from watchdog.ingest.server import ACCEPTED, server
 from watchdog.ingest.tls import Certificate
 
 
@@ -150,6 +151,29 @@ async def test_who_has_not_finished_a_handshake_counts_as_a_connection(make_worl
             await asyncio.sleep(0)
         assert (await asked(port))[1].startswith(b"HTTP/1.1 200 "), "there is room for one"
     assert shared._by_site == {}
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_many_who_come_back_at_once_are_accepted_in_few_turns_of_the_loop(make_world, tmp_path, serving, encrypted):
+    many = 8 * ACCEPTED
+    tls = loaded(tmp_path).context if encrypted else None
+
+    async def turns():
+        shared = Connections(2 * many, time.monotonic, time.time, share=9.0)
+        async with (
+            serving(make_world().app, tls=tls, connections=shared) as there,
+            contextlib.AsyncExitStack() as open_,
+        ):
+            for _ in range(many):
+                open_.enter_context(socket.create_connection(("127.0.0.1", there.port)))
+            count = 0
+            while shared._by_site.get("127.0.0.1") != many:
+                await asyncio.sleep(0)
+                count += 1
+            return count
+
+    # One accepts one in a turn, without more ado; it is the daemon's.
+    assert uvloop.run(turns()) <= 8 + 4
 
 
 async def test_an_address_has_its_share_of_handshakes_and_each_counts_once(make_world, tmp_path):

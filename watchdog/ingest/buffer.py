@@ -21,7 +21,14 @@ MAX_SESSIONS = 1_000_000
 """Sessions that may wait: about 0.5 GB. Reached only when the store is away for long while new sessions keep coming."""
 
 APPLIED = 500
-"""Most that one call of the store applies: 5 ms in which nobody is answered."""
+"""Most that one call of the store applies on a loop that has little else to do: 5 ms in which nobody is answered."""
+
+TURN_S = 0.005
+"""For each so much that all others took between two parts of a flush, the next part is larger by `APPLIED`. So a flush
+has its share of a loop that is never idle, and is not late while it waits for a thousand requests between two parts."""
+
+MOST_APPLIED = 8 * APPLIED
+"""Most that one call applies, however busy the loop is."""
 
 MAX_RIVALS = 64
 """Beats of other agents for sessions that already wait. Each may cost one more call of the store in a flush."""
@@ -194,13 +201,20 @@ class Buffer:
         """The same, for whoever has the lock."""
         batches = self._take()
         tears, self._tears = self._tears, []
+        size = APPLIED
         try:
             while batches:
-                await self._apply(list(batches[0].values()))
-                del batches[0]
+                part = list(islice(batches[0].items(), size))
+                await self._apply([entry for _, entry in part])
+                for session_id, _ in part:
+                    del batches[0][session_id]
+                if not batches[0]:
+                    del batches[0]
                 if batches:
                     # A store that has nothing to write does not wait.
+                    began = self._time()
                     await asyncio.sleep(0)
+                    size = min(MOST_APPLIED, APPLIED * (1 + int((self._time() - began) / TURN_S)))
             if tears:
                 await self._store.tear(tears, self._now())
                 tears = []
@@ -236,12 +250,10 @@ class Buffer:
         return entry
 
     def _take(self) -> list[dict[bytes, _Entry]]:
-        """Everything that waits, as batches with one beat for a session each, none of them large."""
+        """Everything that waits, as batches with one beat for a session each."""
         if not self._entries:
             return []
         self._flushing_since = next(iter(self._entries.values())).since
-        waiting = iter(self._entries.items())
-        batches = [dict(part) for part in iter(lambda: list(islice(waiting, APPLIED)), [])]
         # After all of those: whose the session is, is told by who came first.
         later: list[dict[bytes, _Entry]] = []
         for (session_id, _), rival in self._rivals.items():
@@ -251,9 +263,9 @@ class Buffer:
                     break
             else:
                 later.append({session_id: rival})
-        self._entries = {}
+        waiting, self._entries = self._entries, {}
         self._rivals = {}
-        return batches + later
+        return [waiting, *later]
 
     async def _given(self, beats: Sequence[Beat]) -> list[Reply]:
         """Gives beats to the store, and tells how long that took."""

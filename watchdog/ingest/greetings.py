@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from watchdog.ingest.connections import CLOSE_S, BoundedProtocol, Connections
 
@@ -33,6 +33,7 @@ class Greetings:
         others: Callable[[], int],
         failed: Callable[[], None],
         backlog: int,
+        turn: int,
     ) -> None:
         """Listens from now on.
 
@@ -44,12 +45,14 @@ class Greetings:
             others: How many connections there are whose handshake is complete.
             failed: Called if nobody can be accepted any more.
             backlog: Of the socket.
+            turn: How many are accepted in one turn of the loop at most.
         """
         self._listener = listener
         self._make = make
         self._tls = tls
         self._shared = shared
         self._others = others
+        self._at_once = turn
         self._loop = asyncio.get_running_loop()
         self._greeting: set[asyncio.Task[None]] = set()
         listener.settimeout(0)
@@ -70,18 +73,24 @@ class Greetings:
     async def _accept(self) -> None:
         while True:
             try:
-                accepted, peer = await self._loop.sock_accept(self._listener)
+                self._receive(*await self._loop.sock_accept(self._listener))
+                for _ in range(self._at_once - 1):
+                    self._receive(*self._listener.accept())
+            except BlockingIOError:
+                continue
             except OSError:
                 await asyncio.sleep(AGAIN_S)
-                continue
-            name = self._shared.enter(str(peer[0]))
-            if self._turned_away(name):
-                self._shared.leave(name)
-                accepted.close()
-                continue
-            task = self._loop.create_task(self._greet(accepted, name))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+
+    def _receive(self, accepted: socket.socket, peer: Sequence[object]) -> None:
+        accepted.settimeout(0)
+        name = self._shared.enter(str(peer[0]))
+        if self._turned_away(name):
+            self._shared.leave(name)
+            accepted.close()
+            return
+        task = self._loop.create_task(self._greet(accepted, name))
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
 
     def _turned_away(self, name: str | None) -> bool:
         """Whether there are too many. No answer is possible before the handshake."""

@@ -25,6 +25,10 @@ KEEP_ALIVE_S = 75
 """Longer than load balancers keep idle connections (60 s at AWS), so that they, not we, close them.
 Source: Elastic Load Balancing, Application Load Balancers, connection idle timeout."""
 
+ACCEPTED = 16
+"""Connections that one turn of the loop accepts at most. libuv accepts one for each listener and turn (since 1.45), so
+that a thousand who come back at once to a loop that is never idle would wait for seconds."""
+
 HSTS = ("strict-transport-security", "max-age=31536000")
 """A browser that was once answered over TLS asks this name in no other way for a year. Source: RFC 6797."""
 
@@ -53,7 +57,8 @@ class Server(uvicorn.Server):
         self.servers = []
         for each in sockets or ():
             if config.ssl is None:
-                self.servers.append(await loop.create_server(protocol, sock=each, backlog=config.backlog))
+                for listener in (each, *(each.dup() for _ in range(ACCEPTED - 1))):
+                    self.servers.append(await loop.create_server(protocol, sock=listener, backlog=config.backlog))
             else:
                 greetings = Greetings(
                     each,
@@ -63,6 +68,7 @@ class Server(uvicorn.Server):
                     others=others,
                     failed=self._stop,
                     backlog=config.backlog,
+                    turn=ACCEPTED,
                 )
                 self.servers.append(greetings)  # type: ignore[arg-type]  # closed, and waited for
         self.started = True
