@@ -31,22 +31,23 @@ _context.set_forkserver_preload(
 
 
 def run(
-    arguments: Sequence[str], environ: Mapping[str, str], limit_s: float = 60.0
+    arguments: Sequence[str], environ: Mapping[str, str], limit_s: float = 60.0, *, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command in the project's folder.
+    """Runs the command to its end.
 
     Args:
         arguments: Those after its name.
         environ: All of its environment.
         limit_s: Seconds after which it is killed.
+        folder: Where it runs.
 
     Raises:
         subprocess.TimeoutExpired: It was.
     """
-    with tempfile.TemporaryDirectory(prefix="command-") as folder:
+    with tempfile.TemporaryDirectory(prefix="command-") as kept:
         # Files are as little of a terminal as pipes.
-        files = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = _context.Process(target=_command, args=([*arguments], dict(environ), *map(str, files)))
+        files = [Path(kept, name) for name in ("stdout", "stderr")]
+        process = _context.Process(target=_command, args=([*arguments], dict(environ), folder, *files))
         process.start()
         process.join(limit_s)
         code = process.exitcode
@@ -59,7 +60,7 @@ def run(
     return subprocess.CompletedProcess([*arguments], code, *told)
 
 
-def _command(arguments: list[str], environ: dict[str, str], out: str, err: str) -> None:
+def _command(arguments: list[str], environ: dict[str, str], folder: Path, out: Path, err: Path) -> None:
     for number, file in ((1, out), (2, err)):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
@@ -69,6 +70,6 @@ def _command(arguments: list[str], environ: dict[str, str], out: str, err: str) 
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
-    os.chdir(ROOT)
+    os.chdir(folder)
     sys.argv = ["watchdog", *arguments]
     main()

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests import command
 from tests.scenarios.harness import (
     ADMIN,
     INSTANCE,
-    ROOT,
     Connect,
     Daemon,
     Present,
@@ -245,14 +244,8 @@ class Floor:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of an operator, to its end."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return subprocess.run(
-            [sys.executable, "-m", "watchdog", *arguments],
-            env={**kept, "PYTHONPATH": str(ROOT), "WATCHDOG_ADMIN_TOKENS": ADMIN, "COLUMNS": "200"},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+        return command.run(
+            arguments, {**kept, "WATCHDOG_ADMIN_TOKENS": ADMIN, "COLUMNS": "200"}, PATIENCE_S, folder=self.folder
         )
 
 

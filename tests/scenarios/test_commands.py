@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
-from tests.scenarios.harness import ADMIN, INSTANCE, ROOT, Connect, Daemon, new_session, until
+from tests import command
+from tests.scenarios.harness import ADMIN, INSTANCE, Connect, Daemon, new_session, until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.serial]
 
 
 def watchdog(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PYTHONPATH": str(ROOT), "WATCHDOG_ADMIN_TOKENS": ADMIN, "WATCHDOG_PORT": str(daemon.port)}
-    return subprocess.run(
-        [sys.executable, "-m", "watchdog", *arguments],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return command.run(arguments, {"WATCHDOG_ADMIN_TOKENS": ADMIN, "WATCHDOG_PORT": str(daemon.port)})
 
 
 def test_an_operator_sees_who_is_there_who_was_set_and_why(connect: Connect, daemon: Daemon) -> None:

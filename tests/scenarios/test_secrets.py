@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from tests.command import run
 from tests.contract import redis_server
 from tests.provider import AUDIENCE, ISSUER, Provider, document, jwk, serving, token
-from tests.scenarios.harness import INSTANCE, ROOT, Connect, Daemon, free_port, new_session, settings, until
+from tests.scenarios.harness import INSTANCE, Connect, Daemon, free_port, new_session, settings, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,15 +136,7 @@ def test_no_secret_is_in_the_last_words_of_a_daemon_that_cannot_start(tmp_path: 
 
 def command(folder: Path, env: dict[str, str], name: str) -> str:
     """Everything that a command prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "watchdog", name],
-        env={**env, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "500"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run([name], {**env, "PATH": "/usr/bin:/bin", "COLUMNS": "500"}, folder=folder)
     return done.stdout + done.stderr
 
 
