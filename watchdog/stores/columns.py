@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,20 +27,21 @@ class Unreadable:
         return f"{self.table} {name} ({type(self.error).__name__})"
 
 
-def whole(value: object) -> int:
-    """A number without a fraction. Raises `TypeError` for anything else."""
-    if not isinstance(value, int):
-        raise TypeError(value)
-    return value
+whole: Callable[[Any], int] = operator.index
+"""A number without a fraction. Raises `TypeError` for anything else."""
 
 
-def real(value: object) -> float:
-    """SQLite keeps whatever it is given in any column, infinity included, which no lease may last for."""
-    if not isinstance(value, int | float):
-        raise TypeError(value)
+def real(value: Any) -> float:  # noqa: ANN401 - `isfinite` looks at it
+    """A number. SQLite keeps whatever it is given in any column, infinity included, which no lease may last for.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is infinite, or no number.
+    """
     if not math.isfinite(value):
         raise ValueError(value)
-    return value
+    number: float = value
+    return number
 
 
 def text(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 import queue
 import sqlite3
 import threading
@@ -148,7 +149,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def _connection(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     # One row with a text that is none must not hide the others: it fails its own check where it is made a value.
-    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    connection.text_factory = operator.methodcaller("decode", "utf-8", "surrogateescape")
     return connection
 
 

@@ -275,6 +275,10 @@ class Agent:
         kept = tuple(sessions)
         self._sessions = kept[0] if len(kept) == 1 else kept
 
+    def attach(self, session: Session) -> None:
+        """The agent has one session more."""
+        self._sessions = (*self.sessions, session) if self._sessions else session
+
     def begin_epoch(self) -> None:
         """The agent is back, or counts as if: whatever belonged to its silence is over."""
         self.epoch += 1

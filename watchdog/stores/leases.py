@@ -630,9 +630,11 @@ class LeaseTable:
         self.listing.load(self.agents)
         self.phases = dict.fromkeys(AgentState, 0)
         dealt: list[Agent] = []
+        plain: list[Agent] = []
         for agent in self.agents.values():
             if agent.dealings is NONE:
                 if self._file_plain(agent, clock):
+                    plain.append(agent)
                     continue
             else:
                 dealt.append(agent)
@@ -640,13 +642,17 @@ class LeaseTable:
             agent.phase = AgentState.GONE
             self.phases[AgentState.GONE] += 1
             self._look(agent, clock)
+        self.presence.load(plain)
+        self.phases[AgentState.LIVE] += len(plain)
         held = [agent for agent in dealt if agent.mark is Mark.HELD and not agent.settled]
         for agent in sorted(held, key=lambda each: each.held_at):
             self.held.add(agent.id, agent.held_at)
         self.stopped.clear()
 
     def _file_plain(self, agent: Agent, clock: Observed) -> bool:
-        """Files an agent who has one session that goes on, as nearly everyone has. Returns whether it was such a one.
+        """Files an agent who has one session that goes on, as nearly everyone has, and does not count it.
+
+        Returns whether it was such a one.
 
         It is what `_look` would do, at a third of the time: a million agents are filed while nobody is answered.
         """
@@ -658,8 +664,6 @@ class LeaseTable:
             return False
         agent.ends_at = session.expires_at
         agent.phase = AgentState.LIVE
-        self.phases[AgentState.LIVE] += 1
-        self.presence.place(agent, leased=True, awake=True)
         self._file(agent, fades_at)
         return True
 

@@ -15,6 +15,8 @@ from watchdog.core.model import Observed
 from watchdog.stores.facts import NEVER, Agent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from watchdog.core.model import AgentId
 
 MICRO = 1_000_000
@@ -95,6 +97,20 @@ class Presence:
             each.pace += pace
         agent.leased, agent.awake, agent.ttl = leased, awake, ttl
 
+    def load(self, agents: Iterable[Agent]) -> None:
+        """Counts agents who were not counted yet and have one live session each, as `place` would one by one."""
+        alike: dict[tuple[str, float], int] = {}
+        for agent in agents:
+            agent.leased = agent.awake = True
+            agent.ttl = ttl_of(agent)
+            each = agent.id.instance_id, agent.ttl
+            alike[each] = alike.get(each, 0) + 1
+        for (instance_id, ttl), number in alike.items():
+            for here in (self.instances.setdefault(instance_id, Here()), self.everybody):
+                here.leased += number
+                here.awake += number
+                here.pace += number * _pace(ttl)
+
     def forget(self, agent: Agent) -> None:
         """The agent is not known any more."""
         self.place(agent, leased=False, awake=False)
@@ -123,4 +139,7 @@ def quiet_at(agent: Agent) -> Observed | None:
 
 def ttl_of(agent: Agent) -> float:
     """The longest TTL of the agent's sessions that said no bye."""
+    session = agent.alone
+    if session is not None:
+        return 0.0 if session.closed else session.ttl
     return max((session.ttl for session in agent.sessions if not session.closed), default=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -150,8 +150,10 @@ def load(
             unreadable.append(Unreadable("agents", row, error))
         else:
             table.agents[agent.id] = agent
+    owners = cast("dict[Any, Agent]", table.agents)
     for row in sessions:
-        owner = table.agents.get(AgentId(row[1], row[2]))
+        # As an `AgentId`, which is such a pair, too.
+        owner = owners.get(row[1:3])
         if owner is None:
             continue
         try:
@@ -161,7 +163,7 @@ def load(
             unreadable.append(Unreadable("sessions", row, error))
             unknown.add(owner.id)
         else:
-            owner.sessions = (*owner.sessions, session)
+            owner.attach(session)
             owner.seen = max(owner.seen, session.seen)
             table.sessions[session.session_id] = session
     for agent_id in unknown:
