@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+WORDS = {"serial": re.compile("serial"), "story": re.compile("story|stories|floor")}
+"""What files that have tests with a mark are known by in `tests/run.sh`."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def loop_around_sync_tests():
     """A loop that gets closed: looptime asks for one around every test, and a sync one would leave a new one open."""
@@ -57,6 +62,16 @@ def server(_server: RedisServer) -> RedisServer:
     with _server.client as client:
         client.flushall()
     return _server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses a test that `tests/run.sh` would not find: its file names no word of the part that it is in."""
+    for part, words in WORDS.items():
+        for path in {item.path for item in items if item.get_closest_marker(part)}:
+            if not words.search(path.read_text(encoding="utf-8")):
+                raise pytest.UsageError(
+                    f"{path} has tests that are marked {part}, and none of the words {words.pattern}."
+                )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

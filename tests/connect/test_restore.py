@@ -607,7 +607,9 @@ async def test_a_mistake_that_comes_before_an_order_is_served_before_it(tmp_path
         assert instant().boot - began < 5
 
 
-@pytest.mark.parametrize("stays_there", [True, False], ids=["stays", "leaves"])
+@pytest.mark.parametrize(
+    "stays_there", [pytest.param(True, id="stays", marks=pytest.mark.long), pytest.param(False, id="leaves")]
+)
 async def test_a_crash_at_any_await_leads_to_one_restore_at_most(tmp_path, stays_there):
     crashes = restored = 0
     for at in range(1, 100):

@@ -251,6 +251,7 @@ async def test_who_returns_while_a_contact_is_waited_for_is_left_alone(tmp_path)
         assert w.actions == []
 
 
+@pytest.mark.long
 async def test_a_thousand_who_wait_for_contacts_are_looked_at_together_and_hold_nobody_up(tmp_path):
     async with world(tmp_path, rules=(rule(on_contact=OnContact.WAIT),), witness=False) as w:
         agents = staff(w, 1001)

@@ -117,6 +117,7 @@ def test_ctrl_c_ends_the_demo_and_its_processes(tmp_path: Path):
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.long
 def test_a_demo_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path):
     with demo(tmp_path) as process:
         read_until(process, "agent-20  arrives")
@@ -126,7 +127,10 @@ def test_a_demo_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path):
         assert eventually(lambda: nothing_left(tmp_path))
 
 
-@pytest.mark.parametrize(("command", "title"), [("run", "The watchdog"), ("sandbox", "The stand-in of Connect")])
+@pytest.mark.parametrize(
+    ("command", "title"),
+    [("run", "The watchdog"), pytest.param("sandbox", "The stand-in of Connect", marks=pytest.mark.long)],
+)
 def test_a_process_that_dies_fails_the_demo_which_shows_its_log(tmp_path: Path, command: str, title: str):
     with demo(tmp_path) as process:
         read_until(process, "agent-20  arrives")

@@ -41,7 +41,10 @@ def store(folder: Path, *, on_server: bool) -> Iterator[str]:
         yield f"valkey://:{STORE}@127.0.0.1:{server.port}/0"
 
 
-@pytest.mark.parametrize(("mode", "log_format", "on_server"), [("token", "console", False), ("jwt", "json", True)])
+@pytest.mark.parametrize(
+    ("mode", "log_format", "on_server"),
+    [pytest.param("token", "console", False, marks=pytest.mark.long), ("jwt", "json", True)],
+)
 def test_no_secret_leaves_the_daemon(
     connect: Connect,
     tmp_path: Path,

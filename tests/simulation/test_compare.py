@@ -91,6 +91,7 @@ class Page(HTMLParser):
         self.ids += [values["id"]] if "id" in values else []
 
 
+@pytest.mark.long
 def test_the_report_asks_for_nothing_and_names_everything(tmp_path, capsys):
     path = tmp_path / "report.html"
     told_by(capsys, html=path)

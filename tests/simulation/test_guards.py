@@ -12,6 +12,10 @@ from tests.simulation.hunt import MOST
 from watchdog.simulation.world import play
 
 
+SLOW = {"wait for the grace", "resume grace"}
+"""Whose seeds take 3 s and more."""
+
+
 def test_every_guard_has_a_seed():
     assert SEEDS.keys() == GUARDS.keys()
     assert all(seed < MOST for seed, _ in SEEDS.values())
@@ -22,7 +26,8 @@ def test_the_documentation_has_the_guards_and_their_seeds():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if GUARDS[name].replicas else ()) for name in SEEDS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if GUARDS[name].replicas or name in SLOW else ()) for name in SEEDS],
 )
 def test_without_the_guard_a_promise_is_broken(name, monkeypatch):
     (seed, rule), guard = SEEDS[name], GUARDS[name]

@@ -35,7 +35,10 @@ def interval(count):
     return count - wide, count + wide
 
 
-@pytest.mark.parametrize(("loss", "agents", "hours"), [(0.1, 600, 10.0), (0.2, 300, 4.0), (0.3, 300, 2.0)])
+@pytest.mark.parametrize(
+    ("loss", "agents", "hours"),
+    [pytest.param(0.1, 600, 10.0, marks=pytest.mark.long), (0.2, 300, 4.0), (0.3, 300, 2.0)],
+)
 def test_beats_that_are_lost_cost_what_is_computed(loss, agents, hours):
     false, agent_hours, _ = drawn(agents, hours, loss)
     least, most = interval(false)
@@ -45,7 +48,13 @@ def test_beats_that_are_lost_cost_what_is_computed(loss, agents, hours):
 
 
 @pytest.mark.parametrize(
-    ("loss", "hello"), [(0.05, ONE_HELLO), (0.1, HelloRule(1.5, 4)), (0.2, HelloRule(1.0, 5)), (0.3, HELLO)]
+    ("loss", "hello"),
+    [
+        pytest.param(0.05, ONE_HELLO, marks=pytest.mark.long),
+        pytest.param(0.1, HelloRule(1.5, 4), marks=pytest.mark.long),
+        pytest.param(0.2, HelloRule(1.0, 5), marks=pytest.mark.long),
+        (0.3, HELLO),
+    ],
 )
 def test_hellos_that_are_lost_cost_what_is_computed(loss, hello):
     every_s = 120.0
