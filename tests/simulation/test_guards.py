@@ -11,7 +11,6 @@ from tests.simulation.guards import DOCUMENT, GUARDS, SEEDS, table
 from tests.simulation.hunt import MOST
 from watchdog.simulation.world import play
 
-
 SLOW = {"wait for the grace", "resume grace"}
 """Whose seeds take 3 s and more."""
 
