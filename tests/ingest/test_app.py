@@ -1,5 +1,7 @@
 """What operators ask, over ASGI."""
 
+import threading
+
 import pytest
 
 from watchdog.core.model import Action, AgentId, Epoch, IntentKind, Outcome
@@ -53,6 +55,15 @@ def action(number, outcome=Outcome.CONFIRMED, user="u1"):
         calls=3,
         latency_s=2.12345,
     )
+
+
+@pytest.mark.parametrize("path", [*ASKED, "/metrics", "/livez", "/", "/openapi.json"])
+async def test_nothing_is_judged_or_answered_in_a_thread(make_world, path):
+    world = make_world(client=("192.0.2.1", 5000))
+    before = set(threading.enumerate())
+    for headers in (ADMIN, {"authorization": "Bearer wrong"}):
+        assert (await asked(world, path, headers)).status_code in (200, 401, 404)
+    assert set(threading.enumerate()) <= before, "what tells who may ask belongs to the loop, and so does the store"
 
 
 async def test_the_probes_tell_what_the_daemon_knows_of_itself(world, http):

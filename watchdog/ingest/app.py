@@ -285,9 +285,9 @@ def _check_watched(instance_id: str | None, instances: Container[str]) -> None:
 def _scrape(admin: Operator, metrics: Exposition) -> APIRouter:
     router = APIRouter(tags=["probes"])
 
-    def admin_or_local(request: Request) -> None:
+    async def admin_or_local(request: Request) -> None:
         if not _is_local(request):
-            admin(request)
+            await admin(request)
 
     @router.get(
         "/metrics",

@@ -1,6 +1,6 @@
 """Who asks as an operator: one dependency and one kind of router for all that only operators may ask."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
@@ -9,7 +9,7 @@ from watchdog.ingest.auth import Gate, bearer
 from watchdog.ingest.views import ProblemOut
 from watchdog.ingest.wire import Scope
 
-Operator = Callable[[Request], str]
+Operator = Callable[[Request], Awaitable[str]]
 """Lets an operator's request pass, and tells who it is; raises what `Gate.check_admin` raises."""
 
 
@@ -21,7 +21,8 @@ def operator_of(gate: Gate, address: Callable[[Scope], str]) -> Operator:
         address: Whom a request is from.
     """
 
-    def operator(request: Request) -> str:
+    # A coroutine, or FastAPI would run it in a thread: keys and tokens that are remembered belong to the loop.
+    async def operator(request: Request) -> str:
         return gate.check_admin(bearer(request.headers.get("authorization", "")), address(request.scope))
 
     return operator

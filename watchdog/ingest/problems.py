@@ -98,5 +98,6 @@ _DETAILS = {
 }
 
 
-def _answer(_: Request, error: Exception) -> Response:
+async def _answer(_: Request, error: Exception) -> Response:
+    # A coroutine, or each refusal would pass a thread.
     return respond(of(error) or UNEXPECTED, error.headers if isinstance(error, HTTPException) else None)
