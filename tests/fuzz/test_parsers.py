@@ -17,14 +17,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic_core import from_json
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from watchdog.core.messages import LeaseRules, parse_batched, parse_heartbeat, to_beat
+from watchdog.core.messages import LeaseRules, parse_batch, parse_batched, parse_heartbeat, to_beat
 from watchdog.errors import MessageError
 from watchdog.ingest.connections import BoundedProtocol, Connections
+from watchdog.ingest.cors import Cors
+from watchdog.ingest.fast_lane import FastProtocol
 from watchdog.ingest.front import Front
 from watchdog.ingest.origins import Origins
+from watchdog.ingest.shortcut import Shortcut
 from watchdog.ingest.websocket_protocol import SocketProtocol
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -109,6 +113,33 @@ def test_a_heartbeat_is_read_or_refused(seed: int) -> None:
     assert 0 < read < PARSED
 
 
+@FUZZ
+@given(SEEDS)
+def test_a_batch_is_read_or_refused(seed: int) -> None:
+    chance = random.Random(seed)
+    read = spoiled = 0
+    for _ in range(PARSED // 10):
+        raw = json.dumps({"heartbeats": [odd(chance) for _ in range(chance.randint(0, 5))]}).encode()
+        raw = mutated(chance, raw) if chance.random() < 0.7 else raw
+        try:
+            found = parse_batch(raw)
+        except MessageError:
+            continue
+        items = from_json(raw)["heartbeats"]
+        assert len(items) == len(found), "both readers see the same"
+        for item, one in zip(items, found, strict=True):
+            try:
+                again = parse_batched(item)
+            except MessageError:
+                assert one is None
+                spoiled += 1
+            else:
+                assert one in (None, again)
+                read += 1
+    assert read
+    assert spoiled
+
+
 class Wire(asyncio.Transport):
     """A connection whose other side reads everything at once."""
 
@@ -188,8 +219,9 @@ REQUESTS = (
 class Served:
     """The application over connections that are in memory."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, world: Any, *, fast: bool = False) -> None:
         front = Front(world.app, Origins(), world.counters, time.monotonic)
+        self.shortcut = Shortcut(world.heartbeats, front, Cors(front, [])) if fast else None
         self.faults: list[dict[str, Any]] = []
         self.world = world
         self.state = ServerState()
@@ -203,7 +235,12 @@ class Served:
     async def say(self, pieces: list[bytes]) -> bytes:
         """What is answered to some reads."""
         wire = Wire()
-        protocol = BoundedProtocol(self.shared, config=self.config, server_state=self.state, app_state={})
+        options: dict[str, Any] = {"config": self.config, "server_state": self.state, "app_state": {}}
+        protocol = (
+            BoundedProtocol(self.shared, **options)
+            if self.shortcut is None
+            else FastProtocol(self.shortcut, self.shared, **options)
+        )
         wire.set_protocol(protocol)
         protocol.connection_made(wire)
         for piece in pieces:
@@ -247,8 +284,11 @@ def drawn() -> list[int]:
 
 
 @pytest.mark.looptime
-async def test_a_request_is_answered_or_refused(make_world: Any, caplog: pytest.LogCaptureFixture) -> None:
-    served = Served(make_world())
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_request_is_answered_or_refused(
+    make_world: Any, caplog: pytest.LogCaptureFixture, *, fast: bool
+) -> None:
+    served = Served(make_world(), fast=fast)
     statuses: set[bytes] = set()
     for seed in drawn():
         chance = random.Random(seed)
