@@ -17,7 +17,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.ingest import canary, heartbeat
 from watchdog.ingest.auth import AuthMode, Tickets
 from watchdog.ingest.buffer import MAX_RIVALS
-from watchdog.ingest.heartbeat import MAX_BATCH_COMMAS, TURN
+from watchdog.ingest.heartbeat import MAX_BATCH_COMMAS, MOST_UNOPENED, TURN
 
 pytestmark = pytest.mark.looptime
 
@@ -439,6 +439,40 @@ async def test_however_many_batches_come_others_run_after_a_few_heartbeats(world
     assert [answer.json()["accepted"] for answer in answers] == [4 * TURN] * 5
     assert looked == 20 * TURN
     assert max(after - before for before, after in itertools.pairwise(seen)) == TURN
+
+
+async def test_a_gateway_waits_for_no_batches_of_those_who_have_no_token(world, message):
+    order = []
+
+    async def posted(name, token, items):
+        order.append((name, await world.post({"heartbeats": items}, path="/v1/heartbeats", token=token)))
+
+    flood = [posted("outsider", "wrong", [message()]) for _ in range(100)]
+    await asyncio.gather(*flood, posted("gateway", "beat-token", [message()]))
+    names = [name for name, _ in order]
+    assert names.index("gateway") < 20
+    assert {answer.json()["accepted"] for name, answer in order if name == "outsider"} == {0}
+    assert world.counters.rejected["unauthorized"] == 100
+
+
+async def test_a_batch_of_which_nothing_may_pass_begins_no_flush(world, message, a_beat):
+    world.buffer.submit(a_beat())
+    answer = await world.post({"heartbeats": [message()]}, path="/v1/heartbeats", token=None)
+    assert answer.json()["accepted"] == 0
+    assert world.buffer.size == 1
+
+
+async def test_without_a_token_in_its_header_a_batch_has_no_more_than_fit_with_their_own(world, message, monkeypatch):
+    empty = [{}] * (MOST_UNOPENED + 1)
+    told = (await world.post({"heartbeats": empty}, path="/v1/heartbeats")).json()
+    assert [each["index"] for each in told["rejected"]] == [*range(MOST_UNOPENED + 1)]
+    told = (await world.post({"heartbeats": empty[1:]}, path="/v1/heartbeats", token=None)).json()
+    assert len(told["rejected"]) == MOST_UNOPENED
+    looked = []
+    monkeypatch.setattr(heartbeat, "parse_batched", looked.append)
+    answer = await world.post({"heartbeats": empty}, path="/v1/heartbeats", token=None)
+    assert "in its header" in is_problem(answer, 413, "too-large")
+    assert looked == []
 
 
 @pytest.mark.parametrize("filling", [b"{},", b"[],", b"0,"])
