@@ -76,7 +76,7 @@ class Greetings:
                 self._receive(*await self._loop.sock_accept(self._listener))
                 for _ in range(self._at_once - 1):
                     self._receive(*self._listener.accept())
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError:
                 await asyncio.sleep(AGAIN_S)
