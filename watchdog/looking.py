@@ -29,6 +29,9 @@ SHOWN = 100
 TIMELINE = 20
 """Decisions of one agent that are shown, unless more are asked for."""
 
+NAMED = 10
+"""Routing profiles that are told to whoever named one that there is not."""
+
 _Limit = Annotated[
     int | None,
     typer.Option(
@@ -79,6 +82,9 @@ def agents(
         AgentState | None, typer.Option("--state", metavar="STATE", help=f"Only those: {', '.join(AgentState)}.")
     ] = None,
     q: Annotated[str, typer.Option("--q", metavar="TEXT", help="Only those whose instance or user id has this.")] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="Only those of the routing profile of this whole name.")
+    ] = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second, until Ctrl-C.")] = False,  # noqa: FBT002
     limit: _Limit = None,
     as_json: AsJsonLines = False,  # noqa: FBT002
@@ -90,17 +96,26 @@ def agents(
 
     `live` has a session; `grace`: none is left and the timer runs; `due`: the timer is over; `held` by the brake;
     `away`: set by the watchdog; `gone`: nothing to do. `due in` is when the agent will be due if nothing more is
-    heard.
+    heard. Routing profiles are as Connect has shown them last: of some agents it is not known.
 
     Examples:
       watchdog agents --state grace
+      watchdog agents --profile "Basic Routing Profile"
       watchdog agents --q 66666666 --watch
       watchdog agents --json | jq -r .user_id
     """
     if watch and as_json:
         raise typer.BadParameter("is for people, and --json for programs: leave one of them out", param_hint="--watch")
-    params = {"state": "" if state is None else state.value, "q": q}
+    if watch and not sys.stdout.isatty():
+        raise typer.BadParameter(
+            "needs a terminal; in a container that is `docker exec -it` or `kubectl exec -it`. Else look once, "
+            "without it",
+            param_hint="--watch",
+        )
+    params = {"state": "" if state is None else state.value, "q": q, "profile": profile}
     with connected(url, token_file, ca_file) as daemon:
+        if profile:
+            _check_profile(daemon, profile)
         if watch:
             _watch(daemon, params)
         elif as_json:
@@ -201,6 +216,18 @@ def history(
             _show_history(found, most, evidence=evidence)
 
 
+def _check_profile(daemon: "Daemon", name: str) -> None:
+    """Refuses a name that no routing profile has, as far as the daemon knows them; a part of one is easily given."""
+    known = {each for instance in daemon.ask("GET", "/v1/status")["instances"] for each in instance["profiles"]}
+    if not known or name in known:
+        return
+    alike = sorted(known, key=lambda each: (name.casefold() not in each.casefold(), each))
+    more = f" and {len(alike) - NAMED} more" if len(alike) > NAMED else ""
+    raise typer.BadParameter(
+        f"no routing profile has this whole name. There are: {', '.join(alike[:NAMED])}{more}.", param_hint="--profile"
+    )
+
+
 def _show_history(found: Iterator[Any], most: int, *, evidence: bool) -> None:
     from watchdog.screens.history import show
     from watchdog.terminal import screen
@@ -226,7 +253,7 @@ def _show_agents(daemon: "Daemon", params: dict[str, str], most: int) -> None:
     console.print(heading(shown))
     console.print(table(shown, now(), console.width))
     if len(found) > len(shown):
-        console.print(f"These are the first {most}. More: --limit 0, or narrower with --state and --q.")
+        console.print(f"These are the first {most}. More: --limit 0, or narrower with --state, --profile and --q.")
 
 
 def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
@@ -254,7 +281,7 @@ def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
                 found = list(daemon.entries("/v1/agents", "agents", params, room + 1))
                 wrong = "; ".join(faults(status))
                 first = Text(f"{sentence(status)} {wrong and f'Wrong: {wrong}.'}", "bold red" if wrong else "bold")
-                more = "" if len(found) <= room else " There are more: narrow them with --state and --q."
+                more = "" if len(found) <= room else " There are more: narrow them with --state, --profile and --q."
                 body = Group(
                     first, Text(""), table(found[:room], now(), console.width), Text(f"Ctrl-C ends.{more}", "dim")
                 )

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 MAX_S = 86_400.0
 """Longest timers that can be tried: the longest that the daemon takes."""
 
+FIRST = 946_684_800.0
+"""The year 2000. A smaller number is no instant but a length of time whose unit was forgotten."""
+
 Url = Annotated[
     str | None,
     typer.Option(
@@ -115,9 +118,10 @@ def instant(text: str, option: str) -> Epoch:
         found = read_since(ago(text))
     except MessageError:
         found = None
-    if found is None:
+    if found is None or found < FIRST:
         raise typer.BadParameter(
-            "takes so long ago (90s, 15m, 2h), RFC 3339 with an offset (2026-01-31T12:00:00Z), or seconds since 1970",
+            "takes so long ago with its unit (90s, 15m, 2h), RFC 3339 with an offset (2026-01-31T12:00:00Z), or "
+            "seconds since 1970",
             param_hint=option,
         )
     return found

@@ -16,6 +16,9 @@ from watchdog.screens.words import ago, instant, length, local, many, of_one_ins
 WIDE = 100
 """Columns from which on a table has room for the last outcome."""
 
+WIDER = 120
+"""Columns from which on it has room for the routing profile, too."""
+
 
 def now() -> datetime:
     """By this machine's clock, against which the daemon's instants are shown."""
@@ -39,11 +42,14 @@ def table(agents: Sequence[Mapping[str, Any]], at: datetime, width: int) -> Tabl
     shown.add_column("last seen", no_wrap=True, justify="right")
     if width >= WIDE:
         shown.add_column("last outcome", no_wrap=True)
+    if width >= WIDER:
+        shown.add_column("routing profile", no_wrap=True, overflow="ellipsis")
     for each in agents:
         name = each["user_id"] if alone else f"{each['instance_id']}/\n{each['user_id']}"
         due = "–" if each["due_in_s"] is None else length(max(0.0, round(each["due_in_s"])))
         cells = [name, styled(each["state"]), sessions(each), due, ago(each["last_seen"], at)]
-        shown.add_row(*cells, *([styled(each["last_outcome"])] if width >= WIDE else []))
+        more = [styled(each["last_outcome"]), Text(each["profile"] or "–")]
+        shown.add_row(*cells, *more[: (width >= WIDE) + (width >= WIDER)])
     return shown
 
 
@@ -70,6 +76,8 @@ def show_one(console: Console, agent: Mapping[str, Any], actions: Sequence[Mappi
     told.append(f", last heartbeat {ago(agent['last_seen'], at)}")
     if agent["last_outcome"] is not None:
         told.append(", last outcome ").append_text(styled(agent["last_outcome"]))
+    if agent["profile"] is not None:
+        told.append(", routing profile ", "dim").append(agent["profile"])
     console.print(told)
     console.print()
     if agent["sessions"]:

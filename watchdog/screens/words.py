@@ -27,6 +27,9 @@ STYLES = {
 }
 """By state or outcome; any other is plain."""
 
+BRAKE = {"ordered": "held by an operator", "overruled": "released by an operator"}
+"""What states of the brake are called; any other is its own word."""
+
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 
 

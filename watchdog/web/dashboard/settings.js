@@ -25,13 +25,16 @@ export function settings(page) {
   );
   let all = [];
 
-  page.api.settings({ signal: page.signal }).then((found) => {
-    all = found.settings;
-    show();
-  }, (error) => {
-    say(count, "They could not be read.");
-    page.failed(error);
-  });
+  load();
+  function load() {
+    page.api.settings({ signal: page.signal }).then((found) => {
+      all = found.settings;
+      show();
+    }, (error) => {
+      say(count, "They could not be read.");
+      page.failed(error);
+    });
+  }
 
   function show() {
     const wanted = search.value.trim().toLowerCase();
@@ -45,5 +48,6 @@ export function settings(page) {
     if (all.length) say(count, `${found.length} of ${all.length}`);
   }
 
-  return { main, title: "Settings", update() {}, end() {} };
+  // A daemon that is back may have others.
+  return { main, title: "Settings", again: load, update() {}, end() {} };
 }
