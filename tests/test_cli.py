@@ -344,6 +344,14 @@ def test_logout_of_what_is_no_agent_is_bad_usage(daemon, agent):
     assert "INSTANCE-ID/USER-ID" in done.stderr
 
 
+@pytest.mark.parametrize("time", ["25h", "2d", "soon"])
+def test_an_order_of_more_than_a_day_is_bad_usage_and_not_asked_for(daemon, time):
+    url, asked = daemon
+    done = watchdog("hold", "--for", time, "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})
+    assert (done.returncode, done.stdout, asked) == (2, "", [])
+    assert "--for" in done.stderr
+
+
 def test_restore_does_not_guess_since_when(daemon):
     url, asked = daemon
     done = watchdog("restore")

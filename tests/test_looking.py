@@ -332,6 +332,17 @@ def test_who_is_not_one_agent_is_bad_usage(port, name, said):
     done = watchdog("agent", name, port=port)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+    assert ("agents --q 7777" in " ".join(done.stderr.replace("│", " ").split())) is (name == "7777")
+    of = watchdog("history", "--agent", name, port=port)
+    if name:
+        assert (of.returncode, of.stdout) == (2, "")
+        assert "--agent" in of.stderr
+        assert said in of.stderr
+
+
+def test_the_history_is_of_one_agent_by_a_part_of_the_ids(port, answers):
+    assert watchdog("history", "--agent", USERS[3][:8], port=port).returncode == 0
+    assert answers.asked[-1][1]["agent"] == f"{INSTANCE}/{USERS[3]}"
 
 
 def test_the_history_is_newest_first_and_has_the_evidence_on_request(port, answers):
@@ -493,6 +504,12 @@ def test_a_token_that_is_missing_or_wrong_is_told_with_where_it_is_from(port, tm
     done = watchdog("status", "--url", url, "--token-file", str(tmp_path / "token"))
     assert "The token of --token-file was sent" in done.stderr
     assert "nor-this-one" not in done.stderr
+    (tmp_path / "empty").write_text("\n")
+    for name in ("missing", "empty"):
+        done = watchdog("status", "--url", url, "--token-file", str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("--token-file: got ")
+        assert "WATCHDOG_" not in done.stderr
 
 
 @pytest.fixture

@@ -164,7 +164,12 @@ def agent(
 
 def history(
     of: Annotated[
-        str, typer.Option("--agent", metavar="AGENT", help="Only of this one: INSTANCE-ID/USER-ID, or the ARN.")
+        str,
+        typer.Option(
+            "--agent",
+            metavar="AGENT",
+            help="Only of this one: INSTANCE-ID/USER-ID, the ARN, or a part of the ids that only this one has.",
+        ),
     ] = "",
     outcome: Annotated[
         Outcome | None, typer.Option("--outcome", metavar="OUTCOME", help=f"Only those: {', '.join(Outcome)}.")
@@ -194,13 +199,14 @@ def history(
     """
     if as_csv and as_json:
         raise typer.BadParameter("and --json exclude each other: leave one of them out", param_hint="--csv")
-    params = {"agent": str(agent_named(of)) if of else "", "outcome": "" if outcome is None else outcome.value}
+    params = {"outcome": "" if outcome is None else outcome.value}
     if since:
         params["since"] = f"{instant(since, '--since'):.3f}"
     end = instant(until, "--until") if until else None
     people = not (as_csv or as_json)
     most = (SHOWN if people else 0) if limit is None else limit
     with connected(url, token_file, ca_file) as daemon:
+        params["agent"] = str(_named(daemon, of, "--agent")) if of else ""
         found: Iterator[Any] = (
             daemon.entries("/v1/actions", "actions", params, most or None)
             if end is None
@@ -291,17 +297,20 @@ def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
             time.sleep(REFRESH_S)
 
 
-def _named(daemon: "Daemon", name: str) -> "AgentId":
+def _named(daemon: "Daemon", name: str, hint: str = "AGENT") -> "AgentId":
     """The agent that is named in full, or the only one whose ids have that part."""
     from watchdog.core.model import AgentId
 
     if "/" in name or not name:
-        return agent_named(name)
+        return agent_named(name, hint)
     found = list(daemon.entries("/v1/agents", "agents", {"q": name}, 2))
     if len(found) == 1:
         return AgentId(found[0]["instance_id"], found[0]["user_id"])
-    told = "several agents have this" if found else "no agent that was heard of has this"
-    raise typer.BadParameter(f"{told}. `watchdog agents --q {name}` lists them.", param_hint="AGENT")
+    if found:
+        told = f"several agents have this. `watchdog agents --q {name}` lists them."
+    else:
+        told = "no agent that was heard of has this. `watchdog agents` lists those who were."
+    raise typer.BadParameter(told, param_hint=hint)
 
 
 def _until(found: Iterable[Any], end: float, most: int | None) -> Iterator[Any]:
