@@ -18,6 +18,7 @@ import subprocess
 import sys
 import termios
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -296,6 +297,27 @@ def test_the_table_of_agents_has_what_the_terminal_has_room_for(port, columns, t
     row = next(line for line in done.splitlines() if line.startswith(USERS[0]))
     assert " ".join(row.partition(" ago")[2].split()) == told
     assert max(map(len, done.splitlines())) <= columns
+
+
+def test_a_narrow_terminal_has_room_for_when_an_agent_was_seen(port, answers):
+    seen = datetime.now(UTC) - timedelta(minutes=14, seconds=42)
+    answers.agents = [answers.agents[0] | {"last_seen": seen.isoformat(), "due_in_s": 95.0, "sessions": []}]
+    row = watchdog("agents", port=port, COLUMNS="80").stdout.splitlines()[-1]
+    assert row.endswith("1 min 35 s   14 min ago")
+
+
+def test_a_long_list_of_agents_is_shown_in_pieces_that_look_like_one(port, answers):
+    answers.agents = [agent(f"{number:08}-7777-8888-9999-000000000000") for number in range(120)]
+    answers.agents[110] |= {"due_in_s": 86_399.0, "sessions": []}
+    answers.most = 1_000
+    done = watchdog("agents", "--limit", "0", port=port, COLUMNS="120")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 + 120
+    assert [line.split()[0] for line in lines[3:]] == [each["user_id"] for each in answers.agents]
+    assert len({line.index("Inbound Sales") for line in lines[3:]}) == 1
+    assert len({line.index("live") for line in lines[3:]}) == 1
+    assert "state" not in "".join(lines[3:])
 
 
 def test_a_list_is_as_long_as_was_asked_for_and_says_if_there_is_more(port):

@@ -247,17 +247,19 @@ def _show_history(found: Iterator[Any], most: int, *, evidence: bool) -> None:
 
 
 def _show_agents(daemon: "Daemon", params: dict[str, str], most: int) -> None:
-    from watchdog.screens.agents import heading, now, table
-    from watchdog.terminal import screen
+    from watchdog.screens.agents import heading, now, tables
+    from watchdog.terminal import screen, waiting
 
     console = screen()
-    found = list(daemon.entries("/v1/agents", "agents", params, most + 1 if most else None))
+    with waiting("Reading the agents…"):
+        found = list(daemon.entries("/v1/agents", "agents", params, most + 1 if most else None))
     shown = found[:most] if most else found
     if not shown:
         console.print("No such agent has been heard of." if any(params.values()) else "No agent has been heard of yet.")
         return
     console.print(heading(shown))
-    console.print(table(shown, now(), console.width))
+    for piece in tables(shown, now(), console.width):
+        console.print(piece)
     if len(found) > len(shown):
         console.print(f"These are the first {most}. More: --limit 0, or narrower with --state, --profile and --q.")
 

@@ -72,6 +72,11 @@ def ago(rfc3339: str | None, now: datetime) -> str:
     return f"{length(max(0.0, round((now - instant(rfc3339)).total_seconds())))} ago"
 
 
+def about(rfc3339: str | None, now: datetime) -> str:
+    """The same in one unit, for a narrow column: `4 min ago`."""
+    return ago(rfc3339, now) if rfc3339 is None else f"{' '.join(ago(rfc3339, now).split()[:2])} ago"
+
+
 def many(number: int, one: str, more: str = "") -> str:
     """A number and its noun: `no agents`, `1 agent`, `2,000 agents`."""
     if number == 1:
