@@ -303,7 +303,7 @@ def test_a_narrow_terminal_has_room_for_when_an_agent_was_seen(port, answers):
     seen = datetime.now(UTC) - timedelta(minutes=14, seconds=42)
     answers.agents = [answers.agents[0] | {"last_seen": seen.isoformat(), "due_in_s": 95.0, "sessions": []}]
     row = watchdog("agents", port=port, COLUMNS="80").stdout.splitlines()[-1]
-    assert row.endswith("1 min 35 s   14 min ago")
+    assert row.endswith("1 min 35 s  14 min ago")
 
 
 def test_a_long_list_of_agents_is_shown_in_pieces_that_look_like_one(port, answers):

@@ -57,7 +57,7 @@ def tables(agents: Sequence[Mapping[str, Any]], at: datetime, width: int, batch:
         for head, cells in zip(heads, columns, strict=True)
     ]
     for begin in range(0, max(1, len(rows)), max(1, batch)):
-        shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=begin == 0)
+        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_header=begin == 0)
         shown.add_column(heads[0], overflow="fold", min_width=max(36, widths[0]))
         for head, wide in zip(heads[1:], widths[1:], strict=True):
             # Names of profiles can be long, and are cut where the terminal ends.
