@@ -76,20 +76,6 @@ def test_the_image_and_the_project_name_no_registry():
     assert set(images) == {"python:3.12-slim-bookworm"}
 
 
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "secrets/admin-tokens",  # as README.md has it
-        *(f"deploy/compose/{name}" for name in (".env", "watchdog.env", "secrets/admin-tokens")),
-        *(f"deploy/compose-valkey/{name}" for name in (".env", "watchdog.env", "secrets/store")),
-        "deploy/kubernetes/example/heartbeat-tokens",
-    ],
-)
-def test_what_whoever_deploys_has_put_there_is_not_committed(secret):
-    done = subprocess.run(["git", "check-ignore", "--quiet", secret], cwd=ROOT, check=False)
-    assert done.returncode == 0
-
-
 def test_the_version_is_written_in_one_place():
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "watchdog.__version__"}
