@@ -96,7 +96,7 @@ dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PYTHON) -m build --no-isolation --outdir dist
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) tests/client/node_modules build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/client/node_modules build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. The stamps make a second run instant; a changed lock file installs again.

@@ -146,7 +146,9 @@ def test_hold_and_release_ask_a_running_daemon(daemon, tmp_path):
     token.write_text("admin")
     done = watchdog("hold", "--for", "1.5h", "--reason", "new proxy", "--url", url, "--token-file", str(token))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == ("The brake is ordered; 3 agents are held.\nall: ordered, 3 held. An operator holds. Over.\n")
+    assert done.stdout == (
+        "The brake is held by an operator; 3 agents held.\nall: held by an operator, 3 held. An operator holds. Over.\n"
+    )
     done = watchdog(
         "release", "--instance", "i-1", "--json", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin,other"}
     )
@@ -304,7 +306,8 @@ def test_restore_asks_a_running_daemon(daemon):
     admin = {"WATCHDOG_ADMIN_TOKENS": "admin"}
     done = watchdog("restore", "--since", "2026-01-31T12:00:00Z", "--url", url, environ=admin)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "3 agents are being restored, 2 will be when they are heard; 1 said bye " in done.stdout
+    assert "being restored now: 3; as soon as they are heard: 2; left as they are, " in done.stdout
+    assert "not known: 1.\n" in done.stdout
     began = time.time()
     done = watchdog("restore", "--since", "15m", "--silent", "--instance", "i-1", "--json", "--url", url, environ=admin)
     assert json.loads(done.stdout) == {"since": "2026-01-31T12:00:00.000Z", "queued": 3, "left": 2, "other": 1}
@@ -341,10 +344,23 @@ def test_logout_of_what_is_no_agent_is_bad_usage(daemon, agent):
     assert "INSTANCE-ID/USER-ID" in done.stderr
 
 
-def test_restore_does_not_guess_since_when():
+@pytest.mark.parametrize("time", ["25h", "2d", "soon"])
+def test_an_order_of_more_than_a_day_is_bad_usage_and_not_asked_for(daemon, time):
+    url, asked = daemon
+    done = watchdog("hold", "--for", time, "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})
+    assert (done.returncode, done.stdout, asked) == (2, "", [])
+    assert "--for" in done.stderr
+
+
+def test_restore_does_not_guess_since_when(daemon):
+    url, asked = daemon
     done = watchdog("restore")
     assert done.returncode == 2
     assert "--since" in done.stderr
+    # 15 min, whose unit was forgotten; as seconds since 1970 it would be everybody of a month.
+    done = watchdog("restore", "--since", "15", "--url", url, environ={"WATCHDOG_ADMIN_TOKENS": "admin"})
+    assert (done.returncode, done.stdout, asked) == (2, "", [])
+    assert "15m" in done.stderr
 
 
 def test_a_refusal_and_a_daemon_that_is_not_there_end_with_1(daemon):

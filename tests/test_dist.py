@@ -14,7 +14,14 @@ from watchdog import __version__
 ROOT = Path(__file__).parent.parent
 NAME = f"connect_presence_watchdog-{__version__}"
 
-SECRETS = ("deploy/compose/.env", "deploy/compose/watchdog.env", "deploy/compose/secrets/admin-tokens")
+SECRETS = (
+    *(
+        f"deploy/{folder}/{name}"
+        for folder in ("compose", "compose-valkey")
+        for name in (".env", "watchdog.env", "secrets/metrics-token", "secrets/store")
+    ),
+    "deploy/kubernetes/example/admin-tokens",
+)
 """What whoever deploys has put there."""
 
 pytestmark = pytest.mark.long

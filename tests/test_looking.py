@@ -18,6 +18,7 @@ import subprocess
 import sys
 import termios
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -49,7 +50,14 @@ WELL = {
     "brake": {"state": "clear", "held": 0, "holds": []},
     "store": {"up": True, "kind": "sqlite"},
     "flush": {"ok": True, "last_s": 0.0004, "waiting": 0},
-    "instances": [{"instance_id": INSTANCE, "target": {"status_id": "s-1", "name": "Offline"}, "why": None}],
+    "instances": [
+        {
+            "instance_id": INSTANCE,
+            "target": {"status_id": "s-1", "name": "Offline"},
+            "why": None,
+            "profiles": ["Back Office", "Inbound Sales"],
+        }
+    ],
     "timers": {
         "session_end_timer_s": 5.0,
         "heartbeat_interval_s": 10.0,
@@ -70,7 +78,7 @@ watchdog_connect_tokens{operation="PutUserStatus"} 2.5
 def agent(user_id, state="live"):
     session = {"session_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "expires_in_s": 30.0}
     session |= {"visibility": "hidden", "driver": "worker"}
-    named = {"instance_id": INSTANCE, "user_id": user_id, "state": state, "due_in_s": 35.0}
+    named = {"instance_id": INSTANCE, "user_id": user_id, "state": state, "due_in_s": 35.0, "profile": "Inbound Sales"}
     return named | {"sessions": [session], "last_seen": "2026-01-31T12:00:00.000Z", "last_outcome": "confirmed"}
 
 
@@ -203,7 +211,7 @@ HOLD = {
     "why": "Many fell silent.",
     "next_step": "Wait.",
 }
-NO_TARGET = [{"instance_id": INSTANCE, "target": None, "why": "No status has the type OFFLINE."}]
+NO_TARGET = [{"instance_id": INSTANCE, "target": None, "why": "No status has the type OFFLINE.", "profiles": []}]
 
 
 @pytest.mark.parametrize(
@@ -265,6 +273,53 @@ def test_agents_are_asked_for_page_after_page(port, answers):
     assert {(query["state"], query["q"]) for _, query in answers.asked} == {("live", "7777")}
 
 
+def test_agents_of_a_routing_profile_are_asked_for_by_its_whole_name(port, answers):
+    done = watchdog("agents", "--profile", "Inbound Sales", port=port)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {query["profile"] for path, query in answers.asked if path == "/v1/agents"} == {"Inbound Sales"}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_part_of_a_routing_profiles_name_is_bad_usage_and_the_names_are_told(port, options):
+    done = watchdog("agents", "--profile", "sales", *options, port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Inbound Sales, Back Office" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_of_a_daemon_that_knows_no_routing_profiles_yet_any_can_be_asked_for(port, answers):
+    answers.status = WELL | {"instances": [WELL["instances"][0] | {"profiles": []}]}
+    assert watchdog("agents", "--profile", "sales", port=port).returncode == 0
+
+
+@pytest.mark.parametrize(("columns", "told"), [(80, ""), (100, "confirmed"), (120, "confirmed Inbound Sales")])
+def test_the_table_of_agents_has_what_the_terminal_has_room_for(port, columns, told):
+    done = watchdog("agents", port=port, COLUMNS=str(columns)).stdout
+    row = next(line for line in done.splitlines() if line.startswith(USERS[0]))
+    assert " ".join(row.partition(" ago")[2].split()) == told
+    assert max(map(len, done.splitlines())) <= columns
+
+
+def test_a_narrow_terminal_has_room_for_when_an_agent_was_seen(port, answers):
+    seen = datetime.now(UTC) - timedelta(minutes=14, seconds=42)
+    answers.agents = [answers.agents[0] | {"last_seen": seen.isoformat(), "due_in_s": 95.0, "sessions": []}]
+    row = watchdog("agents", port=port, COLUMNS="80").stdout.splitlines()[-1]
+    assert row.endswith("1 min 35 s  14 min ago")
+
+
+def test_a_long_list_of_agents_is_shown_in_pieces_that_look_like_one(port, answers):
+    answers.agents = [agent(f"{number:08}-7777-8888-9999-000000000000") for number in range(120)]
+    answers.agents[110] |= {"due_in_s": 86_399.0, "sessions": []}
+    answers.most = 1_000
+    done = watchdog("agents", "--limit", "0", port=port, COLUMNS="120")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 + 120
+    assert [line.split()[0] for line in lines[3:]] == [each["user_id"] for each in answers.agents]
+    assert len({line.index("Inbound Sales") for line in lines[3:]}) == 1
+    assert len({line.index("live") for line in lines[3:]}) == 1
+    assert "state" not in "".join(lines[3:])
+
+
 def test_a_list_is_as_long_as_was_asked_for_and_says_if_there_is_more(port):
     done = watchdog("agents", "--limit", "3", port=port).stdout
     assert [user for user in USERS if user in done] == USERS[:3]
@@ -284,6 +339,7 @@ def test_one_agent_has_sessions_and_a_timeline_that_ends_with_the_newest(port, a
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{INSTANCE}/{USERS[3]}" in done.stdout
     assert "30 s left" in done.stdout
+    assert "routing profile Inbound Sales" in " ".join(done.stdout.split())
     times = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("2026")]
     assert times == [f"12:00:{number:02}" for number in range(5)]
     assert ("/v1/actions", {"agent": f"{INSTANCE}/{USERS[3]}", "limit": "20"}) in answers.asked
@@ -298,6 +354,17 @@ def test_who_is_not_one_agent_is_bad_usage(port, name, said):
     done = watchdog("agent", name, port=port)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+    assert ("agents --q 7777" in " ".join(done.stderr.replace("│", " ").split())) is (name == "7777")
+    of = watchdog("history", "--agent", name, port=port)
+    if name:
+        assert (of.returncode, of.stdout) == (2, "")
+        assert "--agent" in of.stderr
+        assert said in of.stderr
+
+
+def test_the_history_is_of_one_agent_by_a_part_of_the_ids(port, answers):
+    assert watchdog("history", "--agent", USERS[3][:8], port=port).returncode == 0
+    assert answers.asked[-1][1]["agent"] == f"{INSTANCE}/{USERS[3]}"
 
 
 def test_the_history_is_newest_first_and_has_the_evidence_on_request(port, answers):
@@ -323,7 +390,7 @@ def test_until_leaves_out_what_was_later_and_the_limit_counts_what_is_left(port)
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])
-@pytest.mark.parametrize("time", ["yesterday", "2026-01-31T12:00:00", "nan"])
+@pytest.mark.parametrize("time", ["yesterday", "2026-01-31T12:00:00", "nan", "15"])
 def test_a_time_that_is_none_is_bad_usage(port, answers, option, time):
     done = watchdog("history", option, time, port=port)
     assert (done.returncode, done.stdout, answers.asked) == (2, "", [])
@@ -343,6 +410,12 @@ def test_csv_is_whole_and_harmless_for_a_spreadsheet(port, answers):
 def test_what_does_not_go_together_is_bad_usage(port, answers, options):
     done = watchdog(*options, port=port)
     assert (done.returncode, done.stdout, answers.asked) == (2, "", [])
+
+
+def test_watching_is_for_a_terminal_and_says_so_in_place_of_nothing(port, answers):
+    done = watchdog("agents", "--watch", port=port)
+    assert (done.returncode, done.stdout, answers.asked) == (2, "", [])
+    assert "docker exec -it" in " ".join(done.stderr.replace("│", " ").split())
 
 
 # The terminal.
@@ -453,6 +526,12 @@ def test_a_token_that_is_missing_or_wrong_is_told_with_where_it_is_from(port, tm
     done = watchdog("status", "--url", url, "--token-file", str(tmp_path / "token"))
     assert "The token of --token-file was sent" in done.stderr
     assert "nor-this-one" not in done.stderr
+    (tmp_path / "empty").write_text("\n")
+    for name in ("missing", "empty"):
+        done = watchdog("status", "--url", url, "--token-file", str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("--token-file: got ")
+        assert "WATCHDOG_" not in done.stderr
 
 
 @pytest.fixture

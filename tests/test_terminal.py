@@ -1,10 +1,11 @@
-"""The bar for work that takes long."""
+"""The bar for work that takes long, and what is said while something is waited for."""
 
 import io
+import threading
 
 from rich.console import Console
 
-from watchdog.terminal import Bar
+from watchdog.terminal import Bar, waiting
 
 
 class Clock:
@@ -40,3 +41,38 @@ def test_what_is_no_terminal_gets_none():
 def test_the_bar_is_taken_away_at_the_end():
     # the cursor goes up, the line is erased, and the cursor is shown again
     assert drawn(3.0).endswith("\x1b[2K") or "\x1b[?25h" in drawn(3.0)[-20:]
+
+
+class Told(io.StringIO):
+    """A terminal that tells when something was written."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text):
+        self.written.set()
+        return super().write(text)
+
+
+def test_what_is_waited_for_is_said_after_a_while_and_taken_away():
+    file = Told()
+    with waiting("The status is set…", Console(file=file, force_terminal=True, width=60), after_s=0.0):
+        assert file.written.wait(10)
+    assert "The status is set…" in file.getvalue()
+    assert "\x1b[?25h" in file.getvalue()  # the cursor is shown again
+
+
+def test_what_is_soon_over_is_not_said_and_leaves_no_thread():
+    file = Told()
+    with waiting("The status is set…", Console(file=file, force_terminal=True, width=60), after_s=60.0):
+        pass
+    assert "status" not in file.getvalue()
+    assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+
+
+def test_what_is_no_terminal_is_told_of_no_waiting():
+    file = Told()
+    with waiting("The status is set…", Console(file=file, force_terminal=False, width=60), after_s=0.0):
+        assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    assert file.getvalue() == ""

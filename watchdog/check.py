@@ -34,7 +34,7 @@ from watchdog.outgoing import Caller
 from watchdog.settings import Settings
 from watchdog.stores import trial
 from watchdog.stores.address import Address
-from watchdog.terminal import screen
+from watchdog.terminal import screen, waiting
 
 CLOSE_S = 1.0
 """For so long calls that hang are waited for at the end."""
@@ -69,7 +69,8 @@ def run(settings: Settings, *, running: bool = False, iam: bool = False, as_json
     Returns:
         The exit code: 0 when all is well, else 1.
     """
-    report = asyncio.run(examine(settings, running=running, trials=not iam))
+    with waiting("Asking AWS and the store…"):
+        report = asyncio.run(examine(settings, running=running, trials=not iam))
     if iam:
         return _print_policies(report)
     if as_json:

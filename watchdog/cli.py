@@ -227,19 +227,24 @@ def sandbox(
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Stay up when the story is over.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Play a story: a stand-in of Connect, the daemon, and agents who come and go.
 
-    It takes 40 s and ends with what happened beside what should have. Exit code 1 if anything differs.
+    It takes 40 s and ends with what happened beside what should have. Exit code 1 if anything differs. With --json the
+    course of the story goes to stderr.
 
     Examples:
       watchdog demo
       watchdog demo --keep
+      watchdog demo --json | jq .ok
     """
+    if keep and as_json:
+        raise typer.BadParameter("is for people, and --json for programs: leave one of them out", param_hint="--keep")
     _need_sandbox()
     from watchdog.sandbox.demo import run_demo
 
-    raise SystemExit(run_demo(keep=keep))
+    raise SystemExit(run_demo(keep=keep, as_json=as_json))
 
 
 def _need_sandbox() -> None:

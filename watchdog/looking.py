@@ -29,6 +29,9 @@ SHOWN = 100
 TIMELINE = 20
 """Decisions of one agent that are shown, unless more are asked for."""
 
+NAMED = 10
+"""Routing profiles that are told to whoever named one that there is not."""
+
 _Limit = Annotated[
     int | None,
     typer.Option(
@@ -79,6 +82,9 @@ def agents(
         AgentState | None, typer.Option("--state", metavar="STATE", help=f"Only those: {', '.join(AgentState)}.")
     ] = None,
     q: Annotated[str, typer.Option("--q", metavar="TEXT", help="Only those whose instance or user id has this.")] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="Only those of the routing profile of this whole name.")
+    ] = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second, until Ctrl-C.")] = False,  # noqa: FBT002
     limit: _Limit = None,
     as_json: AsJsonLines = False,  # noqa: FBT002
@@ -90,17 +96,26 @@ def agents(
 
     `live` has a session; `grace`: none is left and the timer runs; `due`: the timer is over; `held` by the brake;
     `away`: set by the watchdog; `gone`: nothing to do. `due in` is when the agent will be due if nothing more is
-    heard.
+    heard. Routing profiles are as Connect has shown them last: of some agents it is not known.
 
     Examples:
       watchdog agents --state grace
+      watchdog agents --profile "Basic Routing Profile"
       watchdog agents --q 66666666 --watch
       watchdog agents --json | jq -r .user_id
     """
     if watch and as_json:
         raise typer.BadParameter("is for people, and --json for programs: leave one of them out", param_hint="--watch")
-    params = {"state": "" if state is None else state.value, "q": q}
+    if watch and not sys.stdout.isatty():
+        raise typer.BadParameter(
+            "needs a terminal; in a container that is `docker exec -it` or `kubectl exec -it`. Else look once, "
+            "without it",
+            param_hint="--watch",
+        )
+    params = {"state": "" if state is None else state.value, "q": q, "profile": profile}
     with connected(url, token_file, ca_file) as daemon:
+        if profile:
+            _check_profile(daemon, profile)
         if watch:
             _watch(daemon, params)
         elif as_json:
@@ -149,7 +164,12 @@ def agent(
 
 def history(
     of: Annotated[
-        str, typer.Option("--agent", metavar="AGENT", help="Only of this one: INSTANCE-ID/USER-ID, or the ARN.")
+        str,
+        typer.Option(
+            "--agent",
+            metavar="AGENT",
+            help="Only of this one: INSTANCE-ID/USER-ID, the ARN, or a part of the ids that only this one has.",
+        ),
     ] = "",
     outcome: Annotated[
         Outcome | None, typer.Option("--outcome", metavar="OUTCOME", help=f"Only those: {', '.join(Outcome)}.")
@@ -179,13 +199,14 @@ def history(
     """
     if as_csv and as_json:
         raise typer.BadParameter("and --json exclude each other: leave one of them out", param_hint="--csv")
-    params = {"agent": str(agent_named(of)) if of else "", "outcome": "" if outcome is None else outcome.value}
+    params = {"outcome": "" if outcome is None else outcome.value}
     if since:
         params["since"] = f"{instant(since, '--since'):.3f}"
     end = instant(until, "--until") if until else None
     people = not (as_csv or as_json)
     most = (SHOWN if people else 0) if limit is None else limit
     with connected(url, token_file, ca_file) as daemon:
+        params["agent"] = str(_named(daemon, of, "--agent")) if of else ""
         found: Iterator[Any] = (
             daemon.entries("/v1/actions", "actions", params, most or None)
             if end is None
@@ -201,6 +222,18 @@ def history(
             _show_history(found, most, evidence=evidence)
 
 
+def _check_profile(daemon: "Daemon", name: str) -> None:
+    """Refuses a name that no routing profile has, as far as the daemon knows them; a part of one is easily given."""
+    known = {each for instance in daemon.ask("GET", "/v1/status")["instances"] for each in instance["profiles"]}
+    if not known or name in known:
+        return
+    alike = sorted(known, key=lambda each: (name.casefold() not in each.casefold(), each))
+    more = f" and {len(alike) - NAMED} more" if len(alike) > NAMED else ""
+    raise typer.BadParameter(
+        f"no routing profile has this whole name. There are: {', '.join(alike[:NAMED])}{more}.", param_hint="--profile"
+    )
+
+
 def _show_history(found: Iterator[Any], most: int, *, evidence: bool) -> None:
     from watchdog.screens.history import show
     from watchdog.terminal import screen
@@ -214,19 +247,21 @@ def _show_history(found: Iterator[Any], most: int, *, evidence: bool) -> None:
 
 
 def _show_agents(daemon: "Daemon", params: dict[str, str], most: int) -> None:
-    from watchdog.screens.agents import heading, now, table
-    from watchdog.terminal import screen
+    from watchdog.screens.agents import heading, now, tables
+    from watchdog.terminal import screen, waiting
 
     console = screen()
-    found = list(daemon.entries("/v1/agents", "agents", params, most + 1 if most else None))
+    with waiting("Reading the agents…"):
+        found = list(daemon.entries("/v1/agents", "agents", params, most + 1 if most else None))
     shown = found[:most] if most else found
     if not shown:
         console.print("No such agent has been heard of." if any(params.values()) else "No agent has been heard of yet.")
         return
     console.print(heading(shown))
-    console.print(table(shown, now(), console.width))
+    for piece in tables(shown, now(), console.width):
+        console.print(piece)
     if len(found) > len(shown):
-        console.print(f"These are the first {most}. More: --limit 0, or narrower with --state and --q.")
+        console.print(f"These are the first {most}. More: --limit 0, or narrower with --state, --profile and --q.")
 
 
 def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
@@ -254,7 +289,7 @@ def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
                 found = list(daemon.entries("/v1/agents", "agents", params, room + 1))
                 wrong = "; ".join(faults(status))
                 first = Text(f"{sentence(status)} {wrong and f'Wrong: {wrong}.'}", "bold red" if wrong else "bold")
-                more = "" if len(found) <= room else " There are more: narrow them with --state and --q."
+                more = "" if len(found) <= room else " There are more: narrow them with --state, --profile and --q."
                 body = Group(
                     first, Text(""), table(found[:room], now(), console.width), Text(f"Ctrl-C ends.{more}", "dim")
                 )
@@ -264,17 +299,20 @@ def _watch(daemon: "Daemon", params: dict[str, str]) -> None:
             time.sleep(REFRESH_S)
 
 
-def _named(daemon: "Daemon", name: str) -> "AgentId":
+def _named(daemon: "Daemon", name: str, hint: str = "AGENT") -> "AgentId":
     """The agent that is named in full, or the only one whose ids have that part."""
     from watchdog.core.model import AgentId
 
     if "/" in name or not name:
-        return agent_named(name)
+        return agent_named(name, hint)
     found = list(daemon.entries("/v1/agents", "agents", {"q": name}, 2))
     if len(found) == 1:
         return AgentId(found[0]["instance_id"], found[0]["user_id"])
-    told = "several agents have this" if found else "no agent that was heard of has this"
-    raise typer.BadParameter(f"{told}. `watchdog agents --q {name}` lists them.", param_hint="AGENT")
+    if found:
+        told = f"several agents have this. `watchdog agents --q {name}` lists them."
+    else:
+        told = "no agent that was heard of has this. `watchdog agents` lists those who were."
+    raise typer.BadParameter(told, param_hint=hint)
 
 
 def _until(found: Iterable[Any], end: float, most: int | None) -> Iterator[Any]:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from watchdog.core.model import AgentId, Epoch
 
 MAX_S = 86_400.0
-"""Longest timers that can be tried: the longest that the daemon takes."""
+"""Longest timers that can be tried, orders and recordings: the longest that the daemon takes."""
+
+FIRST = 946_684_800.0
+"""The year 2000. A smaller number is no instant but a length of time whose unit was forgotten."""
 
 Url = Annotated[
     str | None,
@@ -78,9 +81,12 @@ def length(for_: str) -> float:
     from watchdog.values import seconds
 
     try:
-        return seconds(for_)
+        found = seconds(for_)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
+    if found > MAX_S:
+        raise typer.BadParameter("takes 24h at most", param_hint="--for")
+    return found
 
 
 def store_named(text: str, option: str) -> str:
@@ -115,16 +121,21 @@ def instant(text: str, option: str) -> Epoch:
         found = read_since(ago(text))
     except MessageError:
         found = None
-    if found is None:
+    if found is None or found < FIRST:
         raise typer.BadParameter(
-            "takes so long ago (90s, 15m, 2h), RFC 3339 with an offset (2026-01-31T12:00:00Z), or seconds since 1970",
+            "takes so long ago with its unit (90s, 15m, 2h), RFC 3339 with an offset (2026-01-31T12:00:00Z), or "
+            "seconds since 1970",
             param_hint=option,
         )
     return found
 
 
-def agent_named(text: str) -> AgentId:
-    """The agent that an argument names in full.
+def agent_named(text: str, hint: str = "AGENT") -> AgentId:
+    """The agent that an argument or an option names in full.
+
+    Args:
+        text: The name.
+        hint: What the argument or option is called.
 
     Raises:
         BadParameter: It is none.
@@ -137,5 +148,6 @@ def agent_named(text: str) -> AgentId:
     except MessageError:
         found = None
     if found is None:
-        raise typer.BadParameter("takes INSTANCE-ID/USER-ID, or an agent's ARN", param_hint="AGENT")
+        told = f". `watchdog agent {text}` has the first in full" if text.isalnum() else ""
+        raise typer.BadParameter(f"takes INSTANCE-ID/USER-ID, or an agent's ARN{told}", param_hint=hint)
     return found

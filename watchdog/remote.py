@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from watchdog.options import AsJson, CaFile, OfInstance, TokenFile, Url, agent_named, connected, length
+from watchdog.options import AsJson, CaFile, OfInstance, TokenFile, Url, agent_named, connected, instant, length
 
 LOG_OUT_S = 60.0
 """Longer than the daemon takes to tell what became of a logout."""
@@ -85,14 +85,16 @@ def restore(
     """
     from watchdog.values import ago
 
+    instant(since, "--since")
     with connected(url, token_file, ca_file) as daemon:
         answer = daemon.ask("POST", "/v1/restore", {"since": ago(since), "silent": silent} | _of(instance))
     if as_json:
         _print(answer)
         return
     typer.echo(
-        f"Set since {answer['since']}: {answer['queued']} agents are being restored, {answer['left']} will be when "
-        f"they are heard; {answer['other']} said bye and are not there, or had a status that is not known."
+        f"Set since {answer['since']}: being restored now: {answer['queued']}; as soon as they are heard: "
+        f"{answer['left']}; left as they are, since they said bye or their former status is not known: "
+        f"{answer['other']}."
     )
     typer.echo(f"watchdog looks at each of them first. What became of it: watchdog history --since {since}")
 
@@ -125,7 +127,9 @@ def log_out(
     named = agent_named(agent)
     path = f"/v1/agents/{named.instance_id}/{named.user_id}/logout"
     body = {"queue": queue, "reason_code": reason_code}
-    with connected(url, token_file, ca_file) as daemon:
+    from watchdog.terminal import waiting
+
+    with connected(url, token_file, ca_file) as daemon, waiting("The status is set, and read back from Connect…"):
         found = daemon.ask("POST", path, body, timeout_s=LOG_OUT_S)
     if as_json:
         _print(found)
@@ -176,9 +180,14 @@ def _order(
     if as_json:
         _print(answer)
         return
-    typer.echo(f"The brake is {answer['state']}; {answer['held']} agents are held.")
+    from watchdog.screens.words import BRAKE, many
+
+    def told(state: str) -> str:
+        return BRAKE.get(state, state)
+
+    typer.echo(f"The brake is {told(answer['state'])}; {many(answer['held'], 'agent')} held.")
     for each in answer["holds"]:
-        typer.echo(f"{each['group']}: {each['state']}, {each['agents']} held. {each['why']} {each['next_step']}")
+        typer.echo(f"{each['group']}: {told(each['state'])}, {each['agents']} held. {each['why']} {each['next_step']}")
 
 
 def _of(instance: str | None) -> dict[str, str]:

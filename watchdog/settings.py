@@ -611,13 +611,15 @@ def admin_token(file: Path | None = None, environ: Mapping[str, str] | None = No
     mine = {each: value for each, value in variables.items() if each.removesuffix(FILE_SUFFIX) == name}
     reading = read(mine, {"admin_tokens": True})
     if reading.faults:
-        raise SettingsError(reading.faults)
+        # What an option has given is told by its name.
+        by_option = [each.replace(name + FILE_SUFFIX, "--token-file") for each in reading.faults]
+        raise SettingsError(reading.faults if file is None else by_option)
     if "admin_tokens" not in reading.values:
         return None
     try:
         tokens = values.secrets(reading.values["admin_tokens"])
     except ValueError as error:
-        raise SettingsError([f"{name}: got ***; {error}"]) from None
+        raise SettingsError([f"{name if file is None else '--token-file'}: got ***; {error}"]) from None
     return str(tokens[0].get_secret_value()) if isinstance(tokens, list) else None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +35,34 @@ class Screen(Console):
 def screen(**options: Any) -> Screen:  # noqa: ANN401  # rich's own
     """Gives stdout: without colours unless it is a terminal, and never with NO_COLOR. Nothing is taken for markup."""
     return Screen(highlight=False, markup=False, emoji=False, **options)
+
+
+@contextlib.contextmanager
+def waiting(what: str, console: Console | None = None, after_s: float = LONG_S) -> Iterator[None]:
+    """Says on stderr what is waited for, once it has taken `after_s`, and only on a terminal.
+
+    For work of which nobody can tell how far it is; else there is `Bar`.
+
+    Args:
+        what: Is waited for.
+        console: In place of stderr.
+        after_s: Seconds in which nothing is said.
+    """
+    console = Console(stderr=True, markup=False, highlight=False) if console is None else console
+    if not console.is_terminal:
+        yield
+        return
+    status = console.status(what)
+    timer = threading.Timer(after_s, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # Else it might begin to turn after it was stopped.
+        timer.join()
+        status.stop()
 
 
 class Bar:

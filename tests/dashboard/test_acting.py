@@ -219,6 +219,10 @@ def test_a_daemon_that_goes_away_is_told_and_one_that_comes_back_is_found(
     daemon.beat(connect.users[0], new_session())
     browser.sign_in(daemon.url)
     browser.says("1 present", "h1")
+    in_grace(daemon, connect.users[1])
+    assert order(daemon, f"/v1/agents/{INSTANCE}/{connect.users[1]}/cancel") == 200
+    browser.says("cancelled", ".decisions")
+    browser.says("ListAgentStatuses", ".gauges")
     assert daemon.stop() == 0
     # Its streams were ended, not cut off.
     assert daemon.events("daemon.part_cancelled") == daemon.events("daemon.stop_cut_short") == []
@@ -228,9 +232,21 @@ def test_a_daemon_that_goes_away_is_told_and_one_that_comes_back_is_found(
     browser.says("Next attempt", "#notices")
     assert "1 present" in browser.text("h1")
     assert browser.faults() == []
-    daemon.start().ready(60)
+    # A screen reader is told of it once, and not of each second.
+    assert "Next attempt" in browser.text("#notices [aria-hidden=true]")
+    browser.go("settings")
+    browser.says("They could not be read")
+    # What was known is shown on, also on a page that is opened only now.
+    browser.go("")
+    browser.says("cancelled", ".decisions")
+    browser.says("ListAgentStatuses", ".gauges")
+    browser.go("settings")
+    daemon.start(WATCHDOG_RETURN_WINDOW="4321").ready(60)
     browser.says("live", ".pill", 40)
     browser.until(lambda: not browser.all("#notices .is-bad"), "no notice")
+    # Those of the daemon that is there now.
+    browser.says("4321", "tbody")
+    browser.go("")
     browser.says("1 present", "h1")
 
 

@@ -129,6 +129,12 @@ def test_every_page_is_usable_in_either_light_on_either_screen(
         browser.until(lambda: not browser.all("[aria-busy]") and not browser.all(".loading"), "loaded")
         assert browser.faults() == [], place
         assert browser.overflows() <= 0, place
+        if place == "settings":
+            # On a phone, too, the value and the meaning are read without moving the table.
+            wider = "const it = document.querySelector('.scroll'); return it.scrollWidth - it.clientWidth"
+            assert browser.driver.execute_script(wider) <= 0
+            lines = "return getComputedStyle(document.querySelector('td.source')).whiteSpace"
+            assert browser.driver.execute_script(lines) == "nowrap"
         grounds.add(browser.driver.execute_script("return getComputedStyle(document.body).backgroundColor"))
     assert grounds == ({"rgb(18, 22, 29)"} if dark else {"rgb(245, 246, 248)"})
     browser.press("Sign out")

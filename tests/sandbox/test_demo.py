@@ -320,3 +320,19 @@ def test_the_guardian_ends_what_is_left_and_removes_the_folder(tmp_path: Path):
     finally:
         child.kill()
         child.communicate()
+
+
+def test_the_summary_for_programs_has_each_agent_and_what_differs():
+    found = summary.figures(results(), TOTALS)
+    assert found["ok"]
+    assert len(found["agents"]) == 20
+    assert found["agents"][4]["story"] == "the browser crashes"
+    assert found["agents"][4]["happened"] == "after 7.2 s"
+    assert (found["calls"], found["heartbeats"], found["took_s"]) == ({"PutUserStatus": 8}, 400, 35)
+
+    late = summary.figures(results(agent02="Offline 9 s after the bye, later than 4 s"), TOTALS)
+    assert not late["ok"]
+    assert [each["agent"] for each in late["agents"] if each["faults"]] == ["agent-02"]
+
+    stopped = summary.figures(results(), TOTALS, ["The watchdog stopped with exit code 1, not 0."])
+    assert (stopped["ok"], stopped["wrong"]) == (False, ["The watchdog stopped with exit code 1, not 0."])

@@ -3,6 +3,7 @@
 Its processes are known by the folder for temporary files, which each test has for itself.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -125,6 +126,34 @@ def test_a_demo_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path):
         process.communicate(timeout=LIMIT_S)
 
         assert eventually(lambda: nothing_left(tmp_path))
+
+
+@pytest.mark.long
+def test_for_programs_the_story_goes_to_stderr_and_its_end_to_stdout(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "watchdog", "demo", "--json"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT_S,
+        check=False,
+    )
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"]) == (0, True), done.stderr
+    assert len(found["agents"]) == 20
+    assert "agent-18  is told to stop" in done.stderr
+
+
+def test_what_stays_up_is_not_for_programs():
+    done = subprocess.run(
+        [sys.executable, "-m", "watchdog", "demo", "--json", "--keep"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--keep" in done.stderr
 
 
 @pytest.mark.parametrize(

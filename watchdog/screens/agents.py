@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from watchdog.screens.words import ago, instant, length, local, many, of_one_instance, sessions, styled, zone
+from watchdog.screens.words import about, ago, instant, length, local, many, of_one_instance, sessions, styled, zone
 
 WIDE = 100
 """Columns from which on a table has room for the last outcome."""
+
+WIDER = 120
+"""Columns from which on it has room for the routing profile, too."""
+
+HEADS = ("state", "sessions", "due in", "last seen", "last outcome", "routing profile")
+"""Of a table's columns, behind the agent's name."""
+
+NUMBERS = frozenset({"due in", "last seen"})
+"""Columns that end at the same place."""
+
+BATCH = 50
+"""Agents that are laid out together."""
 
 
 def now() -> datetime:
@@ -30,21 +43,42 @@ def table(agents: Sequence[Mapping[str, Any]], at: datetime, width: int) -> Tabl
         at: Now.
         width: Of the terminal, in columns.
     """
-    alone = of_one_instance(agents)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    shown.add_column("user" if alone else "instance and user", overflow="fold", min_width=36)
-    shown.add_column("state", no_wrap=True)
-    shown.add_column("sessions", no_wrap=True)
-    shown.add_column("due in", no_wrap=True, justify="right")
-    shown.add_column("last seen", no_wrap=True, justify="right")
-    if width >= WIDE:
-        shown.add_column("last outcome", no_wrap=True)
-    for each in agents:
-        name = each["user_id"] if alone else f"{each['instance_id']}/\n{each['user_id']}"
-        due = "–" if each["due_in_s"] is None else length(max(0.0, round(each["due_in_s"])))
-        cells = [name, styled(each["state"]), sessions(each), due, ago(each["last_seen"], at)]
-        shown.add_row(*cells, *([styled(each["last_outcome"])] if width >= WIDE else []))
-    return shown
+    return next(tables(agents, at, width, len(agents)))
+
+
+def tables(agents: Sequence[Mapping[str, Any]], at: datetime, width: int, batch: int = BATCH) -> Iterator[Table]:
+    """The same in pieces that look like one: a table is laid out as a whole, and a large one for a minute."""
+    heads = ["user" if of_one_instance(agents) else "instance and user", *HEADS]
+    heads = heads[: len(heads) - 2 + (width >= WIDE) + (width >= WIDER)]
+    rows = [_cells(each, at, alone=of_one_instance(agents))[: len(heads)] for each in agents]
+    columns = zip(*rows, strict=True) if rows else [()] * len(heads)
+    widths = [
+        max(cell_len(head), *(cell_len(line) for cell in cells for line in cell.plain.split("\n")), 0)
+        for head, cells in zip(heads, columns, strict=True)
+    ]
+    for begin in range(0, max(1, len(rows)), max(1, batch)):
+        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_header=begin == 0)
+        shown.add_column(heads[0], overflow="fold", min_width=max(36, widths[0]))
+        for head, wide in zip(heads[1:], widths[1:], strict=True):
+            # Names of profiles can be long, and are cut where the terminal ends.
+            fixed = None if head == "routing profile" else wide
+            shown.add_column(head, no_wrap=True, width=fixed, justify="right" if head in NUMBERS else "left")
+        for row in rows[begin : begin + max(1, batch)]:
+            shown.add_row(*row)
+        yield shown
+
+
+def _cells(agent: Mapping[str, Any], at: datetime, *, alone: bool) -> list[Text]:
+    due = "–" if agent["due_in_s"] is None else length(max(0.0, round(agent["due_in_s"])))
+    return [
+        Text(agent["user_id"] if alone else f"{agent['instance_id']}/\n{agent['user_id']}"),
+        styled(agent["state"]),
+        Text(sessions(agent)),
+        Text(due),
+        Text(about(agent["last_seen"], at)),
+        styled(agent["last_outcome"]),
+        Text(agent["profile"] or "–"),
+    ]
 
 
 def heading(agents: Sequence[Mapping[str, Any]]) -> Text:
@@ -70,6 +104,8 @@ def show_one(console: Console, agent: Mapping[str, Any], actions: Sequence[Mappi
     told.append(f", last heartbeat {ago(agent['last_seen'], at)}")
     if agent["last_outcome"] is not None:
         told.append(", last outcome ").append_text(styled(agent["last_outcome"]))
+    if agent["profile"] is not None:
+        told.append(", routing profile ", "dim").append(agent["profile"])
     console.print(told)
     console.print()
     if agent["sessions"]:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from watchdog.screens.words import length, many, styled
+from watchdog.screens.words import BRAKE, length, many, styled
 
 TROUBLES = "docs/troubleshooting.md"
 
@@ -127,11 +127,12 @@ def _target(instance: Mapping[str, Any]) -> tuple[str, str]:
 
 def _brake(brake: Mapping[str, Any]) -> RenderableType:
     style = "" if brake["state"] in QUIET else "bold magenta"
-    first = Text(brake["state"], style)
+    first = Text(BRAKE.get(brake["state"], brake["state"]), style)
     first.append(f", {many(brake['held'], 'agent')} held" if brake["held"] or brake["holds"] else "")
     holds = [
         Text(
-            f"{each['group']}: {each['state']} for {length(each['age_s'])}, {each['agents']} held. {each['why']} "
+            f"{each['group']}: {BRAKE.get(each['state'], each['state'])} for {length(each['age_s'])}, "
+            f"{each['agents']} held. {each['why']} "
             f"{each['next_step']}" + (f" By {each['by']}." if each.get("by") else "")
         )
         for each in brake["holds"]

@@ -27,6 +27,9 @@ STYLES = {
 }
 """By state or outcome; any other is plain."""
 
+BRAKE = {"ordered": "held by an operator", "overruled": "released by an operator"}
+"""What states of the brake are called; any other is its own word."""
+
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 
 
@@ -67,6 +70,11 @@ def ago(rfc3339: str | None, now: datetime) -> str:
     if rfc3339 is None:
         return "never"
     return f"{length(max(0.0, round((now - instant(rfc3339)).total_seconds())))} ago"
+
+
+def about(rfc3339: str | None, now: datetime) -> str:
+    """The same in one unit, for a narrow column: `4 min ago`."""
+    return ago(rfc3339, now) if rfc3339 is None else f"{' '.join(ago(rfc3339, now).split()[:2])} ago"
 
 
 def many(number: int, one: str, more: str = "") -> str:

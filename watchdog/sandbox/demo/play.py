@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -41,11 +42,12 @@ DYING_S = 1.0
 """Longest wait for the end of a process whose connections have broken."""
 
 
-def run_demo(*, keep: bool) -> int:
+def run_demo(*, keep: bool, as_json: bool = False) -> int:
     """Play the demo.
 
     Args:
         keep: Stay up after the summary, until Ctrl-C.
+        as_json: Print the summary as JSON, and the course of the story on stderr.
 
     Returns:
         The exit code: 0 all is as it should be, 1 something is not or could not be started, 130 interrupted.
@@ -53,14 +55,15 @@ def run_demo(*, keep: bool) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an old locale spoils a character, not the demo
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
-    console = Console(highlight=False) if terminal else _plain()
+    pretty = terminal and not as_json
+    console = Console(highlight=False) if pretty else _plain(stderr=as_json)
     stage = Stage(TIMING)
-    show: Show = Screen(stage, console) if terminal else Lines(stage, console)
-    return asyncio.run(_interruptible(Demo(stage, show, console, keep=keep)))
+    show: Show = Screen(stage, console) if pretty else Lines(stage, console)
+    return asyncio.run(_interruptible(Demo(stage, show, console, keep=keep, as_json=as_json)))
 
 
-def _plain() -> Console:
-    return Console(highlight=False, width=PLAIN_WIDTH, force_terminal=False, no_color=True)
+def _plain(*, stderr: bool) -> Console:
+    return Console(highlight=False, width=PLAIN_WIDTH, force_terminal=False, no_color=True, stderr=stderr)
 
 
 async def _interruptible(demo: "Demo") -> int:
@@ -99,7 +102,7 @@ class Demo:
         code: The exit code, once it is known; None before.
     """
 
-    def __init__(self, stage: Stage, show: Show, console: Console, *, keep: bool) -> None:
+    def __init__(self, stage: Stage, show: Show, console: Console, *, keep: bool, as_json: bool = False) -> None:
         """Prepare; nothing runs yet."""
         self.code: int | None = None
         self._begun_at = time.monotonic()
@@ -108,6 +111,7 @@ class Demo:
         self._show = show
         self._console = console
         self._keep = keep
+        self._as_json = as_json
 
     async def run(self) -> int:
         """Play it. Nothing is left of it afterwards, whether it ends, fails or is cancelled."""
@@ -250,6 +254,10 @@ class Demo:
             *stood_too_long(ledger.pauses, self._down, TIMING),
             *unheard(scene.office.failed_at, self._down),
         ]
+        if self._as_json:
+            found = summary.figures(results, totals, wrong)
+            sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+            return bool(found["ok"])
         return summary.show(self._console, results, totals, ledger.pauses, wrong)
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -99,6 +100,29 @@ def detection(results: Iterable[Result]) -> str:
         if times:
             parts.append(f"{times[0]:.1f} to {times[-1]:.1f} s after {mark}")
     return "; ".join(parts) or "nobody was set"
+
+
+def figures(results: Sequence[Result], totals: Totals, others: Sequence[str] = ()) -> dict[str, Any]:
+    """Give the summary for programs. See `show` for the arguments."""
+    return {
+        "ok": not differences(results, others),
+        "agents": [
+            {
+                "agent": each.role.name,
+                "story": each.role.story.title,
+                "expected": expected(each.role.story.expects),
+                "happened": happened(each.role.story.expects, [each.verdict]),
+                "faults": list(each.verdict.faults),
+            }
+            for each in results
+        ],
+        "wrong": list(others),
+        "heartbeats": totals.heartbeats,
+        "unanswered": totals.unanswered,
+        "calls": dict(totals.calls),
+        "throttled": totals.throttled,
+        "took_s": round(totals.took_s, 3),
+    }
 
 
 def show(

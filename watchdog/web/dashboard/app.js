@@ -35,7 +35,9 @@ const link = { up: false, since: null, retryAt: null };
 
 const dry = el("p.notice.is-dry", { hidden: true }, el("strong", {}, "Dry run."), " Everything is decided and recorded; nothing is written to Amazon Connect.");
 const lostText = el("span");
-const lost = el("p.notice.is-bad", { hidden: true }, el("strong", {}, "The daemon cannot be reached. "), lostText, " ", el("button", { type: "button", onclick: () => stream?.now() }, "Try now"));
+// It counts down: nobody wants to hear each second of it.
+const lostWait = el("span", { "aria-hidden": "true" });
+const lost = el("p.notice.is-bad", { hidden: true }, el("strong", {}, "The daemon cannot be reached. "), lostText, " ", lostWait, " ", el("button", { type: "button", onclick: () => stream?.now() }, "Try now"));
 const faultText = el("span");
 const fault = el("p.notice.is-warn", { hidden: true }, faultText, " ", el("button", { type: "button", onclick: () => (fault.hidden = true) }, "Close"));
 notices.append(dry, lost, fault);
@@ -195,7 +197,8 @@ setInterval(() => {
     soon();
   } else if (link.retryAt !== null && link.since !== null) {
     const wait = Math.max(0, Math.ceil((link.retryAt - performance.now()) / 1000));
-    say(lostText, `What you see is as of ${time(link.since)}. Next attempt ${wait ? `in ${wait} s` : "now"}.`);
+    say(lostText, `What you see is as of ${time(link.since)}.`);
+    say(lostWait, `Next attempt ${wait ? `in ${wait} s` : "now"}.`);
   }
 }, 1000);
 

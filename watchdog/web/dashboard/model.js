@@ -19,6 +19,8 @@ export class Model {
     this.calls = null;
     this.brake = null;
     this.problems = [];
+    /** The last answer of v1/status; null before the first one. */
+    this.status = null;
     this.recent = [];
     /** Rows of `fields`. */
     this.samples = [];

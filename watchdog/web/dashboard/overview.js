@@ -49,7 +49,8 @@ export function overview(page) {
   const brake = el("section.card", { "aria-labelledby": "brake-title" });
   const recent = el("ol.decisions");
   const none = el("p.empty", {}, "Reading the history…");
-  let status = null;
+  // That of an earlier visit, until there is a newer one.
+  let { status } = model;
   let drawn = 0;
 
   const main = el(
@@ -67,9 +68,12 @@ export function overview(page) {
   load();
   function load() {
     api.status({ signal: page.signal }).then((found) => {
-      status = found;
+      status = model.status = found;
       update();
-    }, page.failed);
+    }, (error) => {
+      if (status === null) say(failures, "The calls of Connect could not be read.");
+      page.failed(error);
+    });
     api.actions({ limit: 10 }, { signal: page.signal }).then(
       (found) => {
         first = found.actions;
@@ -83,9 +87,10 @@ export function overview(page) {
   }
 
   function list() {
-    if (first === null) return;
+    // What has come by itself is shown before the answer, and without one.
+    if (first === null && model.recent.length === 0) return;
     const seen = new Set();
-    const all = [...model.recent, ...first].filter((each) => !seen.has(each.id) && seen.add(each.id));
+    const all = [...model.recent, ...(first ?? [])].filter((each) => !seen.has(each.id) && seen.add(each.id));
     all.sort((one, other) => (one.at < other.at ? 1 : -1));
     const shown = all.slice(0, 10);
     none.hidden = shown.length > 0;
