@@ -308,6 +308,29 @@ async def test_what_comes_behind_a_bye_is_not_heard(served, world, message):
     writer.close()
 
 
+async def test_whoever_answers_no_close_is_let_go_even_if_a_pong_comes_behind_it(served, world, message, monkeypatch):
+    monkeypatch.setattr(protocol, "CLOSE_S", 0.2)
+    reader, writer, connection, ticket = await greeted(served, world, message)
+    connection._ping()
+    async with asyncio.timeout(5):
+        ping = await reader.readexactly(6)
+        writer.write(said(message(type="bye", ticket=ticket)))
+        assert await reader.readexactly(4) == b"\x88\x02\x03\xe8"
+        writer.write(frame(ping[2:], 0x8A))
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_what_waits_when_its_socket_is_torn_is_taken_and_nothing_behind_it(served, world, message):
+    _, writer, connection, _ = await greeted(served, world, message)
+    connection.data_received(said(message(type="hello", incarnation=1)) + said(message(incarnation=1)))
+    writer.transport.abort()
+    connection.resume()
+    await served.ends("torn")
+    assert world.counters.heartbeats == {"hello": 2, "beat": 0, "bye": 0}
+    assert left_s(world) == 10
+
+
 async def test_what_comes_behind_a_frame_that_is_refused_is_not_heard(served, world, message):
     _, writer, connection, _ = await greeted(served, world, message)
     connection.data_received(frame(b"\xff\xfe") + said(message()))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Protocol
 
 import orjson
@@ -19,7 +18,7 @@ import structlog
 
 from watchdog.core.model import Beat, BeatType, Tear
 from watchdog.errors import MessageError
-from watchdog.ingest.answers import PROBLEM_HEADERS, Answer, Rejection, refusal
+from watchdog.ingest.answers import GONE, PROBLEM_HEADERS, Answer, Rejection, refusal
 from watchdog.ingest.heartbeat import Heartbeats, Waiting, token_of
 from watchdog.ingest.origins import ASKED, Origins
 from watchdog.ingest.problems import Problem
@@ -178,9 +177,7 @@ class Tether:
         """The connection has ended."""
         if self._behind is None:
             self._lost()
-        else:
-            # What waits for its flush is taken all the same; what is behind it is not.
-            self._behind.clear()
+        # Else what waits for its flush is taken all the same, and then there is nobody to be answered.
 
     def _flushed(self, waiting: Waiting, _: asyncio.Future[object]) -> None:
         """Answers what has waited, and then what came behind it."""
@@ -208,7 +205,7 @@ class Tether:
         elif self.session_id is None and isinstance(beat, Beat):
             self.session_id = beat.session_id
             self._first.cancel()
-        if answer.status == HTTPStatus.NO_CONTENT:
+        if answer is GONE:
             self._finish(Ended.BYE)
             self._connection.close(1000)
         elif not self._connection.tell(_text(answer)):

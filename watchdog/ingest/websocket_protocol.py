@@ -19,8 +19,8 @@ from uvicorn import Config
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import OPEN, SERVER
 from websockets.protocol import Protocol as WebSocket
-from websockets.protocol import Side, State
 
 from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.problems import Problem
@@ -125,7 +125,7 @@ class SocketProtocol(asyncio.Protocol):
         self._config = config
         self._server = server_state
         self._loop = asyncio.get_running_loop()
-        self._conn = WebSocket(Side.SERVER, max_size=MAX_BODY)
+        self._conn = WebSocket(SERVER, max_size=MAX_BODY)
         self._greeted = False
         self._listener: Listener | None = None
         self._by_us: Ended | None = None
@@ -156,7 +156,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def tell(self, text: bytes) -> bool:
         """Sends a message of less than 64 KiB. Returns False when nothing can be sent any more."""
-        if self.transport.is_closing() or self._conn.state is not State.OPEN:
+        if self.transport.is_closing() or self._conn.state is not OPEN:
             return False
         self.transport.write(framed(text))
         return True
@@ -176,7 +176,7 @@ class SocketProtocol(asyncio.Protocol):
     def close(self, code: int, reason: str = "") -> None:
         """Closes it in order. Its listener hears no more."""
         self._listener = None
-        if self.transport.is_closing() or self._conn.state is not State.OPEN:
+        if self.transport.is_closing() or self._conn.state is not OPEN:
             return
         self._conn.send_close(code, reason)
         self._write_out()
@@ -231,7 +231,7 @@ class SocketProtocol(asyncio.Protocol):
         """The server stops."""
         if self.transport.is_closing():
             return
-        if self._conn.state is State.OPEN:
+        if self._conn.state is OPEN:
             self._conn.send_close(CloseCode.SERVICE_RESTART)
         self._hang_up()
 
