@@ -331,6 +331,15 @@ async def test_what_waits_when_its_socket_is_torn_is_taken_and_nothing_behind_it
     assert left_s(world) == 10
 
 
+async def test_who_was_cut_off_in_the_middle_of_a_read_is_heard_no_further(served, world, message):
+    _, writer, connection, _ = await greeted(served, world, message)
+    connection.pause_writing()
+    connection.data_received(said(message()))
+    await served.ends("silent")
+    assert world.counters.heartbeats["beat"] == 0
+    writer.close()
+
+
 async def test_what_comes_behind_a_frame_that_is_refused_is_not_heard(served, world, message):
     _, writer, connection, _ = await greeted(served, world, message)
     connection.data_received(frame(b"\xff\xfe") + said(message()))
