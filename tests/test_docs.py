@@ -265,7 +265,6 @@ async def test_every_endpoint_and_no_other_is_in_the_page():
         version=__version__,
         instances=(),
         now=None,
-        tethers=None,
         console=None,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs") as client:

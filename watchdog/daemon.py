@@ -309,14 +309,6 @@ class Daemon:
             version=__version__,
             instances=frozenset(instance.instance_id for instance in instances),
             now=machine.now,
-            tethers=Tethers(
-                heartbeats,
-                buffer.tear,
-                metrics,
-                ttl_s=settings.tether_ttl,
-                number=partial(secrets.randbits, TETHER_BITS),
-                origins=origins,
-            ),
             console=Console(
                 events,
                 Cancels(store, now=machine.now, record=recorder.record),
@@ -333,6 +325,14 @@ class Daemon:
             cors,
             connections,
             shortcut=Shortcut(heartbeats, front, cors) if settings.fast_lane else None,
+            tethers=Tethers(
+                heartbeats,
+                buffer.tear,
+                metrics,
+                ttl_s=settings.tether_ttl,
+                number=partial(secrets.randbits, TETHER_BITS),
+                origins=origins,
+            ),
             drain_s=SERVER_STOP_S,
             tls=None if certificate is None else certificate.context,
         )

@@ -304,7 +304,7 @@ class Settings(BaseSettings):
     """
 
     fast_lane: Annotated[bool, Takes("true or false")] = True
-    """Answer heartbeats in the connection itself.
+    """Answer heartbeats by POST in the connection itself.
 
     False sends them through ASGI like everything else: the same answers, at half the speed. For the case that
     something is wrong with the fast lane.

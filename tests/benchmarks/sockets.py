@@ -153,7 +153,8 @@ async def _play(bench: Bench, daemon: Daemon) -> tuple[float, int, Watch]:
         )
     await asyncio.sleep(2)
     full = footprint(daemon.pid).rss
-    bench.patience.wait()
+    # In a thread: whoever answers no pings is closed.
+    await asyncio.to_thread(bench.patience.wait)
     watch, before = Watch(bench.cores, [daemon.pid]), _messages(sockets)
     for socket in sockets:
         socket.beating = True

@@ -12,6 +12,7 @@ import os
 import random
 import struct
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -227,7 +228,12 @@ class Served:
         self.state = ServerState()
         self.shared = Connections(10_000, time.monotonic, time.time)
         self.config = Config(
-            front, ws=SocketProtocol, lifespan="off", interface="asgi3", log_config=None, proxy_headers=False
+            front,
+            ws=partial(SocketProtocol, world.tethers.open),
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            proxy_headers=False,
         )
         self.config.load()
         asyncio.get_running_loop().set_exception_handler(lambda _, fault: self.faults.append(fault))

@@ -419,6 +419,13 @@ class World:
             epoch=lambda: self.epoch,
             time=loop.time,
         )
+        self.tethers = Tethers(
+            self.heartbeats,
+            self.buffer.tear,
+            self.counters,
+            ttl_s=self.tether_s,
+            number=itertools.count(1).__next__,
+        )
         self.app = build(
             self.heartbeats,
             self.store,
@@ -430,13 +437,6 @@ class World:
             version="1.2.3",
             instances={INSTANCE},
             now=lambda: Instant(Boot(loop.time()), self.epoch, "boot"),
-            tethers=Tethers(
-                self.heartbeats,
-                self.buffer.tear,
-                self.counters,
-                ttl_s=self.tether_s,
-                number=itertools.count(1).__next__,
-            ),
             console=Console(self.events, self.cancels, lambda: self.settings, self.profiles),
         )
 

@@ -83,13 +83,14 @@ class Served:
         cors = Cors(front, [PAGE])
 
         async def counted(scope: Any, receive: Any, send: Any) -> None:
-            self.through_asgi += scope["type"] == "http" and scope["path"] == ONE
+            self.through_asgi += scope["path"] == ONE
             await cors(scope, receive, send)
 
         self.server = server(
             counted,
             Connections(100, time.monotonic, time.time),
             shortcut=Shortcut(world.heartbeats, front, cors) if fast else None,
+            tethers=world.tethers,
         )
         self.server.config.load()
         self.server.lifespan = self.server.config.lifespan_class(self.server.config)

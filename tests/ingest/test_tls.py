@@ -6,9 +6,11 @@ import socket
 import ssl
 import time
 
+import orjson
 import pytest
 import structlog
 import uvloop
+from websockets.asyncio.client import connect
 
 from tests.ingest.certificates import put, write
 from watchdog.errors import CertificateRefused
@@ -23,8 +25,8 @@ def loaded(folder, **options):
 
 
 @contextlib.asynccontextmanager
-async def served(app, certificate, shared=None):
-    made = server(app, shared or Connections(100, time.monotonic, time.time), tls=certificate.context)
+async def served(app, certificate, shared=None, **options):
+    made = server(app, shared or Connections(100, time.monotonic, time.time), tls=certificate.context, **options)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     task = asyncio.create_task(made.serve(sockets=[listener]))
@@ -49,6 +51,23 @@ async def asked(port, *, name="localhost", most=ssl.TLSVersion.MAXIMUM_SUPPORTED
     with contextlib.suppress(ssl.SSLError, OSError):
         await writer.wait_closed()
     return shown, said
+
+
+async def test_a_websocket_is_served_with_tls_and_browsers_are_told_to_stay(make_world, message, tmp_path):
+    world = make_world()
+    flushing = asyncio.create_task(world.flush_always())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    async with (
+        served(world.app, loaded(tmp_path), tethers=world.tethers) as port,
+        connect(f"wss://localhost:{port}/v1/ws", ssl=client, subprotocols=["watchdog.v1"], proxy=None) as ws,
+    ):
+        assert ws.response.headers["strict-transport-security"] == "max-age=31536000"
+        for kind in ("hello", "beat"):
+            await ws.send(orjson.dumps(message(type=kind, token="beat-token")).decode())
+            assert orjson.loads(await ws.recv())["state"] == "live"
+    flushing.cancel()
 
 
 async def test_it_is_served_with_tls_1_2_or_newer_and_browsers_are_told_to_stay(make_world, tmp_path):

@@ -21,6 +21,7 @@ from watchdog.ingest.connections import BoundedProtocol, Connections
 from watchdog.ingest.origins import Origins
 from watchdog.ingest.server import server
 from watchdog.ingest.websocket import Tethers
+from watchdog.ingest.websocket_protocol import SocketProtocol
 
 BEARER = {"authorization": "Bearer beat-token"}
 
@@ -31,7 +32,7 @@ class Served:
     def __init__(self, world):
         self.world = world
         self.connections = Connections(100, time.monotonic, time.time)
-        self.server = server(world.app, self.connections, drain_s=2)
+        self.server = server(world.app, self.connections, drain_s=2, tethers=world.tethers)
         self.socket = socket.socket()
         self.socket.bind(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
@@ -153,8 +154,7 @@ async def test_an_open_socket_keeps_nothing_of_the_connection_that_it_was(served
         (open_,) = served.server.server_state.connections
         kept = [each for each in gc.get_objects() if isinstance(each, BoundedProtocol)]
         assert [each for each in kept if each._shared is served.connections] == []
-        assert open_.scope["headers"] == []
-        assert not hasattr(open_, "request")
+        assert not hasattr(open_, "__dict__")
         assert served.connections._by_site["127.0.0.1"] == 1
     await served.ends("torn")
     assert served.connections._by_site == {}
@@ -234,6 +234,154 @@ async def test_a_store_that_takes_nothing_is_told_with_a_time_to_come_again(serv
         assert answer["next_ms"] in (1000, 2000)
         world.store.broken = None
         assert (await told(ws, message(type="hello")))["state"] == "live"
+
+
+# Their order.
+
+
+async def greeted(served, world, message):
+    """A socket that has said hello, the server's side of it, and the ticket."""
+    reader, writer = await served.raw()
+    writer.write(said(message(type="hello")))
+    hello = await next_of(reader)
+    (connection,) = [each for each in served.server.server_state.connections if isinstance(each, SocketProtocol)]
+    return reader, writer, connection, hello["ticket"]
+
+
+def said(body):
+    """A message as the frame of a client."""
+    return frame(orjson.dumps(body))
+
+
+async def next_of(reader):
+    """The next message."""
+    async with asyncio.timeout(5):
+        kind, length = await reader.readexactly(2)
+        assert kind == 0x81
+        if length == 126:
+            length = int.from_bytes(await reader.readexactly(2), "big")
+        return orjson.loads(await reader.readexactly(length))
+
+
+async def test_what_comes_behind_a_hello_that_waits_for_its_flush_is_answered_after_it(served, world, message):
+    reader, writer = await served.raw()
+    writer.write(said(message(type="hello")) + said(message()) + frame(b"{}") + said(message()))
+    states = [await next_of(reader) for _ in range(4)]
+    assert [each.get("state", each.get("status")) for each in states] == ["live", "live", 400, "live"]
+    assert world.counters.heartbeats == {"hello": 1, "beat": 2, "bye": 0}
+    writer.close()
+
+
+async def test_a_message_that_has_to_wait_holds_up_those_behind_it_in_later_reads_too(served, world, message):
+    reader, writer, connection, _ = await greeted(served, world, message)
+    connection.data_received(said(message(type="hello", incarnation=1)))
+    assert world.buffer.size == 1
+    connection.data_received(said(message(incarnation=1)) + said(message(type="hello", incarnation=2)))
+    connection.data_received(frame(b"{}"))
+    assert world.buffer.size == 1
+    answers = [await next_of(reader) for _ in range(4)]
+    assert [each.get("state", each.get("status")) for each in answers] == ["live", "live", "live", 400]
+    assert len(world.store.applied) >= 3, "each hello by its own flush"
+    writer.close()
+
+
+async def test_a_client_that_does_not_wait_for_its_answers_is_read_no_further(served, world, message):
+    reader, writer, connection, _ = await greeted(served, world, message)
+    connection.data_received(said(message(type="hello", incarnation=1)))
+    assert connection.transport.is_reading(), "one that waits for its answer is heard when it closes"
+    connection.data_received(said(message(incarnation=1)))
+    assert not connection.transport.is_reading()
+    assert [(await next_of(reader))["state"] for _ in range(2)] == ["live", "live"]
+    assert connection.transport.is_reading()
+    writer.write(said(message(incarnation=1)))
+    assert (await next_of(reader))["state"] == "live"
+    writer.close()
+
+
+async def test_what_comes_behind_a_bye_is_not_heard(served, world, message):
+    reader, writer, _, ticket = await greeted(served, world, message)
+    writer.write(said(message(type="bye", ticket=ticket)) + said(message()))
+    async with asyncio.timeout(5):
+        assert await reader.readexactly(4) == b"\x88\x02\x03\xe8"
+    await served.ends("bye")
+    assert world.counters.heartbeats == {"hello": 1, "beat": 0, "bye": 1}
+    writer.close()
+
+
+async def test_whoever_answers_no_close_is_let_go_even_if_a_pong_comes_behind_it(served, world, message, monkeypatch):
+    monkeypatch.setattr(protocol, "CLOSE_S", 0.2)
+    reader, writer, connection, ticket = await greeted(served, world, message)
+    connection._ping()
+    async with asyncio.timeout(5):
+        ping = await reader.readexactly(6)
+        writer.write(said(message(type="bye", ticket=ticket)))
+        assert await reader.readexactly(4) == b"\x88\x02\x03\xe8"
+        writer.write(frame(ping[2:], 0x8A))
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_what_waits_when_its_socket_is_torn_is_taken_and_nothing_behind_it(served, world, message):
+    _, writer, connection, _ = await greeted(served, world, message)
+    connection.data_received(said(message(type="hello", incarnation=1)) + said(message(incarnation=1)))
+    writer.transport.abort()
+    connection.resume()
+    await served.ends("torn")
+    assert world.counters.heartbeats == {"hello": 2, "beat": 0, "bye": 0}
+    assert left_s(world) == 10
+
+
+async def test_who_was_cut_off_in_the_middle_of_a_read_is_heard_no_further(served, world, message):
+    _, writer, connection, _ = await greeted(served, world, message)
+    connection.pause_writing()
+    connection.data_received(said(message()))
+    await served.ends("silent")
+    assert world.counters.heartbeats["beat"] == 0
+    writer.close()
+
+
+async def test_what_comes_behind_a_frame_that_is_refused_is_not_heard(served, world, message):
+    _, writer, connection, _ = await greeted(served, world, message)
+    connection.data_received(frame(b"\xff\xfe") + said(message()))
+    await served.ends("refused")
+    assert world.counters.heartbeats["beat"] == 0
+    writer.close()
+
+
+# Their frames.
+
+
+async def test_a_message_may_come_in_any_pieces(served, world, message):
+    reader, writer, connection, _ = await greeted(served, world, message)
+    beat = said(message())
+    for place in (*range(1, 12), len(beat) - 1):
+        for piece in (beat[:place], beat[place:]):
+            connection.data_received(piece)
+        assert (await next_of(reader))["state"] == "live"
+    connection.data_received(beat + beat + beat[:50])
+    connection.data_received(beat[50:])
+    assert [(await next_of(reader))["state"] for _ in range(3)] == ["live"] * 3
+    assert world.counters.heartbeats["beat"] == 15
+    writer.close()
+
+
+async def test_a_message_may_come_in_several_frames_with_a_ping_between_them(served, world, message):
+    reader, writer, _, _ = await greeted(served, world, message)
+    text = orjson.dumps(message())
+    writer.write(frame(text[:100], 0x01) + frame(b"?", 0x89) + frame(text[100:], 0x80))
+    async with asyncio.timeout(5):
+        assert await reader.readexactly(3) == b"\x8a\x01?"
+    assert (await next_of(reader))["state"] == "live"
+    writer.close()
+
+
+async def test_a_message_inside_another_is_no_message(served, world, message):
+    _, writer, _, _ = await greeted(served, world, message)
+    writer.write(frame(b"{", 0x01) + said(message()))
+    await served.ends("refused")
+    assert world.counters.rejected["malformed"] == 1
+    assert world.counters.heartbeats["beat"] == 0
+    writer.close()
 
 
 # The end.
@@ -413,11 +561,11 @@ async def test_a_pong_that_waited_in_the_socket_while_the_process_stood_is_read_
             each for each in served.server.server_state.connections if isinstance(each, protocol.SocketProtocol)
         ]
         async with asyncio.timeout(5):
-            while connection.pending_ping_payload is None:
+            while connection._pinged is None:
                 await asyncio.sleep(0)
-        connection.keepalive_timeout()  # as the first thing after a stop
+        connection._miss()  # as the first thing after a stop
         async with asyncio.timeout(5):
-            while connection.pending_ping_payload is not None:
+            while connection._pinged is not None:
                 await asyncio.sleep(0)
         assert (await told(ws, message()))["state"] == "live"
     await served.ends("torn")

@@ -43,7 +43,7 @@ from watchdog.ingest.views import (
     brake_out,
     rfc3339,
 )
-from watchdog.ingest.websocket import PATH, UPGRADE_HEADERS, UPGRADE_REQUIRED, Tethers
+from watchdog.ingest.websocket import PATH, UPGRADE_HEADERS, UPGRADE_REQUIRED
 from watchdog.ingest.wire import CLOSED_PAGE, SAFE_HEADERS, Asgi, Message, Receive, Scope, Send, answer
 from watchdog.stores.base import Store
 
@@ -100,7 +100,6 @@ def build(
     version: str,
     instances: Container[str],
     now: Callable[[], Instant],
-    tethers: Tethers,
     console: Console,
 ) -> Asgi:
     """Puts the application together. It has no start and no end of its own.
@@ -116,7 +115,6 @@ def build(
         version: Of the distribution.
         instances: Ids of the instances that are watched.
         now: The machine's clocks.
-        tethers: Answers the sockets.
         console: What the dashboard needs besides.
     """
     api = FastAPI(
@@ -142,10 +140,10 @@ def build(
     client_files, dashboard_files = ClientFiles(), DashboardFiles()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["path"].startswith(PREFIX):
             await client_files(scope, send)
             return
-        if scope["type"] == "http" and is_of_dashboard(scope["path"]):
+        if is_of_dashboard(scope["path"]):
             await dashboard_files(scope, send)
             return
         started = False
@@ -155,10 +153,6 @@ def build(
             started = True
             await send(message)
 
-        if scope["type"] == "websocket":
-            # The server lets no other path through.
-            await tethers(scope, receive, send)
-            return
         if scope["path"] not in (ONE, MANY):
             if scope["path"] == PATH:
                 await answer(send, UPGRADE_REQUIRED.status, UPGRADE_REQUIRED.body(), UPGRADE_HEADERS)

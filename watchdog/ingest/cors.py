@@ -38,7 +38,7 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http" or scope["path"] not in (ONE, MANY):
+        if scope["path"] not in (ONE, MANY):
             await self._app(scope, receive, send)
             return
         allowed = self.allowed(scope["headers"])

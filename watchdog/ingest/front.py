@@ -78,10 +78,6 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, or leaves it to the application."""
-        if scope["type"] != "http":
-            # Its handshake is judged where it can be answered.
-            await self._app(scope, receive, send)
-            return
         path: str = scope["path"]
         heartbeat = path in (ONE, MANY)
         headers = scope["headers"]

@@ -7,7 +7,7 @@ nothing is logged for a single heartbeat; counts tell. `fast_lane.py` asks for t
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -241,7 +241,9 @@ class Heartbeats:
     def admit(self, body: bytes, token: str | None, address: str, tether: int) -> Beat | Answer:
         """The beat of a message that a socket carried and that may pass, or the refusal, which is not counted yet."""
         beat = self._admit(parse_heartbeat, body, token, address)
-        return beat if isinstance(beat, Answer) else replace(beat, tether=tether)
+        if isinstance(beat, Beat):
+            beat.tether = tether  # nobody else has seen it yet, and a copy takes 3 µs
+        return beat
 
     def take(self, beat: Beat) -> Answer | Waiting:
         """Gives a beat to the buffer: the answer, if it is known at once. A refusal is not counted yet."""

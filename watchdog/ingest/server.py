@@ -13,11 +13,11 @@ from functools import partial
 
 import uvicorn
 
-from watchdog.core.messages import MAX_BODY
 from watchdog.ingest.connections import BoundedProtocol, Connections
 from watchdog.ingest.fast_lane import FastProtocol
 from watchdog.ingest.greetings import Greetings
 from watchdog.ingest.shortcut import Shortcut
+from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import PING_S, PONG_S, SocketProtocol
 from watchdog.ingest.wire import Asgi
 
@@ -89,6 +89,7 @@ def server(
     drain_s: int = 5,
     tls: ssl.SSLContext | None = None,
     shortcut: Shortcut | None = None,
+    tethers: Tethers | None = None,
 ) -> Server:
     """A server that is not running yet: `await serve(sockets=[bound])` runs it until `should_exit` is set.
 
@@ -98,6 +99,7 @@ def server(
         drain_s: For how long requests may still run when it stops.
         tls: Serves HTTPS; None for HTTP.
         shortcut: Answers what it can of the application's heartbeats before they become ASGI; None for none.
+        tethers: Answers WebSockets; None for none: then their handshakes are requests as any other.
     """
     protocol = (
         partial(BoundedProtocol, connections) if shortcut is None else partial(FastProtocol, shortcut, connections)
@@ -105,12 +107,9 @@ def server(
     config = uvicorn.Config(
         app,
         http=protocol,  # type: ignore[arg-type]  # called with keywords, nothing else
-        ws=SocketProtocol,
-        ws_max_size=MAX_BODY,
+        ws="none" if tethers is None else partial(SocketProtocol, tethers.open),  # type: ignore[arg-type]  # as above
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,
-        # A message has 300 bytes: a compressor for each connection would cost a hundred times that.
-        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,
