@@ -403,13 +403,13 @@ def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
     return Entry(name, age_s, {"blind": blind})
 
 
-async def kept(deployment: Deployment, *seconds: Sequence[Entry]) -> Keeper:
-    """A keeper who is told these one after another, a second for each."""
+async def kept(deployment: Deployment, *seconds: Sequence[Entry], after: Keeper | None = None) -> Keeper:
+    """A keeper who is told these one after another, a second for each. It may go on with what another one has left."""
     server = server_at(deployment.address)
     await server.open()
     keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic))
     await keeper.take()
-    keeper.go_on(first(deployment.instant), Shared())
+    keeper.go_on(first(deployment.instant) if after is None else after.clock, Shared())
     for entries in seconds:
         deployment.now += 1.0
         await keeper.tick(entries, deployment.instant)
@@ -431,6 +431,14 @@ async def test_whoever_is_dropped_had_its_grace_and_whoever_comes_back_needs_one
         client.hset("{wd:all}:replicas", "other", "0 {}")
     both = await kept(deployment, *gone[:-1], otherwise, [entry("me", 0.0), entry("third", 0.0)])
     assert both.clock.standing is Cause.GRACE
+
+
+async def test_a_gap_ends_with_a_grace_whoever_keeps_the_clock_by_then(deployment: Deployment) -> None:
+    """Whoever could not be heard before may still wait for a retry."""
+    blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.STORE)])
+    after = await kept(deployment, [entry("me", 0.0), entry("other", 0.0)], after=blind)
+    assert after.clock.standing is Cause.GRACE
+    assert after.clock.grace_s >= RULES.clock.heartbeat_interval_s
 
 
 async def test_what_somebody_says_stops_the_clock_of_all(deployment: Deployment) -> None:
