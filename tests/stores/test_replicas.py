@@ -441,6 +441,22 @@ async def test_a_gap_ends_with_a_grace_whoever_keeps_the_clock_by_then(deploymen
     assert after.clock.grace_s >= RULES.clock.heartbeat_interval_s
 
 
+async def test_the_time_of_a_tick_that_failed_is_not_told_by_the_next_one(deployment: Deployment) -> None:
+    """Whoever asked for it has counted it."""
+    first = await deployment.start()
+    await deployment.tick()
+    deployment.now += 5.0
+    with deployment.server.client as client:
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await first.tick("me", deployment.instant)
+        finally:
+            client.config_set("maxmemory", 0)
+    (tick,) = await deployment.tick()
+    assert tick.stopped_s <= TICK
+
+
 async def test_what_somebody_says_stops_the_clock_of_all(deployment: Deployment) -> None:
     blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.CANARY)])
     assert blind.clock.standing is Cause.CANARY
