@@ -294,7 +294,11 @@ async def test_a_question_that_comes_late_is_not_answered(deployment: Deployment
 
 
 async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: Deployment) -> None:
-    """The other one hangs for longer than anybody waits, and is registered all the same."""
+    """The other one hangs for longer than anybody waits, and is registered all the same.
+
+    The daemon's buffer keeps what was not delivered, and its sweep finds the same out by a flush before each tick: no
+    world of the simulator needs the store's own word for it, all worlds the word of the two ("blind daemon").
+    """
     first, second = await deployment.start(), await deployment.start()
     await deployment.even()
     await deployment.beat(first, *AGENTS)
