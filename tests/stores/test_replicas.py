@@ -293,6 +293,19 @@ async def test_a_question_that_comes_late_is_not_answered(deployment: Deployment
     assert (await second.counts()).agents[AgentState.LIVE] == 0
 
 
+async def test_whoever_is_asked_for_a_part_that_has_moved_says_so_and_the_next_one_is_asked(
+    deployment: Deployment,
+) -> None:
+    first, second, third = [await deployment.start() for _ in range(3)]
+    await deployment.even()
+    moved = min(third._holdings.stores)
+    theirs = [agent for agent in AGENTS if part_of(agent, SHARDS) == moved]
+    first._holdings._owners[moved] = second.name
+    await deployment.beat(first, *theirs)
+    assert theirs
+    assert (await third.counts()).agents[AgentState.LIVE] == len(theirs)
+
+
 async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: Deployment) -> None:
     """The other one hangs for longer than anybody waits, and is registered all the same.
 
