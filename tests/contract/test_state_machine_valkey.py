@@ -34,11 +34,14 @@ class WeakServer(ValkeyServer):
 
     fails = False
     carried_out = False
+    came_through = False
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
         if calls[0][0] not in ("note", "write"):
             return await super().call(calls)
         fails, WeakServer.fails = WeakServer.fails, False
+        if fails:
+            WeakServer.came_through = WeakServer.carried_out
         if fails and not WeakServer.carried_out:
             raise StoreUnavailable("it was not reached")
         answers = await super().call(calls)
@@ -82,6 +85,11 @@ class OverRedis(Stores):
 
     def fail(self, *, fails: bool) -> None:
         WeakServer.fails, WeakServer.carried_out = fails, self.now % 2 < 1
+        if fails:
+            WeakServer.came_through = False
+
+    def came_through(self) -> bool:
+        return WeakServer.came_through
 
     @rule()
     def the_server_loses_everything(self) -> None:

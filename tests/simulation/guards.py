@@ -1,6 +1,7 @@
-"""The guards of the real code: what each protects, how to take it out, and the first world that then breaks a promise.
+"""The guards of the real code: what each protects, how to take it out, and a world that then breaks a promise.
 
-The seeds are found by `python -m tests.simulation.hunt`, and have to be found anew whenever the worlds change.
+The seeds are found by `python -m tests.simulation.hunt`, which tries one after the other. They have to be found anew
+whenever the worlds change.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from watchdog.connect.readback import ReadBack
 from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence, undo
-from watchdog.core.model import Outcome, Standing
+from watchdog.core.model import Outcome, Reply, Standing, Verdict
 from watchdog.simulation.plan import Plan, draw, draw_replicas
 from watchdog.stores import leases, table_store
+from watchdog.stores.delivery import Delivery
 from watchdog.stores.keeper import Keeper
 from watchdog.stores.one_part import PartStore
 from watchdog.stores.register import HEARD_S
+from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.shared_tokens import SharedTokens
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.stores.table_store import TableStore
@@ -30,6 +33,8 @@ judge = deadline.judge
 lease = evidence.lease
 keep = Keeper.tick
 blind = Keeper._blind
+here = Delivery.here
+report = ReplicaStore._report
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,14 @@ async def dropped_at_once(self, entries, instant):
     for entry in entries:
         if not entry.heard:
             await self._register.drop(entry.name, HEARD_S)
+
+
+async def as_if_ours(self, parts, do):
+    """Does nothing with what is not here any more, and says that it is done."""
+    mine = [at for at, part in enumerate(parts) if part in self._holdings.stores]
+    done = await here(self, [parts[at] for at in mine], lambda store, places: do(store, [mine[at] for at in places]))
+    found = dict(zip(mine, done, strict=True))
+    return [found.get(at, Reply(Verdict.RENEWED, live=True, left_s=30.0)) for at in range(len(parts))]
 
 
 async def unlimited(*_args):
@@ -146,6 +159,16 @@ GUARDS = {
         dropped_at_once,
         replicas=True,
     ),
+    "not mine": Guard(
+        "Heartbeats for a part that has moved are answered and lost.", Delivery, "here", as_if_ours, replicas=True
+    ),
+    "blind daemon": Guard(
+        "The clock goes on while a daemon cannot hand heartbeats on.",
+        ReplicaStore,
+        "_report",
+        lambda self, cause: report(self, None),
+        replicas=True,
+    ),
     "shared limiter": Guard(
         "Several daemons make more calls than Connect's quota.", SharedTokens, "take", unlimited, replicas=True
     ),
@@ -169,6 +192,8 @@ SEEDS: dict[str, tuple[int, str]] = {
     "fence": (25, "claim"),
     "silent daemon": (0, "early"),
     "wait before a drop": (0, "early"),
+    "not mine": (67, "early"),
+    "blind daemon": (109, "present"),
     "shared limiter": (58, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""

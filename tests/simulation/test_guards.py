@@ -1,6 +1,6 @@
 """Each guard of the real code is needed: without it a promise is broken in some world, with it the same world is fine.
 
-The seeds are the first that catch it among the random worlds.
+The seeds are those that caught it first among the random worlds that were tried.
 """
 
 from __future__ import annotations

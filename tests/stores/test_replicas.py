@@ -293,8 +293,25 @@ async def test_a_question_that_comes_late_is_not_answered(deployment: Deployment
     assert (await second.counts()).agents[AgentState.LIVE] == 0
 
 
+async def test_whoever_is_asked_for_a_part_that_has_moved_says_so_and_the_next_one_is_asked(
+    deployment: Deployment,
+) -> None:
+    first, second, third = [await deployment.start() for _ in range(3)]
+    await deployment.even()
+    moved = min(third._holdings.stores)
+    theirs = [agent for agent in AGENTS if part_of(agent, SHARDS) == moved]
+    first._holdings._owners[moved] = second.name
+    await deployment.beat(first, *theirs)
+    assert theirs
+    assert (await third.counts()).agents[AgentState.LIVE] == len(theirs)
+
+
 async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: Deployment) -> None:
-    """The other one hangs for longer than anybody waits, and is registered all the same."""
+    """The other one hangs for longer than anybody waits, and is registered all the same.
+
+    The daemon's buffer keeps what was not delivered, and its sweep finds the same out by a flush before each tick: no
+    world of the simulator needs the store's own word for it, all worlds the word of the two ("blind daemon").
+    """
     first, second = await deployment.start(), await deployment.start()
     await deployment.even()
     await deployment.beat(first, *AGENTS)
@@ -403,13 +420,13 @@ def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
     return Entry(name, age_s, {"blind": blind})
 
 
-async def kept(deployment: Deployment, *seconds: Sequence[Entry]) -> Keeper:
-    """A keeper who is told these one after another, a second for each."""
+async def kept(deployment: Deployment, *seconds: Sequence[Entry], after: Keeper | None = None) -> Keeper:
+    """A keeper who is told these one after another, a second for each. It may go on with what another one has left."""
     server = server_at(deployment.address)
     await server.open()
     keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic))
     await keeper.take()
-    keeper.go_on(first(deployment.instant), Shared())
+    keeper.go_on(first(deployment.instant) if after is None else after.clock, Shared())
     for entries in seconds:
         deployment.now += 1.0
         await keeper.tick(entries, deployment.instant)
@@ -431,6 +448,30 @@ async def test_whoever_is_dropped_had_its_grace_and_whoever_comes_back_needs_one
         client.hset("{wd:all}:replicas", "other", "0 {}")
     both = await kept(deployment, *gone[:-1], otherwise, [entry("me", 0.0), entry("third", 0.0)])
     assert both.clock.standing is Cause.GRACE
+
+
+async def test_a_gap_ends_with_a_grace_whoever_keeps_the_clock_by_then(deployment: Deployment) -> None:
+    """Whoever could not be heard before may still wait for a retry."""
+    blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.STORE)])
+    after = await kept(deployment, [entry("me", 0.0), entry("other", 0.0)], after=blind)
+    assert after.clock.standing is Cause.GRACE
+    assert after.clock.grace_s >= RULES.clock.heartbeat_interval_s
+
+
+async def test_the_time_of_a_tick_that_failed_is_not_told_by_the_next_one(deployment: Deployment) -> None:
+    """Whoever asked for it has counted it."""
+    first = await deployment.start()
+    await deployment.tick()
+    deployment.now += 5.0
+    with deployment.server.client as client:
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await first.tick("me", deployment.instant)
+        finally:
+            client.config_set("maxmemory", 0)
+    (tick,) = await deployment.tick()
+    assert tick.stopped_s <= TICK
 
 
 async def test_what_somebody_says_stops_the_clock_of_all(deployment: Deployment) -> None:

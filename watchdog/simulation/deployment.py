@@ -316,6 +316,10 @@ class Deployment:
         """Whose an agent's part is, as the server knows."""
         return self.server.owner(part_of(agent, self.plan.shards))
 
+    def owners(self) -> list[str]:
+        """Whose each part is, as the server knows."""
+        return [self.server.owner(number) for number in range(self.plan.shards)]
+
     def disturbed_since(self, at: float) -> bool:
         """The server does not answer, or has lost something since."""
         return self.server.stopped or self.server.down > 0 or self.lost_at > at

@@ -106,6 +106,11 @@ class HearingOfMany(Hearing):
             self._doubt(self._silent.pop(number).since, now)
         self._doubt(now, now)
 
+    def uncertain(self, since: float, now: float) -> None:
+        """Some daemon may not have heard, and have said so."""
+        self._note(now)
+        self._doubt(since, now)
+
     # See `Hearing`.
 
     def at(self, now: float) -> float:

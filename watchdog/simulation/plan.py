@@ -11,7 +11,10 @@ from watchdog.loops import FLUSH_S, SWEEP_S
 from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
 from watchdog.simulation.process import Timers
-from watchdog.simulation.replica_faults import REPLICA_STORIES
+from watchdog.simulation.replica_faults import BETWEEN_DAEMONS, REPLICA_STORIES
+
+BETWEEN = 0.3
+"""Part of the worlds of several daemons in which it goes wrong between them in addition."""
 
 SMALL_SITE = 0.2
 """Part of the people at the site that may be cut off: below the brake's fraction."""
@@ -149,10 +152,14 @@ def draw_replicas(seed: int) -> Plan:
     while at < minutes * 60:
         at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
         stories.append((at, rng.choice(kinds)))
+    # Drawn by itself, so that the rest of a world is as it would be without.
+    more = random.Random(f"between/{seed}")
+    if more.random() < BETWEEN:
+        stories.append((more.uniform(40.0, minutes * 60), more.choice(BETWEEN_DAEMONS)))
     return replace(
         plan,
         minutes=minutes,
-        stories=tuple(each for each in stories if each[0] < minutes * 60),
+        stories=tuple(sorted((each for each in stories if each[0] < minutes * 60), key=lambda each: each[0])),
         timers=replace(plan.timers, flush=flush, sweep=sweep),
         replicas=replicas,
     )

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from watchdog.simulation import faults
+from watchdog.stores.bus import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from watchdog.simulation.deployment import Machine
+    from watchdog.simulation.people import Person
     from watchdog.simulation.world import World
 
 POINTS = ("call.before", "call.applied", "call.tokens", "call.log", "put.before", "put.sent", "put.answered")
@@ -22,6 +24,12 @@ POINTS = ("call.before", "call.applied", "call.tokens", "call.log", "put.before"
 FAILOVER_S = 5.0
 """Most that a failover loses."""
 
+
+LOOK_S, MOVED_S = 0.02, 15.0
+"""Between two looks whether parts have moved, and for how long it is looked."""
+
+RELOADED_S = 0.5
+"""Longest that a page takes to load: about as long as a daemon may not know that a part has moved."""
 
 AHEAD_S = 5.0
 """By how much the clock of a server's successor may be ahead: more than any lease of a part."""
@@ -240,6 +248,59 @@ async def jump_one(world: World, rng: random.Random) -> None:
     machine.jump_s -= by
 
 
+async def reload_while_parts_move(world: World, rng: random.Random) -> None:
+    """One more daemon comes and goes again. As soon as parts move everybody's page is loaded anew, by whatever way.
+
+    In some worlds the server is far away: who has a part is known later, and questions are longer on their way.
+    """
+    deployment = world.deployment
+    ways, slow_s = [each.way for each in deployment.machines], rng.choice((0.0, 0.2, 0.4))
+    for way in ways:
+        way.slow_s = max(way.slow_s, slow_s)
+    idle = [machine for machine in deployment.machines if machine.process is None]
+    machine = rng.choice(idle) if idle else rng.choice(deployment.machines)
+    for comes in (True, False) if idle else (False, True):
+        before = deployment.owners()
+        moving = asyncio.create_task(_start(machine) if comes else machine.stop())
+        for _ in range(int(MOVED_S / LOOK_S)):
+            await asyncio.sleep(LOOK_S)
+            if deployment.owners() != before:
+                break
+        people = [person for person in world.people.values() if person.present]
+        await asyncio.gather(*(_reload(person, rng.uniform(0.0, RELOADED_S)) for person in people))
+        await moving
+        await asyncio.sleep(rng.uniform(10.0, 40.0))
+    for way in ways:
+        way.slow_s = 0.0
+    deployment.hearing.unsteady(asyncio.get_running_loop().time())
+
+
+async def _start(machine: Machine) -> None:
+    machine.start()
+
+
+async def _reload(person: Person, after_s: float) -> None:
+    person.crash(bye=True)
+    await asyncio.sleep(after_s)
+    person.come_back()
+
+
+async def lose_questions(world: World, rng: random.Random) -> None:
+    """What daemons ask some others does not come through, and all else does: as when a node of a cluster is away."""
+    deployment = world.deployment
+    running = deployment.running
+    if not running:
+        return
+    since, away = asyncio.get_running_loop().time(), deployment.server.away
+    names = [machine.process.name for machine in running if machine.process is not None]
+    inboxes = {inbox(name) for name in rng.sample(names, k=rng.randint(1, len(names)))}
+    world.journal.add(f"{len(inboxes)} daemons cannot be asked")
+    away |= inboxes
+    await asyncio.sleep(rng.choice((0.5, 2.0, 8.0, 45.0, 90.0)) * rng.uniform(0.8, 1.2))
+    away -= inboxes
+    deployment.hearing.uncertain(since, asyncio.get_running_loop().time())
+
+
 Story = Callable[["World", random.Random], Awaitable[None]]
 
 REPLICA_STORIES: dict[Story, int] = {
@@ -266,3 +327,6 @@ REPLICA_STORIES: dict[Story, int] = {
     faults.supervisor: 2,
 }
 """Weights of the stories in worlds of several daemons."""
+
+BETWEEN_DAEMONS: tuple[Story, ...] = (reload_while_parts_move, lose_questions)
+"""In some of these worlds one of them happens in addition."""

@@ -36,6 +36,7 @@ class VirtualValkey:
     Attributes:
         model: What it keeps.
         down: It accepts no connection.
+        away: Lists that are on a node of a cluster that is away: who asks for one hears nothing.
     """
 
     def __init__(self, *, offset_s: float, drift: float) -> None:
@@ -47,6 +48,7 @@ class VirtualValkey:
         """
         self.offset_s = offset_s
         self.down = 0
+        self.away: set[str] = set()
         self.model = ValkeyModel(self.now_ms, self._wake)
         self._drift = drift
         self._stopped: list[Callable[[], None]] | None = None
@@ -156,6 +158,8 @@ class Connection:
         if not calls:
             return []
         self._point("call.before")
+        if any(key in self._way.server.away for _, keys, _ in calls for key in keys):
+            await _unheard()
         found: list[list[bytes]] = await self._ask(
             [partial(model.call, name, keys, args) for name, keys, args in calls]
         )
@@ -175,6 +179,8 @@ class Connection:
     async def _popped(self, key: str, wait_s: float) -> bytes | None:
         way, loop = self._way, asyncio.get_running_loop()
         await self._pass()
+        if key in way.server.away:
+            await _unheard()
         until, found = loop.time() + wait_s, None
         while not self.dead:
             await way.server.turn()
@@ -251,6 +257,11 @@ class Connection:
             return await answered
         finally:
             timer.cancel()
+
+
+async def _unheard() -> None:
+    await asyncio.sleep(ANSWER_S)
+    raise StoreUnavailable(f"It has not answered in {ANSWER_S:g} s.")
 
 
 async def _never() -> None:

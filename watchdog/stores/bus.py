@@ -103,7 +103,7 @@ class Bus:
         try:
             while True:
                 try:
-                    message = await self._server.pop(_inbox(self._name), POP_S)
+                    message = await self._server.pop(inbox(self._name), POP_S)
                 except StoreUnavailable:
                     await asyncio.sleep(PAUSE_S)
                     continue
@@ -152,8 +152,9 @@ class Bus:
             await self._post(sender, orjson.dumps([ANSWER, number, good]) + b"\n" + answer)
 
     async def _post(self, whom: str, message: bytes) -> None:
-        await self._server.call([("post", [_inbox(whom)], [int(KEPT_S * 1000), message])])
+        await self._server.call([("post", [inbox(whom)], [int(KEPT_S * 1000), message])])
 
 
-def _inbox(name: str) -> str:
+def inbox(name: str) -> str:
+    """The list in which a daemon finds what it is told."""
     return f"{{wd:to:{name}}}:inbox"

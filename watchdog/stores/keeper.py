@@ -153,6 +153,8 @@ class Keeper:
     def go_on(self, clock: Clock, shared: Shared) -> None:
         """Goes on with what was published; a proof of the path begins anew."""
         self.clock = clock
+        # Why there is a gap only who began it knows.
+        self._otherwise = clock.gap_s > 0
         brakes = {group: replace(brake, proof=Proof(), calm=0) for group, brake in shared.given.brakes.items()}
         self.shared = Shared(replace(shared.given, brakes=brakes), shared.view)
 

@@ -156,6 +156,7 @@ class ReplicaStore(OwnAgents):
         self._ticks = 0
         self._ticking = False
         self._ticked_at = self._time()
+        self._ticked: Boot | None = None
         self._missed_s = 0.0
         self._turn = 0
         self._kept: list[Tick] = []
@@ -416,6 +417,9 @@ class ReplicaStore(OwnAgents):
         self._ticks += 1
         self._ticked_at = self._time()
         before = self._clock.now
+        # Of a tick that fails whoever asked for it knows how long that was.
+        since, self._ticked = before.boot if self._ticked is None else self._ticked, instant.boot
+        elapsed = max(0.0, instant.boot - since) if since is not None else 0.0
         self._ticking = True
         try:
             report = await self._reported(blind)
@@ -440,19 +444,17 @@ class ReplicaStore(OwnAgents):
             # Who was held or let go is told once: by the next tick.
             self._kept = [replace(tick, due=(), backlog=0, orphans=(), undos=()) for tick in found]
             raise fault
-        return self._merged(found, before, clock, instant, limit)
+        return self._merged(found, clock, max(0.0, elapsed - (clock.observed - before.observed)), limit)
 
     def _merged(
         self,
         found: Sequence[Tick],
-        before: Clock,
         clock: Clock,
-        instant: Instant,
+        stopped_s: float,
         limit: int,
     ) -> Tick:
         giving_up = self._holdings.giving_up
         due = [due for tick in found for due in tick.due if part_of(due.agent, self._shards) not in giving_up]
-        elapsed = max(0.0, instant.boot - before.boot) if before.boot is not None else 0.0
         missed_s, self._missed_s = self._missed_s, 0.0
         changes: tuple[BrakeChange, ...] = ()
         if self._keeper is not None:
@@ -460,7 +462,7 @@ class ReplicaStore(OwnAgents):
         self._backlog = sum(tick.backlog for tick in found)
         return Tick(
             clock=clock,
-            stopped_s=max(0.0, elapsed - (clock.observed - before.observed)),
+            stopped_s=stopped_s,
             due=evenly(due, limit),
             backlog=self._backlog,
             orphans=tuple(orphan for tick in found for orphan in tick.orphans),
