@@ -12,6 +12,7 @@ from tests.ingest.certificates import put as put_file
 from tests.ingest.certificates import write
 from tests.provider import AUDIENCE, ISSUER, Provider, document, jwk, serving
 from watchdog.connect.probe import NOBODY
+from watchdog.migration import _opened
 from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import DEFAULT_INSTANCE_ID, seed
 from watchdog.sandbox.server import SandboxServer
@@ -219,6 +220,15 @@ def test_a_store_that_cannot_be_used_is_told_and_the_rest_is_looked_at(check, tm
     assert "cannot be written" in found(done)["store"][0][1]
 
 
+async def test_half_a_copy_is_told(check, tmp_path):
+    path = tmp_path / "watchdog.db"
+    async with _opened(path, 16) as journal:
+        await journal.clear(b"valkey://old:6379/0")
+    done = check("--json")
+    assert bad(done) == {("store", "fault")}
+    assert "a part of what is kept at valkey://old:6379/0" in found(done)["store"][0][1]
+
+
 @pytest.mark.long
 def test_a_store_on_a_server_is_looked_at_and_left_alone(check, tmp_path):
     with redis_server.running(tmp_path) as server, server.client as client:
@@ -227,9 +237,16 @@ def test_a_store_on_a_server_is_looked_at_and_left_alone(check, tmp_path):
         client.execute_command("AUTH", "secret")
         done = check("--json", WATCHDOG_STORE=store)
         assert found(done)["store"][0][0] == "ok"
-        assert "drops no keys" in found(done)["store"][0][1]
+        assert "drops no keys. Nothing of ours" in found(done)["store"][0][1]
         assert "secret" not in done.stdout
         assert client.keys() == client.function_list() == []
+        client.hset("{wd:all}:meta", mapping={"format": "half a copy", "shards": "16", "copying": "sqlite:///old.db"})
+        done = check("--json", WATCHDOG_STORE=store)
+        assert bad(done) == {("store", "fault")}
+        assert "a part of what is kept at sqlite:///old.db" in found(done)["store"][0][1]
+        client.hset("{wd:all}:meta", "format", "1")
+        client.hdel("{wd:all}:meta", "copying")
+        assert "A deployment is kept there." in found(check("--json", WATCHDOG_STORE=store))["store"][0][1]
         client.config_set("maxmemory-policy", "allkeys-lru")
         done = check("--json", WATCHDOG_STORE=store)
         assert bad(done) == {("store", "fault")}

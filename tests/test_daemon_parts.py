@@ -759,3 +759,8 @@ async def test_a_service_manager_hears_of_each_sweep_that_is_tried_also_while_th
     await loops.sweep()
     assert len(told) == 2
     assert parts.health.store_fault is not None
+
+
+def test_the_store_is_told_how_many_agents_there_may_be() -> None:
+    settings = Settings.load({**ENVIRONMENT, "WATCHDOG_MAX_AGENTS": "500"})
+    assert daemon._store_rules(settings).most_agents == 500

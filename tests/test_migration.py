@@ -25,8 +25,10 @@ from watchdog.migration import Order, Place, _opened, migrate
 from watchdog.stores import copying
 from watchdog.stores.address import Address
 from watchdog.stores.disk import InlineDisk
+from watchdog.stores.parts import is_kept
 from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
+from watchdog.stores.valkey import server_at
 
 if TYPE_CHECKING:
     from tests.contract.redis_server import RedisServer
@@ -217,12 +219,22 @@ async def test_it_begins_anew_also_with_another_number_of_parts(tmp_path: Path, 
     with server.client as client:
         # For those who look no further.
         assert client.hget("{wd:all}:meta", "format") == b"half a copy"
+    at_server = server_at(server.address)
+    with pytest.raises(StoreCorrupt, match=r"a part of what is kept at old.*Run it again"):
+        await is_kept(at_server, 7)
     await migrate(Order(source, server.address, shards=2))
     async with daemon_at(server.address, shards=2) as world:
         assert await world.state(HERE) is AgentState.LIVE
     with server.client as client:
         assert client.hget("{wd:all}:meta", "format") == b"1"
+        assert await is_kept(at_server, 2)
+        with pytest.raises(StoreCorrupt, match="WATCHDOG_SHARDS=2"):
+            await is_kept(at_server, 3)
+        client.hset("{wd:all}:meta", "format", "2")
+        with pytest.raises(StoreCorrupt, match="newer version"):
+            await is_kept(at_server, 2)
         assert not client.exists("{wd:6}:agents", "{wd:6}:sessions")
+    await at_server.close()
 
 
 async def test_a_target_that_was_used_is_replaced_by_order_only(tmp_path: Path, target: Place) -> None:

@@ -34,6 +34,7 @@ from watchdog.outgoing import Caller
 from watchdog.settings import Settings
 from watchdog.stores import trial
 from watchdog.stores.address import Address
+from watchdog.stores.journal import COPYING, check_copied
 from watchdog.terminal import screen, waiting
 
 CLOSE_S = 1.0
@@ -160,26 +161,31 @@ def _of_settings(settings: Settings) -> Finding:
 
 async def _of_store(settings: Settings, *, running: bool) -> Finding:
     address = settings.store_address
-    return _of_file(settings, running=running) if address is None else await _of_server(address)
+    return _of_file(settings, running=running) if address is None else await _of_server(address, settings.shards)
 
 
-async def _of_server(address: Address) -> Finding:
-    from watchdog.stores.valkey import server_at  # noqa: PLC0415 - who has a file needs none of it
+async def _of_server(address: Address, shards: int) -> Finding:
+    from watchdog.stores.parts import is_kept  # noqa: PLC0415 - who has a file needs none of it
+    from watchdog.stores.valkey import server_at  # noqa: PLC0415
 
     server = server_at(address)
     try:
         version = await server.examine()
+        kept = "A deployment is kept there." if await is_kept(server, shards) else "Nothing of ours is kept there yet."
     except StoreError as error:
         return Finding("store", None, State.FAULT, str(error))
     finally:
         await server.close()
-    return Finding("store", None, State.OK, f"{address}: It can be reached, is version {version}, and drops no keys.")
+    told = f"{address}: It can be reached, is version {version}, and drops no keys. {kept}"
+    return Finding("store", None, State.OK, told)
 
 
 def _of_file(settings: Settings, *, running: bool) -> Finding:
     path = settings.store_path
     try:
         trial.examine(path, in_use=running)
+        if not running:
+            check_copied(trial.meta(path, COPYING))
     except StoreLocked as error:
         return Finding("store", None, State.FAULT, f"{error} If it runs with these settings: --running.")
     except StoreError as error:

@@ -655,6 +655,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         instances=frozenset(instance.instance_id for instance in settings.instances),
         return_window_s=settings.return_window,
         greets=any(rule.initial is not None for rule in settings.rules_in_force),
+        most_agents=settings.max_agents,
     )
 
 

@@ -313,7 +313,8 @@ class Settings(BaseSettings):
     max_agents: Annotated[int, Ge(1), Le(10_000_000), Takes("agents, a whole number")] = 100_000
     """Agents that may be known in all; heartbeats of further ones are refused, those of known ones never.
 
-    A bound on memory: whoever has a heartbeat token can make agents up. An agent takes 0.7 KB.
+    A bound on memory: whoever has a heartbeat token can make agents up. An agent takes 0.7 KB. Several daemons over
+    one server count all of their agents together.
     """
 
     auth: Annotated[

@@ -25,6 +25,7 @@ from tests.benchmarks import (
     machine,
     memory,
     others,
+    replicas,
     report,
     sockets,
     startup,
@@ -43,6 +44,7 @@ MEASUREMENTS = {
     "memory": memory,
     "startup": startup,
     "others": others,
+    "replicas": replicas,
 }
 """Of running daemons."""
 

@@ -30,8 +30,12 @@ FIRST_SEQ = 1_000_000
 class Beats:
     """What is sent, and what came of it."""
 
-    def __init__(self, sessions: Sequence[Session], port: int) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], port: int, first_seq: int = FIRST_SEQ, interval_s: float = INTERVAL_S
+    ) -> None:
         self._requests = [_request(each, port) for each in sessions]
+        self._first_seq = first_seq
+        self._interval_s = interval_s
         self.answers_s: list[float] = []
         self.wrong: list[bytes] = []
         self.late_s = 0.0
@@ -48,10 +52,10 @@ class Beats:
         lines = [await Line.open(port, number, self.answered) for number in range(connections)]
         began, sent = loop.time(), 0
         while (passed_s := loop.time() - began) < seconds:
-            for number in range(sent, int(passed_s / INTERVAL_S * len(requests))):
+            for number in range(sent, int(passed_s / self._interval_s * len(requests))):
                 turn, index = divmod(number, len(requests))
                 head, tail = requests[index]
-                lines[index % connections].send(b"%b%d%b" % (head, FIRST_SEQ + turn, tail))
+                lines[index % connections].send(b"%b%d%b" % (head, self._first_seq + turn, tail))
                 sent += 1
             at = loop.time() + STEP_S
             await asyncio.sleep(STEP_S)

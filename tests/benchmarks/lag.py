@@ -19,6 +19,8 @@ from tests.benchmarks.results import BenchmarkError, Measurement, Result, percen
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tests.benchmarks.scale import Scale
+
 TITLE = "Detection lag"
 TARGET_S = 0.6
 JITTER = 0.1
@@ -87,52 +89,113 @@ class Crowd:
 
 def measure(bench: Bench) -> Measurement:
     """Lets some of many agents fall silent, and looks at when the daemon noticed and when Connect was told."""
-    scale = bench.scale
-    allow_files(scale.lag_agents + 1_000)
-    chance = random.Random(1)
-    users = bench.sandbox.users()[: scale.lag_agents]
-    agents = [Agent(Session(user_id)) for user_id in users]
-    silent = chance.sample(agents, scale.lag_silent)
-    settings = {
+    # For the daemon, too.
+    allow_files(bench.scale.lag_agents + 1_000)
+    with Daemon(bench, bench.folder / "lag", **settings(bench.scale)) as daemon:
+        daemon.ready()
+        found = play(bench, [daemon])
+        daemon.stop()
+    return _report(bench, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What came of it.
+
+    Attributes:
+        crowd: All agents.
+        silent: Those who fell silent: all of them were set, and nobody else.
+        actions: The history.
+        watch: How the time of the crowd at full size was spent.
+        looks: What was found at the beginning and at the end of that time.
+    """
+
+    crowd: Crowd
+    silent: Sequence[Agent]
+    actions: Sequence[dict[str, Any]]
+    watch: Watch
+    looks: tuple[Any, Any]
+
+    @property
+    def lags_s(self) -> list[float]:
+        """From the deadline to the claim, by the observed clock."""
+        return [action["evidence"]["clock_s"] - action["evidence"]["deadline_s"] for action in self.actions]
+
+
+def settings(scale: Scale) -> dict[str, str]:
+    """Of the daemons."""
+    return {
         "WATCHDOG_HEARTBEAT_INTERVAL": f"{scale.lag_interval_s}",
         "WATCHDOG_SESSION_TTL": f"{3 * scale.lag_interval_s}",
         "WATCHDOG_SESSION_END_TIMER": f"{scale.lag_timer_s}",
         "WATCHDOG_CONNECT_RATE": "1000",
         "WATCHDOG_CONNECT_BURST": "10000",
     }
+
+
+def play(
+    bench: Bench, daemons: Sequence[Daemon], others: Sequence[int] = (), look: Callable[[], Any] = lambda: None
+) -> Story:
+    """Tells the whole story, and checks its end.
+
+    Args:
+        bench: As ever.
+        daemons: Ready, with enough files (`allow_files`); agents are spread over them in turn.
+        others: Ids of processes that run on the load's core and belong to it.
+        look: Called twice, see `Story`.
+
+    Raises:
+        BenchmarkError: Not exactly those who fell silent were set, or somebody was not answered with live.
+    """
+    scale, chance = bench.scale, random.Random(1)
+    agents = [Agent(Session(user_id)) for user_id in bench.sandbox.users()[: scale.lag_agents]]
+    silent = chance.sample(agents, scale.lag_silent)
     crowd = Crowd(agents, scale.lag_interval_s)
-    with Daemon(bench, bench.folder / "lag", **settings) as daemon:
-        daemon.ready()
-        bench.patience.wait()
-        watch = uvloop.run(_play(bench, daemon, crowd, silent, chance))
-        actions, metrics = daemon.actions(), daemon.metrics()
-        daemon.stop()
-    _check(crowd, silent, actions, metrics)
-    return _report(bench, crowd, silent, actions, watch)
+    bench.patience.wait()
+    watch, looks = uvloop.run(_play(bench, daemons, crowd, silent, chance, others, look))
+    actions = daemons[0].actions()
+    _check(crowd, silent, actions, [daemon.metrics() for daemon in daemons])
+    return Story(crowd, silent, actions, watch, looks)
 
 
-async def _play(bench: Bench, daemon: Daemon, crowd: Crowd, silent: Sequence[Agent], chance: random.Random) -> Watch:
-    """The whole story. Returns how the time of the crowd at full size was spent."""
+async def _play(
+    bench: Bench,
+    daemons: Sequence[Daemon],
+    crowd: Crowd,
+    silent: Sequence[Agent],
+    chance: random.Random,
+    others: Sequence[int],
+    look: Callable[[], Any],
+) -> tuple[Watch, tuple[Any, Any]]:
     scale, loop = bench.scale, asyncio.get_running_loop()
     begin = loop.time() + 0.5
     all_there = begin + 1.2 * scale.lag_interval_s
     for agent in silent:
         agent.silent_from = all_there + chance.random() * scale.lag_spread_s
     tasks = [
-        asyncio.create_task(crowd.beat(agent, daemon.port, begin + chance.random() * scale.lag_interval_s, chance))
-        for agent in crowd.agents
+        asyncio.create_task(
+            crowd.beat(
+                agent,
+                daemons[number % len(daemons)].port,
+                begin + chance.random() * scale.lag_interval_s,
+                chance,
+            )
+        )
+        for number, agent in enumerate(crowd.agents)
     ]
     try:
         await asyncio.sleep(all_there - loop.time())
-        watch = Watch(bench.cores, [daemon.pid], [bench.sandbox.pid])
+        first = await asyncio.to_thread(look)
+        watch = Watch(bench.cores, [daemon.pid for daemon in daemons], [bench.sandbox.pid, *others])
         due = scale.lag_spread_s + 3 * scale.lag_interval_s + scale.lag_timer_s
         await asyncio.sleep(due)
         watch.stop()
-        await _until(lambda: len(daemon.actions()) >= len(silent))
+        looks = first, await asyncio.to_thread(look)
+        await _until(lambda: len(daemons[0].actions()) >= len(silent))
         for task in tasks:
             if task.done():
                 raise BenchmarkError(f"A connection broke: {task.exception()!r}")
-        return watch
+        return watch, looks
     finally:
         for task in tasks:
             task.cancel()
@@ -146,7 +209,9 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(1)
 
 
-def _check(crowd: Crowd, silent: Sequence[Agent], actions: Sequence[dict[str, Any]], metrics: dict[str, float]) -> None:
+def _check(
+    crowd: Crowd, silent: Sequence[Agent], actions: Sequence[dict[str, Any]], metrics: Sequence[dict[str, float]]
+) -> None:
     """Raises `BenchmarkError` unless exactly the silent agents were set, and the rest was answered `live` always."""
     if crowd.wrong:
         raise BenchmarkError(f"{len(crowd.wrong)} beats were not answered with live, e.g. {crowd.wrong[0]}")
@@ -155,17 +220,15 @@ def _check(crowd: Crowd, silent: Sequence[Agent], actions: Sequence[dict[str, An
     if len(found) != len(actions) or sorted(found) != sorted(expected):
         others = [action for action in actions if action["outcome"] != "confirmed"]
         raise BenchmarkError(f"{len(expected)} agents fell silent, {len(actions)} actions came of it; {others[:1]}")
-    counted = metrics["watchdog_detection_lag_seconds_count"]
+    counted = sum(each["watchdog_detection_lag_seconds_count"] for each in metrics)
     if counted != len(expected):
         raise BenchmarkError(f"The daemon has counted {counted:.0f} detections instead of {len(expected)}.")
 
 
-def _report(
-    bench: Bench, crowd: Crowd, silent: Sequence[Agent], actions: Sequence[dict[str, Any]], watch: Watch
-) -> Measurement:
-    scale = bench.scale
+def _report(bench: Bench, found: Story) -> Measurement:
+    scale, crowd, silent, actions, watch = bench.scale, found.crowd, found.silent, found.actions, found.watch
     ttl_s = 3 * scale.lag_interval_s
-    own = [action["evidence"]["clock_s"] - action["evidence"]["deadline_s"] for action in actions]
+    own = found.lags_s
     wall = [
         _epoch(action["at"]) - action["latency_s"] - _last_beat(action) - ttl_s - scale.lag_timer_s
         for action in actions

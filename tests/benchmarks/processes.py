@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+import redis
 
 from tests.benchmarks.results import BenchmarkError
 
@@ -252,12 +254,24 @@ class Naive(Child):
 
 
 class Redis(Child):
-    """Redis, which keeps nothing on disk."""
+    """Redis, or with `keeping` a Valkey if there is one, which then keeps a log of all writes as the docs advise."""
 
-    def __init__(self, core: int, folder: Path) -> None:
+    def __init__(self, core: int, folder: Path, *, keeping: bool = False) -> None:
         self.port = free_port()
-        command = ["redis-server", "--bind", LOOPBACK, "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        program = (shutil.which("valkey-server") if keeping else None) or "redis-server"
+        kept = "yes" if keeping else "no"
+        command = [program, "--bind", LOOPBACK, "--port", str(self.port), "--save", "", "--appendonly", kept]
         super().__init__("redis", command, core, folder, _environment())
+
+    @property
+    def store(self) -> str:
+        """WATCHDOG_STORE."""
+        return f"valkey://{LOOPBACK}:{self.port}/0"
+
+    def info(self) -> dict[str, Any]:
+        """What it tells of itself."""
+        with redis.Redis(port=self.port, socket_timeout=TIMEOUT_S) as client:
+            return client.info("everything")
 
     def wait(self) -> None:
         """Waits until it answers."""

@@ -30,6 +30,7 @@ class Scale:
         sockets: WebSockets that are open.
         start_agents: Agents in the database of the start-up.
         ghosts: Agents who leave at once, on virtual time.
+        replica_rounds: Of each run with several daemons.
         patience_s: For how long all measurements together wait for a quiet machine.
     """
 
@@ -53,6 +54,7 @@ class Scale:
     sockets: int
     start_agents: int
     ghosts: int
+    replica_rounds: int
     patience_s: float
 
 
@@ -77,6 +79,7 @@ FULL = Scale(
     sockets=10_000,
     start_agents=100_000,
     ghosts=1_000,
+    replica_rounds=2,
     patience_s=60.0,
 )
 
@@ -101,5 +104,6 @@ QUICK = Scale(
     sockets=1_000,
     start_agents=10_000,
     ghosts=200,
+    replica_rounds=1,
     patience_s=5.0,
 )

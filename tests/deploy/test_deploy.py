@@ -251,7 +251,9 @@ def test_there_is_never_more_than_one_daemon():
 
 def test_several_have_a_store_that_they_share():
     assert service(valkey=True)["DesiredCount"] == 3
-    assert service(valkey=True)["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100
+    deployment = service(valkey=True)["DeploymentConfiguration"]
+    assert deployment["MinimumHealthyPercent"] == 100
+    assert 3 * deployment["MaximumPercent"] // 100 == 4  # one at a time
     assert "WATCHDOG_STORE" in {each["Name"] for each in task(valkey=True)["Secrets"]}
     assert "WATCHDOG_STORE" not in {each["Name"] for each in task()["Secrets"]}
     patches = yaml.safe_load((DEPLOY / "kubernetes" / "valkey" / "deployment.yaml").read_text(encoding="utf-8"))
@@ -261,7 +263,7 @@ def test_several_have_a_store_that_they_share():
     store = values["/spec/template/spec/containers/0/env/-"]
     assert store == {"name": "WATCHDOG_STORE_FILE", "value": f"{mount['mountPath']}/store"}
     # As long as the new ones are not ready, no old one ends.
-    assert values["/spec/strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert values["/spec/strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_a_server_of_the_template_drops_nothing_and_lets_the_tasks_in_alone():
@@ -311,6 +313,11 @@ def test_every_stop_is_waited_for():
         "systemd": float(unit("TimeoutStopSec")[0]),
     }
     assert {name: wait for name, wait in waits.items() if wait < STOP_S + LAST_S} == {}
+    patches = yaml.safe_load((DEPLOY / "kubernetes" / "valkey" / "deployment.yaml").read_text(encoding="utf-8"))
+    (before,) = [each["value"]["preStop"]["exec"]["command"] for each in patches if each["path"].endswith("lifecycle")]
+    # What goes before the stop is a part of the same time.
+    longer_s = float(re.search(r"sleep\((\d+)\)", before[-1])[1])
+    assert waits["kubernetes"] >= longer_s + STOP_S + LAST_S
 
 
 def test_systemd_waits_longer_than_any_stall_that_ends_by_itself():

@@ -95,6 +95,8 @@ class DictStore:
     ordered: list[tuple[str, bool, float, str, str]] = field(default_factory=list)
     undone: list[tuple[float, str | None, bool, str | None]] = field(default_factory=list)
     stopped: set[bytes] = field(default_factory=set)
+    # Others know whether they are new, and have no room for them.
+    crowded_out: set[str] = field(default_factory=set)
 
     async def open(self, instant: Instant) -> None:
         self.clock = clocks.first(instant)
@@ -116,7 +118,7 @@ class DictStore:
 
     def newcomer(self, agent: AgentId) -> int | None:
         known = {session.agent for session in self.sessions.values()}
-        return None if agent in known else len(known)
+        return None if agent in known or agent.user_id in self.crowded_out else len(known)
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         if self.gate is not None:
@@ -147,6 +149,8 @@ class DictStore:
         return ends is not None
 
     def apply_one(self, beat: Beat) -> Reply:
+        if beat.agent.user_id in self.crowded_out:
+            return Reply(Verdict.NO_ROOM, live=False, left_s=0.0)
         known = self.sessions.get(beat.session_id)
         verdict = judge(
             beat,

@@ -8,6 +8,7 @@ import pytest
 from watchdog.core.addresses import Proxies
 from watchdog.core.model import AgentId
 from watchdog.ingest import arrivals as module
+from watchdog.ingest.answers import Rejection
 from watchdog.ingest.arrivals import Arrivals
 
 ARN = "arn:aws:connect:eu-central-1:123456789012:instance/11111111-2222-3333-4444-555555555555/agent/"
@@ -103,6 +104,20 @@ async def test_in_a_batch_each_agent_is_looked_at(make_world):
     reply = await world.post({"heartbeats": [hello("b"), hello("a")]}, path="/v1/heartbeats")
     assert reply.json()["accepted"] == 1
     assert [each["index"] for each in reply.json()["rejected"]] == [0]
+
+
+@pytest.mark.looptime
+async def test_whom_another_daemon_has_no_room_for_is_refused_as_any_other(make_world):
+    world = make_world()
+    world.store.crowded_out = {"x"}
+    refused = await world.post(hello("x"))
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:watchdog:problem:agents")
+    assert (world.arrivals.full, world.arrivals.full_since) == (True, world.epoch)
+    reply = await world.post({"heartbeats": [hello("a"), hello("x")]}, path="/v1/heartbeats")
+    assert (reply.json()["accepted"], [each["index"] for each in reply.json()["rejected"]]) == (1, [1])
+    assert "WATCHDOG_MAX_AGENTS" in reply.json()["rejected"][0]["detail"]
+    assert world.counters.heartbeats["hello"] == 1
+    assert world.counters.rejected[Rejection.AGENTS] == 2
 
 
 @pytest.mark.looptime

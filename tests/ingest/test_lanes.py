@@ -83,6 +83,10 @@ def told(world: Any) -> None:
     world.store.notice = Notice("Offline", NOW, "All of your pages were closed.", None)
 
 
+def crowded(world: Any) -> None:
+    world.store.crowded_out.add(USER)
+
+
 def stopped(world: Any) -> None:
     world.store.stopped.add(FIRST.bytes)
 
@@ -221,6 +225,7 @@ CASES = (
         b"403 Forbidden",
     ),
     Case("too many agents", (post(message(), BEARER),), 1, b"429 Too Many", world={"most_agents": 0}),
+    Case("too many agents with another daemon", (crowded, HELLO, Flush), 1, b"429 Too Many"),
     Case("the store is away", (broken, post(message(), BEARER), Flush), 1, b"503 Service Unavailable"),
     Case("flushes are late", (*OPEN, late, BEAT), 2, b"503 Service Unavailable", world={"random": 0.7}),
     Case("a fault of our own", (faulty, BEAT), 1, b"500 Internal Server Error", last=False),

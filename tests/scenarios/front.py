@@ -19,12 +19,13 @@ class Front:
         port: Where it listens.
         mode: `open` passes everything; `closed` ends connections; `black-hole` takes and gives nothing; `deaf` loses
             what agents send, `mute` what the daemon answers; `refuse` answers 502 itself.
+        target: Where connections that come from now on lead to.
     """
 
     def __init__(self, target: int) -> None:
         self.mode: Mode = "open"
         self.port = 0
-        self._target = target
+        self.target = target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +72,7 @@ class Front:
         try:
             if self.mode == "closed":
                 return
-            up, down = await asyncio.open_connection("127.0.0.1", self._target)
+            up, down = await asyncio.open_connection("127.0.0.1", self.target)
             opened.append(down)
             self._writers.update(opened)
             back = asyncio.create_task(self._answers(up, writer))

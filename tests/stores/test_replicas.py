@@ -15,7 +15,7 @@ from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_o
 from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
-from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing
+from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import one_part, packed, replica
 from watchdog.stores.ending import ended
@@ -151,6 +151,7 @@ async def test_a_daemon_that_dies_stops_the_clock_until_it_is_dropped(deployment
     first, second = await deployment.start(), await deployment.start()
     await deployment.even()
     await deployment.beat(first, *AGENTS)
+    await deployment.wait(2 * TICK)
     deployment.stores.remove(second)
     await second.die()
     before = (await deployment.tick())[0].clock.observed
@@ -158,6 +159,9 @@ async def test_a_daemon_that_dies_stops_the_clock_until_it_is_dropped(deployment
     (tick,) = await deployment.tick()
     assert tick.clock.standing is Cause.REPLICA
     await deployment.even()
+    # Whoever died is registered still, and its agents are those of the first by now: each counts once.
+    assert len(first.entries) == 2
+    assert first.newcomer(AgentId("i", "nobody")) == len(AGENTS)
     (tick,) = await deployment.wait(TTL * 3)
     assert tick.clock.observed - before < 3
     assert not tick.due
@@ -367,6 +371,33 @@ async def test_parts_are_given_up_when_nothing_is_under_way_for_their_agents(dep
         assert view is not None
         assert view.state is AgentState.AWAY
     assert not any(tick.due for tick in await deployment.wait(2))
+
+
+async def test_agents_are_bounded_in_number_over_all_daemons(deployment: Deployment) -> None:
+    deployment.rules = replace(RULES, most_agents=11)
+    first, second = await deployment.start(), await deployment.start()
+    await deployment.even()
+    known = AGENTS[:10]
+    await deployment.beat(first, *known)
+    # Each tells with its report how many it has, and is told what others have told before.
+    await deployment.wait(2 * TICK)
+    mine, theirs = (
+        [agent for agent in AGENTS[10:] if part_of(agent, SHARDS) in each._holdings.stores] for each in (first, second)
+    )
+    assert first.newcomer(mine[0]) == second.newcomer(theirs[0]) == len(known)
+
+    async def verdicts(agents: Sequence[AgentId], number: int = 100, kind: BeatType = BeatType.BEAT) -> list[Verdict]:
+        beats = [Beat(agent, session(number + at), kind, 0, None, TTL) for at, agent in enumerate(agents)]
+        return [reply.verdict for reply in await first.apply(beats, deployment.instant)]
+
+    # The second one alone knows who of them is new, and that there is room for one.
+    assert await verdicts(theirs[:3]) == [Verdict.OPENED, Verdict.NO_ROOM, Verdict.NO_ROOM]
+    assert await verdicts(theirs[:3], 200) == [Verdict.OPENED, Verdict.NO_ROOM, Verdict.NO_ROOM]
+    assert await verdicts(known, 300) == [Verdict.OPENED] * len(known)
+    assert Verdict.NO_ROOM not in await verdicts(theirs[3:], 400, BeatType.BYE)
+    await deployment.wait(2 * TICK)
+    assert first.newcomer(mine[0]) == 11
+    assert [view.agent for view in (await first.agents()).agents] == sorted([*known, theirs[0]])
 
 
 async def test_silence_is_judged_for_all_daemons_together(server: RedisServer) -> None:

@@ -288,6 +288,8 @@ class Verdict(StrEnum):
     """The session belongs to another agent: nothing moved."""
     STOPPED = "stopped"
     """The agent was logged out on purpose; only a hello of the next incarnation opens the session again."""
+    NO_ROOM = "no_room"
+    """The agent is not known, and as many are as there may be: nothing moved."""
 
 
 class Reply(NamedTuple):

@@ -130,10 +130,7 @@ class Arrivals:
             found.heard_at = at
             return None
         if known >= self.most:
-            if not self.full:
-                self.full_since = self._epoch()
-            self._full_at = at
-            return NO_ROOM
+            return self.no_room()
         found.left = min(NEW_AT_ONCE, found.left + NEW_PER_S * (at - found.counted_at))
         found.counted_at = at
         if found.left < 1:
@@ -142,6 +139,13 @@ class Arrivals:
         found.left -= 1
         found.heard_at = at
         return None
+
+    def no_room(self) -> Answer:
+        """The refusal of an agent who is new, since as many are known as there may be."""
+        if not self.full:
+            self.full_since = self._epoch()
+        self._full_at = self._time()
+        return NO_ROOM
 
     def heard(self, address: str) -> None:
         """A heartbeat of an agent who is known was taken from there."""

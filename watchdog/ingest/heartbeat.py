@@ -278,6 +278,8 @@ class Heartbeats:
             return self._unavailable(Rejection.STORE)
         if reply.verdict is Verdict.FOREIGN:
             return FOREIGN
+        if reply.verdict is Verdict.NO_ROOM:
+            return self._arrivals.no_room()
         self._took(beat)
         if beat.type is BeatType.BYE:
             return GONE
@@ -313,6 +315,9 @@ class Heartbeats:
         for (index, beat), reply in zip(admitted.items(), replies, strict=True):
             if reply is not None and reply.verdict is Verdict.FOREIGN:
                 refused[index] = FOREIGN
+                continue
+            if reply is not None and reply.verdict is Verdict.NO_ROOM:
+                refused[index] = self._arrivals.no_room()
                 continue
             self._took(beat)
             if reply is not None and reply.verdict is Verdict.STOPPED:

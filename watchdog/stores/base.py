@@ -50,6 +50,8 @@ class StoreRules:
             left: they are not due, not in the backlog, and pruned like those who are settled. None serves all.
         return_window_s: For so long after a change a return counts: as one, or as proof of a mistake (RETURN_WINDOW).
         greets: Whoever returns with a new page may get a status (INITIAL_AGENT_STATE).
+        most_agents: That may be known, all daemons together (MAX_AGENTS). Whoever takes heartbeats counts (`newcomer`);
+            a store refuses only those of agents of whom that one cannot tell. None: any number.
     """
 
     timer_s: float
@@ -65,6 +67,7 @@ class StoreRules:
 
     return_window_s: float = 900.0
     greets: bool = False
+    most_agents: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,15 @@ def check_whole(kept: Kept) -> None:
     Raises:
         StoreCorrupt: Another store is being copied into this one, or was not copied to the end.
     """
-    origin = kept.meta(COPYING)
+    check_copied(kept.meta(COPYING))
+
+
+def check_copied(origin: bytes | None) -> None:
+    """The same by the value of `COPYING`: where from it is copied, None for a store that is whole.
+
+    Raises:
+        StoreCorrupt: As above.
+    """
     if origin is not None:
         raise StoreCorrupt(
             f"WATCHDOG_STORE has a part of what is kept at {origin.decode(errors='replace')}: `watchdog migrate` was "

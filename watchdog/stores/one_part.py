@@ -341,6 +341,11 @@ class PartStore(OwnedStore):
         return self._table.phases
 
     @property
+    def known(self) -> int:
+        """How many agents are known."""
+        return len(self._table.agents)
+
+    @property
     def failing(self) -> bool:
         """A write has failed since the last tick."""
         return self.journal.failing

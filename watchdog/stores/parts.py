@@ -22,8 +22,8 @@ from watchdog.stores import rows
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.facts import Dirty
 from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
-from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row, check_whole
-from watchdog.stores.part_reads import PartReads, Server
+from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row, check_copied, check_whole
+from watchdog.stores.part_reads import META, PartReads, Server
 from watchdog.stores.part_rows import (
     ANY_TOKEN,
     DROP_SAME_CHANGE,
@@ -76,6 +76,24 @@ def check_signed(server: Server, version: bytes, parts: bytes, shards: int) -> N
             f"{server} was made with WATCHDOG_SHARDS={parts.decode(errors='replace')}, which is fixed for "
             "a deployment. Set it so, or give WATCHDOG_STORE another server or database."
         )
+
+
+async def is_kept(server: Server, shards: int) -> bool:
+    """Whether a server keeps a deployment with which a daemon would go on. Nothing is changed.
+
+    Args:
+        server: Not opened, perhaps.
+        shards: In how many parts the daemon keeps agents.
+
+    Raises:
+        StoreCorrupt: It keeps one with which no daemon starts: half a copy, or see `check_signed`.
+        StoreUnavailable: It cannot be read.
+    """
+    ((version, parts, origin),) = await server.read(("HMGET", META, "format", "shards", COPYING))
+    check_copied(origin)
+    if version is not None:
+        check_signed(server, version, parts or b"", shards)
+    return version is not None
 
 
 class Parts(Journal):

@@ -41,7 +41,7 @@ from watchdog.core.model import (
 )
 from watchdog.core.undo import Ordered
 from watchdog.errors import NotKeeper, StoreError, StoreLocked, StoreUnavailable
-from watchdog.stores import history, packed, rows
+from watchdog.stores import history, packed, room, rows
 from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.bus import Bus, Refused
@@ -314,10 +314,10 @@ class ReplicaStore(OwnAgents):
         store = self._holdings.stores.get(part_of(agent, self._shards))
         if store is None or store.newcomer(agent) is None:
             return None
-        here = sum(store.newcomer(agent) or 0 for store in self._holdings.stores.values())
-        return here + sum(
-            sum(entry.told.get("agents", {}).values()) for entry in self.entries if entry.name != self.name
-        )
+        return self._known()
+
+    def _known(self) -> int:
+        return room.known(self._holdings.stores, self.entries, self.name)
 
     async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
         """See `Store.apply`. Returns when whoever has the agents' parts has applied them."""
@@ -384,12 +384,7 @@ class ReplicaStore(OwnAgents):
             raise Refused("closing")
         try:
             if what == "apply":
-                beats = packed.beats_in(body)
-                replies = await self._delivery.here(
-                    [part_of(beat.agent, self._shards) for beat in beats],
-                    lambda store, places: store.apply([beats[at] for at in places], self._now()),
-                )
-                return packed.replies_out(replies)
+                return packed.replies_out(await self._applied(packed.beats_in(body)))
             if what == "tear":
                 tears = packed.tears_in(body)
                 parts = [self._part_of_session(tear.session_id) for tear in tears]
@@ -405,6 +400,19 @@ class ReplicaStore(OwnAgents):
             return await self._asked_by_operator(what, body)
         except ValueError as error:
             raise Refused(str(error)) from None
+
+    async def _applied(self, beats: Sequence[Beat]) -> list[Reply]:
+        """Applies heartbeats that another daemon has taken, but those of agents for whom there is no room."""
+        most, found = self._rules.most_agents, dict[int, Reply]()
+        if most is not None:
+            found = room.refused(beats, most - self._known(), self._holdings.stores, self._shards)
+        taken = [at for at in range(len(beats)) if at not in found]
+        replies = await self._delivery.here(
+            [part_of(beats[at].agent, self._shards) for at in taken],
+            lambda store, places: store.apply([beats[taken[at]] for at in places], self._now()),
+        )
+        found.update(zip(taken, replies, strict=True))
+        return [found[at] for at in range(len(beats))]
 
     # The sweep.
 
