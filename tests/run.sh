@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests: those that compute, three at a time, and beside them the stories, which mostly wait, all at a time;
+# Runs the tests: those that compute, four at a time, and beside them the stories, which mostly wait, all at a time;
 # then those that need the machine to themselves, two at a time.
 #
 #   tests/run.sh PYTHON MARKS
@@ -30,7 +30,7 @@ mapfile -t files < <(naming 'story|stories|floor')
 stories=$!
 # Those who wait for an answer go first.
 computed=0
-nice -n 5 "$python" -m pytest -n 3 -m "($marks) and not serial and not story" || computed=$?
+nice -n 5 "$python" -m pytest -n 4 -m "($marks) and not serial and not story" || computed=$?
 waited=0
 wait "$stories" || waited=$?
 # If both failed, that of the stories is the summary to be read last.

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, NegotiationError
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, NegotiationError
 
 from watchdog.core.model import BeatType
 from watchdog.errors import StoreUnavailable
@@ -532,6 +532,16 @@ async def test_an_error_of_ours_closes_the_socket_and_shortens_nothing(served, w
     await served.ends("closed")
     assert world.store.torn == []
     assert left_s(world) == pytest.approx(35, abs=3)
+
+
+async def test_an_error_of_ours_in_the_handshake_leaves_nothing(served, world, monkeypatch):
+    monkeypatch.setattr(world.tethers, "_number", None)
+    with pytest.raises(InvalidMessage):
+        await served.open()
+    while served.connections._by_site:
+        await asyncio.sleep(0)
+    assert served.server.server_state.connections == set()
+    assert world.counters.sockets == 0
 
 
 async def test_a_peer_that_answers_no_ping_is_let_go_and_its_lease_runs_on(make_world, message, monkeypatch):

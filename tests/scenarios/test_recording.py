@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.scenario, pytest.mark.serial]
+pytestmark = pytest.mark.scenario
 
 
 def command(*arguments: str) -> tuple[list[str], dict[str, str]]:

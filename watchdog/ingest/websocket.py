@@ -104,8 +104,9 @@ class Tethers:
         if problem is not None:
             return problem
         address = self.heartbeats.whose(connection.client, headers)
+        tether = Tether(self, connection, token_of(read_head(headers)), address, self._number())
         self.counters.sockets += 1
-        return Tether(self, connection, token_of(read_head(headers)), address, self._number())
+        return tether
 
     def ended(self, tether: Tether, ended: Ended) -> None:
         """Counts a socket that has ended."""

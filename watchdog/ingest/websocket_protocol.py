@@ -190,7 +190,6 @@ class SocketProtocol(asyncio.Protocol):
         """Looks whom it is from."""
         self.transport = transport
         self.client = get_remote_addr(transport)
-        self._server.connections.add(self)  # type: ignore[arg-type]  # of which `shutdown` is called
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was
         """Forgets the times."""
@@ -238,6 +237,8 @@ class SocketProtocol(asyncio.Protocol):
     def _greet(self, head: bytes) -> None:
         self._greeted = True
         answer, self._listener = answered(head, partial(self._open, self), self._server.default_headers)
+        # Not before: after a fault of ours the connection is still its former protocol's, and this one hears no end.
+        self._server.connections.add(self)  # type: ignore[arg-type]  # of which `shutdown` is called
         self.transport.write(answer)
         if self._listener is None:
             self._hang_up()
