@@ -68,7 +68,7 @@ def test_a_seed_plays_the_same_way_twice_and_another_one_differently():
     assert once.digest != other.digest
 
 
-@pytest.mark.parametrize("drawn", ["draw", "draw_replicas"])
+@pytest.mark.parametrize("drawn", ["draw", pytest.param("draw_replicas", marks=pytest.mark.long)])
 def test_a_seed_plays_the_same_way_in_another_process(drawn):
     code = (
         f"from watchdog.simulation.plan import {drawn}; from watchdog.simulation.world import play; "
