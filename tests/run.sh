@@ -30,7 +30,7 @@ mapfile -t files < <(naming 'story|stories|floor')
 stories=$!
 # Those who wait for an answer go first.
 computed=0
-nice -n 5 "$python" -m pytest -n 4 --dist worksteal -m "($marks) and not serial and not story" || computed=$?
+nice -n 10 "$python" -m pytest -n 4 --dist worksteal -m "($marks) and not serial and not story" || computed=$?
 waited=0
 wait "$stories" || waited=$?
 # If both failed, that of the stories is the summary to be read last.

@@ -56,7 +56,8 @@ def test_a_minute_in_which_requests_are_lost_and_connections_stay_calls_nobody(s
 
 @story(agents=40, seconds=85)
 def test_a_minute_in_which_only_answers_are_lost_is_no_silence(stage: Stage) -> None:
-    stage.start(**BRAKE)
+    # A beat each 1.3 s, and later where the machine is busy.
+    stage.start(**BRAKE, WATCHDOG_SESSION_TTL="12", WATCHDOG_THROTTLED_SESSION_TTL="12")
     with stage.front() as front, stage.crowd(port=front.port, patience_s=1.0) as crowd:
         stage.all_live()
         front.mode = "mute"
