@@ -162,8 +162,11 @@ async def test_a_daemon_that_dies_stops_the_clock_until_it_is_dropped(deployment
     # Whoever died is registered still, and its agents are those of the first by now: each counts once.
     assert len(first.entries) == 2
     assert first.newcomer(AgentId("i", "nobody")) == len(AGENTS)
-    (tick,) = await deployment.wait(TTL * 3)
-    assert tick.clock.observed - before < 3
+    for _ in range(round(TTL * 3 / TICK)):
+        (tick,) = await deployment.tick()
+        if len(first.entries) == 1:
+            break  # on a busy machine it is dropped by now
+        assert tick.clock.observed - before < 3
     assert not tick.due
     assert len(first._holdings.stores) == SHARDS
 
