@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.parity.floor import PROFILE, Agent, Floor, row
+from tests.parity.floor import PROFILE, Agent, Floor, row, wait_for
 from watchdog.sandbox.records import ProfileQueue
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def test_the_agent_is_named_in_the_path(floor: Floor) -> None:
     agent, other, nobody = floor.hires(), floor.hires(), floor.hires()
     floor.connect.model.delete_user(floor.connect.instance.id, nobody.id)
     with floor.stays_open(agent, other):
+        # A first heartbeat that came behind the order would be a return.
+        wait_for(lambda: floor.daemon.ask(f"/v1/agents?q={agent.id}")["agents"], "the page is open")
         assert floor.log_out(agent).status_code == 204
         is_logged_out(agent)
         other.is_untouched()
