@@ -79,6 +79,16 @@ class Deployment:
             await asyncio.sleep(0.05)
         raise AssertionError(held)
 
+    async def keeper(self) -> ReplicaStore:
+        """Who keeps the clock; on a busy machine that is not always the first."""
+        for _ in range(200):
+            for store in self.stores:
+                await store.tick("me", self.instant)
+                if store._keeper is not None:
+                    return store
+            await asyncio.sleep(0.05)
+        raise AssertionError("nobody keeps the clock")
+
     async def beat(self, store: ReplicaStore, *agents: AgentId, kind: BeatType = BeatType.BEAT) -> None:
         ttl = 0.0 if kind is BeatType.BYE else TTL
         beats = [Beat(agent, session(AGENTS.index(agent) + 1), kind, 0, None, ttl) for agent in agents]
@@ -208,7 +218,7 @@ async def test_what_is_settled_is_in_the_history_of_all_once(deployment: Deploym
     assert len((await second.actions()).actions) == len(AGENTS)
     assert await second.actions() == await first.actions()
     assert {action.outcome for action in (await first.actions()).actions} == {Outcome.CONFIRMED}
-    recorded = await first.recorded(0)
+    recorded = await (await deployment.keeper()).recorded(0)
     assert [number for number, _ in recorded.actions] == list(range(1, len(AGENTS) + 1))
 
 
