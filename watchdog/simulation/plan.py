@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from watchdog.core.brake import BrakeRules
 from watchdog.core.policy import PREVIOUS
@@ -12,6 +13,9 @@ from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
 from watchdog.simulation.process import Timers
 from watchdog.simulation.replica_faults import BETWEEN_DAEMONS, REPLICA_STORIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BETWEEN = 0.3
 """Part of the worlds of several daemons in which it goes wrong between them in addition."""
@@ -101,13 +105,7 @@ def draw(seed: int) -> Plan:
     log_out = coming.random() < 0.25
     brake = _brake(rng)
     weights = {**STORIES, **(MASS if brake else {})}
-    kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
-    stories: list[tuple[float, Story]] = []
-    # Without any fault every bound on detection is as short as it can be.
-    at = minutes * 60 if rng.random() < 0.1 else 0.0
-    while at < minutes * 60:
-        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
-        stories.append((at, rng.choice(kinds)))
+    stories = _stories(rng, weights, 0.0, minutes * 60)
     # The daemon's own pace in some; a slower one in most, which lets a world cost half.
     flush, sweep = rng.choice(((FLUSH_S, SWEEP_S), (0.5, 1.0), (0.5, 1.0), (0.5, 1.0)))
     timers = Timers(
@@ -131,6 +129,20 @@ def draw(seed: int) -> Plan:
     )
 
 
+def _stories(
+    rng: random.Random, weights: Mapping[Story, int], begin_s: float, end_s: float
+) -> list[tuple[float, Story]]:
+    """Some kinds of faults, and when each is: from `begin_s` on, the last one after `end_s`."""
+    kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
+    stories: list[tuple[float, Story]] = []
+    # Without any fault every bound on detection is as short as it can be.
+    at = end_s if rng.random() < 0.1 else begin_s
+    while at < end_s:
+        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
+        stories.append((at, rng.choice(kinds)))
+    return stories
+
+
 def draw_replicas(seed: int) -> Plan:
     """Draws a world of several daemons. Its people and settings are those of the seed's world of one."""
     plan, rng = draw(seed), random.Random(f"replicas/{seed}")
@@ -146,12 +158,7 @@ def draw_replicas(seed: int) -> Plan:
     # Whoever ticks only every second is taken for one that stops.
     flush, sweep = rng.choice(((FLUSH_S, SWEEP_S), (0.5, 0.5), (0.5, 0.5)))
     weights = {**REPLICA_STORIES, **(MASS if plan.timers.brake else {})}
-    kinds = rng.sample(list(weights), k=min(len(weights), rng.randint(2, 5)), counts=list(weights.values()))
-    stories: list[tuple[float, Story]] = []
-    at = minutes * 60 if rng.random() < 0.1 else 20.0
-    while at < minutes * 60:
-        at += rng.expovariate(1 / rng.choice((40.0, 80.0, 200.0)))
-        stories.append((at, rng.choice(kinds)))
+    stories = _stories(rng, weights, 20.0, minutes * 60)
     # Drawn by itself, so that the rest of a world is as it would be without.
     more = random.Random(f"between/{seed}")
     if more.random() < BETWEEN:
