@@ -100,7 +100,7 @@ class Several(Pair):
             for store in self.stores:
                 await store._reported(None)
             for store in self.stores:
-                await store._holdings.balance(store.entries)
+                await store._holdings.balance()
         held = sorted(len(store._holdings.stores) for store in self.stores)
         assert sum(held) == SHARDS, held
         assert held[-1] - held[0] <= 1, held

@@ -80,7 +80,7 @@ class Browser:
         self.visit(url + "/")
         self.driver.execute_script("sessionStorage.clear(); localStorage.clear()")
         self.visit(url + "/")
-        self.find("#token").send_keys(token)
+        self.type("#token", token)
         self.press("Sign in")
 
     def go(self, place: str) -> None:
@@ -97,7 +97,7 @@ class Browser:
         try:
             return WebDriverWait(self.driver, limit_s, poll_frequency=0.05).until(met)
         except TimeoutException:
-            raise AssertionError(f"not within {limit_s} s: {what}\n{self.text()}") from None
+            raise AssertionError(f"not within {limit_s} s: {what}\n{self._text()}") from None
 
     def find(self, css: str) -> WebElement:
         """The first such element that is shown."""
@@ -108,11 +108,26 @@ class Browser:
         return [each for each in self.driver.find_elements(By.CSS_SELECTOR, css) if each.is_displayed()]
 
     def text(self, css: str = "body") -> str:
+        """What the first such element says, "" without one; asked again where the page is drawn anew meanwhile."""
+        return str(self.until(lambda: (self._text(css),), css)[0])
+
+    def _text(self, css: str = "body") -> str:
         found = self.driver.find_elements(By.CSS_SELECTOR, css)
         return found[0].text if found else ""
 
     def says(self, words: str, css: str = "body", limit_s: float = LIMIT_S) -> None:
-        self.until(lambda: words in self.text(css), f"{css} says {words!r}", limit_s)
+        self.until(lambda: words in self._text(css), f"{css} says {words!r}", limit_s)
+
+    # What is done, by css selector; again where the page is drawn anew meanwhile.
+
+    def click(self, css: str) -> None:
+        self.until(lambda: [each.click() for each in self.all(css)[:1]], f"click {css}")
+
+    def type(self, css: str, words: str) -> None:
+        self.until(lambda: [each.send_keys(words) for each in self.all(css)[:1]], f"type into {css}")
+
+    def clear(self, css: str) -> None:
+        self.until(lambda: [each.clear() for each in self.all(css)[:1]], f"clear {css}")
 
     def press(self, words: str, css: str = "button") -> None:
         self.until(lambda: self._press(words, css), f"press {words!r}")

@@ -41,7 +41,7 @@ def show(browser: Browser, place: str, *, evidence: bool = False) -> None:
     browser.find("main h1")
     browser.until(lambda: not browser.all("[aria-busy], .loading"), "loaded")
     if evidence:
-        browser.find(".decision summary").click()
+        browser.click(".decision summary")
         browser.find(".said")
     browser.driver.execute_script("scrollTo(0, 0)")
 
@@ -110,7 +110,7 @@ def _everything(browser: Browser, daemon: Daemon, places: dict[str, str], folder
         show(browser, "")
         take(browser, folder / f"lost-{kind}.png")
     browser.press("Sign out")
-    browser.find("#token").send_keys("not a token")
+    browser.type("#token", "not a token")
     browser.press("Sign in")
     for kind, size, tone in kinds:
         browser.size(size, dark=tone == "dark")

@@ -22,7 +22,7 @@ def test_a_wrong_token_shows_nothing_and_is_not_kept(browser: Browser, floor: Fl
     browser.says("not an admin token")
     assert "present" not in browser.text()
     assert browser.driver.execute_script("return Object.keys(sessionStorage).length") == 0
-    browser.find("#token").send_keys(ADMIN)
+    browser.type("#token", ADMIN)
     browser.press("Sign in")
     browser.says("8 present, 2 in grace, none held", "h1")
 
@@ -66,14 +66,14 @@ def test_agents_are_searched_and_filtered_by_the_daemon(browser: Browser, floor:
     browser.press("Agents", "nav a")
     browser.until(lambda: len(rows(browser)) >= 10, "all agents")
     wanted = floor.live[3]
-    browser.find("#q").send_keys(wanted[4:18])
+    browser.type("#q", wanted[4:18])
     browser.until(lambda: len(rows(browser)) == 1, "one agent")
     assert wanted in rows(browser)[0]
     assert "present" in rows(browser)[0]
     asked = [url for url in browser.requests() if "/v1/agents?" in url]
     assert any(f"q={wanted[4:18]}" in url for url in asked)
-    browser.find("#q").clear()
-    browser.find("#q").send_keys("nobody at all")
+    browser.clear("#q")
+    browser.type("#q", "nobody at all")
     browser.says("No agent is like that", ".empty")
     browser.go("agents?state=grace")
     browser.until(lambda: len(rows(browser)) == 2, "two in grace")
@@ -103,7 +103,7 @@ def test_the_settings_are_shown_without_secrets(browser: Browser, floor: Floor) 
     assert "3600" in browser.text()
     assert ADMIN not in browser.driver.page_source
     assert TOKEN not in browser.driver.page_source
-    browser.find("#find").send_keys("admin_tokens")
+    browser.type("#find", "admin_tokens")
     browser.until(lambda: len(rows(browser)) == 1, "one setting")
 
 
@@ -175,7 +175,7 @@ def test_a_chosen_theme_goes_before_that_of_the_system(browser: Browser, floor: 
     light, dark = ("rgb(245, 246, 248)", [28, 122, 74]), ("rgb(18, 22, 29)", [95, 207, 149])
     browser.until(lambda: browser.driver.execute_script(DRAWN, light[1]), "a line for those who are present")
     for theme, (ground, line) in (("light", light), ("dark", dark), ("auto", light)):
-        browser.find(".right button").click()
+        browser.click(".right button")
         browser.says(f"Theme: {theme}", ".right")
         assert browser.driver.execute_script("return getComputedStyle(document.body).backgroundColor") == ground
         browser.until(lambda line=line: browser.driver.execute_script(DRAWN, line), "the line in this light")

@@ -366,7 +366,7 @@ async def test_parts_are_given_up_when_nothing_is_under_way_for_their_agents(dep
     assert all(claims)
     second = await deployment.start()
     await first._reported(None)
-    moving = asyncio.create_task(first._holdings.balance(first.entries))
+    moving = asyncio.create_task(first._holdings.balance())
     for _ in range(100):
         if first._holdings.giving_up:
             break
@@ -438,9 +438,22 @@ async def test_a_part_that_the_server_has_forgotten_is_still_whose_it_was(deploy
     with deployment.server.client as client:
         client.flushall()
     await second._reported(None)
-    await second._holdings.balance(second.entries)
+    await second._holdings.balance()
     assert [entry.name for entry in second.entries] == [second.name]
     assert len(second._holdings.stores) == len(first._holdings.stores) == SHARDS / 2
+
+
+async def test_a_share_is_judged_by_who_is_there_when_its_turn_comes(deployment: Deployment) -> None:
+    first, second = await deployment.start(), await deployment.start()
+    first.entries = [entry for entry in first.entries if entry.name == first.name]
+    async with first._holdings._balancing:
+        waits = asyncio.create_task(first._holdings.balance())
+        await asyncio.sleep(0)
+        await first._reported(None)
+    await waits
+    assert len(first.entries) == 2
+    assert len(first._holdings.stores) == SHARDS / 2
+    assert not second._holdings.stores
 
 
 async def test_a_daemon_whose_sweep_hangs_loses_its_parts(

@@ -46,6 +46,7 @@ class Holdings:
         shards: int,
         name: str,
         *,
+        entries: Callable[[], Sequence[Entry]],
         made: Callable[[int], PartStore],
         now: Callable[[], Instant],
         time: Callable[[], float] = time.monotonic,
@@ -56,6 +57,7 @@ class Holdings:
             register: Tells who has a part.
             shards: How many there are.
             name: Of this process.
+            entries: Who is registered, as last read.
             made: Makes the store of a part, not opened.
             now: The instant.
             time: Monotonic seconds.
@@ -65,6 +67,7 @@ class Holdings:
         self._register = register
         self._shards = shards
         self._name = name
+        self._entries = entries
         self._made = made
         self._now = now
         self._time = time
@@ -104,7 +107,7 @@ class Holdings:
             elif now - self._seen_at[number] > LEASE_S:
                 self._owners[number] = None
 
-    async def balance(self, entries: Sequence[Entry]) -> None:
+    async def balance(self) -> None:
         """Takes parts that nobody has, or gives some up, until this daemon has its share.
 
         Raises:
@@ -117,7 +120,8 @@ class Holdings:
                     del self.stores[number]
                     await store.journal.abandon()
             await self.look()
-            present = [entry.name for entry in entries if entry.heard]
+            # Read now: who waited here for its turn may have been told of somebody new.
+            present = [entry.name for entry in self._entries() if entry.heard]
             wanted = share(self._shards, present, self._name)
             free = [
                 number for number in range(self._shards) if self._owners[number] is None and number not in self.stores

@@ -136,6 +136,7 @@ class ReplicaStore(OwnAgents):
             self._register,
             shards,
             name,
+            entries=lambda: self.entries,
             made=lambda number: PartStore(
                 self._server, rules, name, shards, number, self._clock, self._history, lambda: self._shared.given
             ),
@@ -177,11 +178,11 @@ class ReplicaStore(OwnAgents):
             await self._begin(instant, until)
             self._opened = True
             self._tasks = [asyncio.create_task(self._bus.run())]
-            await self._holdings.balance(self.entries)
+            await self._holdings.balance()
             while not self._holdings.complete and self._time() < until:
                 await asyncio.sleep(WAIT_S)
                 await self._reported(None)
-                await self._holdings.balance(self.entries)
+                await self._holdings.balance()
         except BaseException:
             await self.close()
             raise
@@ -274,7 +275,7 @@ class ReplicaStore(OwnAgents):
                     await keeper.leave()
                 if IDLE_S < idle_s < STOPPING_S or not self._ticks:
                     await self._reported(Cause.STORE if self._undelivered else self._blind)
-                await self._holdings.balance(self.entries)
+                await self._holdings.balance()
             except StoreError as error:
                 log.debug("replica.not_balanced", reason=str(error))
 
