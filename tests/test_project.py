@@ -176,20 +176,20 @@ def run_tests(folder, python, **environ):
         (5, 0, 5, 0, ["shared", "story", "serial"]),
         (5, 5, 0, 0, ["shared", "story", "serial"]),
         (5, 5, 5, 5, ["shared", "story", "serial"]),
-        (1, 0, 0, 1, ["shared"]),
-        (2, 5, 0, 2, ["shared"]),
-        (0, 1, 0, 1, ["shared", "story"]),
-        (1, 1, 0, 1, ["shared", "story"]),
+        (1, 0, 0, 1, ["shared", "story", "serial"]),
+        (2, 5, 0, 2, ["shared", "story"]),
+        (0, 2, 0, 2, ["shared", "story"]),
+        (0, 1, 0, 1, ["shared", "story", "serial"]),
+        (1, 1, 0, 1, ["shared", "story", "serial"]),
         (0, 0, 1, 1, ["shared", "story", "serial"]),
     ],
 )
-def test_a_part_without_tests_passes_and_a_failure_in_any_part_is_told_last(
-    tmp_path, shared, story, serial, code, told
-):
+def test_a_part_without_tests_passes_and_one_that_fails_does_not(tmp_path, shared, story, serial, code, told):
     python = tmp_path / "python"
     python.write_text(
         """#!/usr/bin/env bash
         case "$*" in
+            "- "*) exit 0 ;; # asked which have failed
             *"not serial and not story"*) part=shared ;;
             *"and serial"*) part=serial ;;
             *"and story"*) part=story ;;
@@ -201,8 +201,39 @@ def test_a_part_without_tests_passes_and_a_failure_in_any_part_is_told_last(
     python.chmod(0o700)
     done = run_tests(tmp_path, python, shared=str(shared), story=str(story), serial=str(serial))
     assert (done.returncode, done.stderr) == (code, "")
-    assert [line for line in done.stdout.splitlines() if line in ("shared", "story", "serial")] == told
-    assert done.stdout.splitlines()[-1] == told[-1]
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line in ("shared", "story", "serial")] == told
+    assert (lines[-1] == "failed: see above") == (code == 1)
+
+
+@pytest.mark.parametrize(
+    ("flaky", "bad", "code", "last"),
+    [
+        (2, 0, 0, "passed only when run once more, by itself: test_it.py::test_flaky[1]"),
+        (2, 1, 1, "========================= 1 failed, 2 passed in "),
+        (4, 0, 1, "failed: test_it.py::test_flaky[3]"),
+    ],
+)
+def test_a_few_tests_that_failed_are_run_once_more_by_themselves(tmp_path, flaky, bad, code, last):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    serial\n    story\n    long\n")
+    (tmp_path / "test_it.py").write_text(
+        f"""
+import pathlib, pytest
+
+@pytest.mark.parametrize("number", range({flaky}))
+def test_flaky(number, mark=pathlib.Path(__file__).parent):
+    seen = (mark / str(number)).exists()
+    (mark / str(number)).touch()
+    assert seen
+
+@pytest.mark.parametrize("number", range({bad}))
+def test_bad(number):
+    assert not number + 1
+"""
+    )
+    done = run_tests(tmp_path, sys.executable)
+    assert done.returncode == code, done.stdout
+    assert any(line.startswith(last) for line in done.stdout.splitlines()[-4:]), done.stdout
 
 
 @pytest.mark.parametrize(("marks", "code"), [([], 5), (["long", "serial", "story", ""], 0)])
