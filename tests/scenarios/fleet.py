@@ -50,6 +50,10 @@ backend daemons
 """
 PLACES = 6
 
+SELDOM_S = 5.0
+SELDOM = {"WATCHDOG_HEARTBEAT_INTERVAL": "5", "WATCHDOG_SESSION_TTL": "20", "WATCHDOG_THROTTLED_SESSION_TTL": "25"}
+"""For 2,000 agents who are played by one process: 400 heartbeats a second."""
+
 
 @dataclass
 class Fleet:

@@ -101,7 +101,7 @@ class Stage:
 
 
 def story(
-    *, agents: int, seconds: float, model: Callable[[], Any] | None = None
+    *, agents: int, seconds: float, model: Callable[[], Any] | None = None, alone: bool = False
 ) -> Callable[[Callable[[Stage], None]], Callable[..., None]]:
     """Makes a test of a story.
 
@@ -109,7 +109,17 @@ def story(
         agents: How many the stand-in of Connect has.
         seconds: About how long it takes: the longest begin first.
         model: Makes the stand-in's model; a usual one by default.
+        alone: It needs most of the machine, and is told after the others, by itself.
     """
+
+    def by_itself(tell: Callable[[Stage], None]) -> Callable[..., None]:
+        def test(tmp_path: Path) -> None:
+            _tell(tell, tmp_path, agents, model)
+
+        test.__name__ = test.__qualname__ = tell.__name__
+        test.__module__ = tell.__module__
+        marked: Callable[..., None] = pytest.mark.scenario(pytest.mark.serial(test))
+        return marked
 
     def made(tell: Callable[[Stage], None]) -> Callable[..., None]:
         def test(side_by_side: dict[str, Future[None]], request: pytest.FixtureRequest) -> None:
@@ -121,7 +131,7 @@ def story(
         marked: Callable[..., None] = pytest.mark.scenario(pytest.mark.story(test))
         return marked
 
-    return made
+    return by_itself if alone else made
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A primary is lost with three daemons on it, and its replica, which is behind, takes its place."""
+"""A primary is lost with three daemons on it, and its replica, which is behind, takes its place. Long and serial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract import redis_server
-from tests.scenarios.fleet import fleet
+from tests.scenarios.fleet import SELDOM, SELDOM_S, fleet
 from tests.scenarios.front import Front
 from tests.scenarios.harness import until
 from tests.scenarios.stories import Stage, story
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.contract.redis_server import RedisServer
 
-AGENTS = 200
+AGENTS = 2_000
 NOTICED_S = 3.0
 """Until those who watch the primary have made the replica one, and its name leads there."""
 
@@ -45,7 +45,7 @@ def _writes(server: RedisServer) -> int:
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=60)
+@story(agents=AGENTS, seconds=120, alone=True)
 def test_a_primary_is_lost_and_its_replica_takes_its_place(stage: Stage) -> None:
     """What was written after the replica had heard the last is lost: agents were set, others came, and parts moved."""
     early, late, newcomers = stage.users[:10], stage.users[10:20], stage.users[20:30]
@@ -53,8 +53,8 @@ def test_a_primary_is_lost_and_its_replica_takes_its_place(stage: Stage) -> None
     with _pair(stage.folder) as (primary, replica), Front(primary.port) as way:
         store = f"valkey://127.0.0.1:{way.port}/0"
         with (
-            fleet(stage, WATCHDOG_STORE=store) as made,
-            stage.crowd(stage.users[:20] + stage.users[30:], made.port, interval_s=1.0) as crowd,
+            fleet(stage, WATCHDOG_STORE=store, **SELDOM) as made,
+            stage.crowd(stage.users[:20] + stage.users[30:], made.port, interval_s=SELDOM_S) as crowd,
         ):
             made.all_live(AGENTS - len(newcomers))
             for ghost in early:
@@ -64,9 +64,9 @@ def test_a_primary_is_lost_and_its_replica_takes_its_place(stage: Stage) -> None
             # From now on it hears nothing more of the primary.
             with replica.client as client:
                 client.replicaof("no", "one")
-            made.ghosts_are_caught(early, silent, "before the primary is lost")
+            made.ghosts_are_caught(early, silent, "before the primary is lost", 180)
             made.start(3)
-            with stage.crowd(newcomers, made.port, interval_s=1.0) as others:
+            with stage.crowd(newcomers, made.port, interval_s=SELDOM_S) as others:
                 made.all_live(len(present) + len(late))
                 for ghost in late:
                     crowd.leave(ghost)
@@ -82,7 +82,7 @@ def test_a_primary_is_lost_and_its_replica_takes_its_place(stage: Stage) -> None
                     "all are heard again",
                 )
                 print(f"failover: all are heard again {time.monotonic() - lost:.1f} s after the loss of the primary")
-                made.ghosts_are_caught(late, silent, "failover to a replica that is behind")
+                made.ghosts_are_caught(late, silent, "failover to a replica that is behind", 180)
                 made.even()
                 made.all_live(len(present))
                 made.nobody_was_touched(present)

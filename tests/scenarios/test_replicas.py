@@ -1,4 +1,7 @@
-"""Stories of three daemons over one server: some die, are stopped, come and go, are cut off; nobody is set by it."""
+"""Stories of three daemons over one server: some die, are stopped, come and go, are cut off; nobody is set by it.
+
+Those with all the agents are long and serial.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.fleet import Fleet, begin, fleet
+from tests.scenarios.fleet import SELDOM, SELDOM_S, Fleet, begin, fleet
 from tests.scenarios.front import Front
 from tests.scenarios.harness import ADMIN, INSTANCE, new_session, until
 from tests.scenarios.stories import Stage, story
@@ -15,7 +18,7 @@ from tests.scenarios.stories import Stage, story
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AGENTS = 200
+AGENTS, ALL_AGENTS = 200, 2_000
 GHOSTS = 20
 
 
@@ -32,19 +35,41 @@ def _told(
         made.nobody_was_touched(present)
 
 
-@pytest.mark.long
+def _told_of_all(stage: Stage, what: str, happens: Callable[[Fleet], None]) -> None:
+    _told(stage, f"{ALL_AGENTS:,} agents: {what}", happens, 180, SELDOM_S, **SELDOM)
+
+
+def _kill_the_keeper(made: Fleet) -> None:
+    (keeper,) = [each["boot"] for each in made.status()["replicas"] if each["keeper"]]
+    (place,) = [at for at, daemon in made.daemons.items() if daemon.ask("/v1/status")["boot"] == keeper]
+    made.kill(place)
+
+
+def _forget(made: Fleet) -> None:
+    with made.server.client as client:
+        client.flushall()
+    made.even()
+
+
 @story(agents=AGENTS, seconds=60)
-def test_one_of_three_is_killed(stage: Stage) -> None:
-    _told(stage, "kill -9 of one", lambda made: made.kill(1))
+def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
+    _told(stage, "kill -9 of the keeper", _kill_the_keeper)
 
 
-MANY = {"WATCHDOG_HEARTBEAT_INTERVAL": "5", "WATCHDOG_SESSION_TTL": "20", "WATCHDOG_THROTTLED_SESSION_TTL": "25"}
-"""For 2,000 agents who are played by one process: 400 heartbeats a second."""
+@story(agents=AGENTS, seconds=60)
+def test_the_server_forgets_everything(stage: Stage) -> None:
+    _told(stage, "FLUSHALL", _forget)
 
 
 @pytest.mark.long
-@story(agents=2000, seconds=120)
-def test_one_of_three_with_two_thousand_agents_is_killed_and_another_one_stops(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_of_three_with_two_thousand_agents_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
+    _told_of_all(stage, "kill -9 of the keeper", _kill_the_keeper)
+
+
+@pytest.mark.long
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_of_three_with_two_thousand_agents_one_is_killed_and_another_one_stops(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         made.kill(1)
         made.start(1)
@@ -52,46 +77,36 @@ def test_one_of_three_with_two_thousand_agents_is_killed_and_another_one_stops(s
         made.start(0)
         made.even()
 
-    _told(stage, "2,000 agents: kill -9 of one, restart of another", happens, 180, 5.0, **MANY)
-
-
-@story(agents=AGENTS, seconds=60)
-def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
-    def happens(made: Fleet) -> None:
-        (keeper,) = [each["boot"] for each in made.status()["replicas"] if each["keeper"]]
-        (place,) = [at for at, daemon in made.daemons.items() if daemon.ask("/v1/status")["boot"] == keeper]
-        made.kill(place)
-
-    _told(stage, "kill -9 of the keeper", happens)
+    _told_of_all(stage, "kill -9 of one, restart of another", happens)
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=90)
-def test_one_of_three_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_of_three_with_two_thousand_agents_one_is_stopped_for_thirty_seconds_and_goes_on(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         made.signal(2, signal.SIGSTOP)
         stage.nap(30)
         made.signal(2, signal.SIGCONT)
         made.even()
 
-    _told(stage, "SIGSTOP of one for 30 s", happens)
+    _told_of_all(stage, "SIGSTOP of one for 30 s", happens)
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=60)
-def test_all_are_restarted_one_after_another(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_of_three_with_two_thousand_agents_all_are_restarted_one_after_another(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         for place in range(3):
             made.stop(place)
             made.start(place)
         made.even()
 
-    _told(stage, "rolling restart", happens)
+    _told_of_all(stage, "rolling restart", happens)
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=60)
-def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_to_three_with_two_thousand_agents_a_fourth_comes_and_two_leave(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         made.start(3)
         made.even()
@@ -99,47 +114,43 @@ def test_a_fourth_comes_and_two_leave(stage: Stage) -> None:
         made.stop(1)
         made.even()
 
-    _told(stage, "a fourth comes and two leave", happens)
+    _told_of_all(stage, "a fourth comes and two leave", happens)
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=80)
-def test_the_server_is_stopped_for_twenty_seconds(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_the_server_of_three_with_two_thousand_agents_is_stopped_for_twenty_seconds(stage: Stage) -> None:
     def happens(made: Fleet) -> None:
         made.server.signal(signal.SIGSTOP)
         stage.nap(20)
         made.server.signal(signal.SIGCONT)
         made.even()
 
-    _told(stage, "SIGSTOP of the server for 20 s", happens)
-
-
-@story(agents=AGENTS, seconds=60)
-def test_the_server_forgets_everything(stage: Stage) -> None:
-    def happens(made: Fleet) -> None:
-        with made.server.client as client:
-            client.flushall()
-        made.even()
-
-    _told(stage, "FLUSHALL", happens)
+    _told_of_all(stage, "SIGSTOP of the server for 20 s", happens)
 
 
 @pytest.mark.long
-@story(agents=AGENTS, seconds=80)
-def test_one_of_three_is_cut_off_from_the_server(stage: Stage) -> None:
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_the_server_of_three_with_two_thousand_agents_forgets_everything(stage: Stage) -> None:
+    _told_of_all(stage, "FLUSHALL", _forget)
+
+
+@pytest.mark.long
+@story(agents=ALL_AGENTS, seconds=120, alone=True)
+def test_of_three_with_two_thousand_agents_one_is_cut_off_from_the_server(stage: Stage) -> None:
     """Nobody who comes through it is told that it is heard; the others have its agents."""
     ghosts, present = stage.users[:GHOSTS], stage.users[GHOSTS:]
-    with fleet(stage) as made, Front(made.server.port) as way:
+    with fleet(stage, **SELDOM) as made, Front(made.server.port) as way:
         made.stop(2)
         cut = made.start(2, f"valkey://127.0.0.1:{way.port}/0")
         made.even()
-        with stage.crowd(port=made.port, interval_s=1.0) as crowd:
+        with stage.crowd(port=made.port, interval_s=SELDOM_S) as crowd:
             since = begin(crowd, made, ghosts, len(stage.users))
             way.mode = "black-hole"
             until(lambda: cut.get("/readyz") == 503, "it says so", 10)
             refused = cut.beat(present[0], new_session())
             assert refused.status_code == 503
-            made.ghosts_are_caught(ghosts, since, "one is cut off")
+            made.ghosts_are_caught(ghosts, since, "2,000 agents: one is cut off", 180)
             assert made.any is not cut
             assert len(made.status()["replicas"]) == 2
             way.mode = "open"

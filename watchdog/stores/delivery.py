@@ -129,8 +129,10 @@ class Delivery:
         if not by_part.keys() <= self._holdings.stores.keys():
             raise Refused("not mine")
         found: dict[int, Result] = {}
-        for part, places in by_part.items():
-            done = await self._here(part, places, here)
+        jobs = (self._here(part, places, here) for part, places in by_part.items())
+        for places, done in zip(by_part.values(), await asyncio.gather(*jobs, return_exceptions=True), strict=True):
+            if isinstance(done, BaseException):
+                raise done
             if done is None:
                 raise Refused("not mine")
             found.update(zip(places, done, strict=True))
