@@ -71,7 +71,7 @@ class Bus:
         self._name = name
         self._answer = answer
         self._age_s = age_s
-        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[bool, bytes]]] = {}
         self._number = 0
         self._working: set[asyncio.Task[None]] = set()
 
@@ -84,7 +84,8 @@ class Bus:
         """
         self._number += 1
         number = self._number
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        # Of whether it was done, and the answer: nobody may be left to retrieve an exception.
+        answered: asyncio.Future[tuple[bool, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         head = orjson.dumps([QUESTION, number, self._name, what, timeout_s])
         until = asyncio.get_running_loop().time() + timeout_s
@@ -94,7 +95,10 @@ class Bus:
             await asyncio.wait({answered}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
             if not answered.done():
                 raise NotAnswered("Another daemon of the deployment has not answered in time.")
-            return answered.result()
+            good, answer = answered.result()
+            if not good:
+                raise Refused(answer.decode(errors="replace"))
+            return answer
         finally:
             del self._waiting[number]
 
@@ -126,10 +130,7 @@ class Bus:
             answered = self._waiting.get(number)
             if answered is None or answered.done():
                 return
-            if good:
-                answered.set_result(body)
-            else:
-                answered.set_exception(Refused(body.decode(errors="replace")))
+            answered.set_result((bool(good), body))
         elif head[0] == QUESTION:
             _, number, sender, what, timeout_s = head
             # Who asked has given up: what is old must not be done as if it were new.
