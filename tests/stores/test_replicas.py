@@ -507,6 +507,19 @@ async def test_whoever_is_dropped_had_its_grace_and_whoever_comes_back_needs_one
     assert both.clock.standing is Cause.GRACE
 
 
+async def test_a_server_whose_clock_is_set_forward_has_nobody_dropped_early(deployment: Deployment) -> None:
+    """Clients of who is silent get their time to come back elsewhere by the keeper's own clock."""
+    grace_s = RULES.clock.resume_grace_s
+    later = [[entry("me", 0.0), entry("other", 3.0 + 3_600)] for _ in range(int(grace_s) - 4)]
+    with deployment.server.client as client:
+        client.hset("{wd:all}:replicas", "other", "0 {}")
+        early = await kept(deployment, *later, [entry("me", 0.0), entry("other", 3_640.0)])
+        assert early.clock.standing is Cause.REPLICA
+        assert client.hexists("{wd:all}:replicas", "other")
+        await kept(deployment, *later, *later[:3])
+        assert not client.hexists("{wd:all}:replicas", "other")
+
+
 async def test_a_gap_ends_with_a_grace_whoever_keeps_the_clock_by_then(deployment: Deployment) -> None:
     """Whoever could not be heard before may still wait for a retry."""
     blind = await kept(deployment, [entry("me", 0.0), entry("other", 0.0, Cause.STORE)])

@@ -189,6 +189,8 @@ class SessionAccount:
         perhaps: Heard time until which its lease may last if a beat was applied of which nobody knows whether it was.
         doubt: Heard time of the end of its lease if a beat is applied that was answered with an error, and that renews
             for less than the one before; None when there is none since the last that was accepted.
+        tried: Of a first message that was answered with an error, and may have been applied: its incarnation, its seq,
+            and when in heard time. The same again renews nothing.
     """
 
     incarnation: int = -1
@@ -200,6 +202,7 @@ class SessionAccount:
     bye_at: float | None = None
     doubt: float | None = None
     perhaps: float = float("-inf")
+    tried: tuple[int, int, float] | None = None
 
     def accept(self, taken: Taken, incarnation: int, seq: int) -> bool:
         """Notes an accepted message. False: it was an old one, which counts for nothing."""
@@ -214,6 +217,8 @@ class SessionAccount:
         if taken.sure:
             self.surely = self.seq
         self.incarnation = incarnation
+        if self.tried is not None and self.tried[:2] == (incarnation, seq):
+            taken.heard = min(taken.heard, self.tried[2])
         if not taken.bye:
             self.let_through.append((taken.at, taken.ttl))
             self.doubt = None
@@ -261,8 +266,11 @@ class SessionAccount:
         ended_at = gone_at if self.ended_at is None else self.ended_at
         return max(ended_at + carried_s, sure[-1].at) + sure[-1].ttl, sure[-1].ttl
 
-    def end_heard(self, before: float) -> float | None:
-        """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease."""
+    def end_heard(self, before: float, *, at_most: bool = False) -> float | None:
+        """When its lease ends, in heard time, by what was accepted until the real time `before`; None for no lease.
+
+        With `at_most`, what may have been lost is taken as if it was not.
+        """
         counted = [each for each in self.taken if each.at <= before]
         if not counted:
             return None
@@ -271,7 +279,7 @@ class SessionAccount:
             lease = [each.heard + each.ttl for each in counted[:-1] if not each.bye]
             return min([last.heard - last.took_s, *lease[-1:]])
         end = last.heard + last.ttl
-        return end if self.doubt is None else min(end, self.doubt)
+        return end if self.doubt is None or at_most else min(end, self.doubt)
 
 
 class AgentAccount:
@@ -383,8 +391,11 @@ class AgentAccount:
 
     def deadline_heard(self, before: float, timer: float) -> float:
         """The earliest heard time at which the agent may be set, by what was accepted until `before`."""
-        ends = [end for each in self.sessions.values() if (end := each.end_heard(before)) is not None]
-        return max(ends) + timer if ends else float("-inf")
+        return self._end_heard(before, at_most=False) + timer
+
+    def _end_heard(self, before: float, *, at_most: bool) -> float:
+        ends = (each.end_heard(before, at_most=at_most) for each in self.sessions.values())
+        return max((end for end in ends if end is not None), default=float("-inf"))
 
     def perhaps(self) -> float:
         """Heard time until which a lease may last of which nobody knows whether it was given."""
@@ -393,7 +404,7 @@ class AgentAccount:
     def lease_heard(self, now: float) -> float:
         """The latest heard time until which the daemon may believe that the agent is there, but for its grace."""
         # A bye may have been under way, and a beat may just have come.
-        return max(self.perhaps(), self.deadline_heard(now - RACE_S, 0.0), self.deadline_heard(now, 0.0))
+        return max(self.perhaps(), *(self._end_heard(at, at_most=True) for at in (now - RACE_S, now)))
 
     def let_through_at(self) -> float:
         """Real time of the last attempt that the network let through."""

@@ -86,6 +86,7 @@ class Machine(Host):
         self._booted_at -= 1_000.0 * index
         self._accepted: deque[tuple[float, str, str]] = deque()
         self._silent_at = math.inf
+        self._known = False
 
     @property
     def hearing_of_many(self) -> HearingOfMany:
@@ -117,9 +118,10 @@ class Machine(Host):
         return self._of.processes
 
     def _made(self, number: int) -> Process:
-        self._of.hearing.came(number, self._time())
-        if self.cut:
-            self._of.hearing.fell_silent(number, self._time())
+        # Who begins cut off is in nobody's register until it is joined.
+        self._known = not self.cut
+        if self._known:
+            self._of.hearing.came(number, self._time())
         self._silent_at = self._time() if self.cut else math.inf
         self._accepted.clear()
         return ReplicaProcess(number, self)
@@ -155,7 +157,7 @@ class Machine(Host):
         self.failed = 0 if well else self.failed + 1
 
     def _fell_silent(self) -> None:
-        if self.process is not None:
+        if self.process is not None and self._known:
             now = self._time()
             self._of.hearing.fell_silent(self._number, now)
             if self._silent_at == math.inf:
@@ -177,6 +179,7 @@ class Machine(Host):
 
     def _heard_again(self) -> None:
         if self.process is not None and not self.process.owner.paused and not self.cut:
+            self._known = True
             self._of.hearing.came(self._number, self._time())
             self._silent_at = math.inf
 

@@ -253,7 +253,7 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
 
     In some worlds the server is far away: who has a part is known later, and questions are longer on their way.
     """
-    deployment = world.deployment
+    deployment, since = world.deployment, asyncio.get_running_loop().time()
     ways, slow_s = [each.way for each in deployment.machines], rng.choice((0.0, 0.2, 0.4))
     for way in ways:
         way.slow_s = max(way.slow_s, slow_s)
@@ -272,7 +272,11 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(10.0, 40.0))
     for way in ways:
         way.slow_s = 0.0
-    deployment.hearing.unsteady(asyncio.get_running_loop().time())
+    now = asyncio.get_running_loop().time()
+    deployment.hearing.unsteady(now)
+    if slow_s:
+        # What is handed on may have come too late all the time.
+        deployment.hearing.uncertain(since, now)
 
 
 async def _start(machine: Machine) -> None:

@@ -335,7 +335,9 @@ class World:
             if answer.status in (503, KILLED):
                 # It waits for the store, and is applied later unless the process dies; or it died with it in hand.
                 session.perhaps = max(session.perhaps, self.hearing.at(now) + ttl)
-            if answer.status in (503, KILLED) and session.taken:
+            if answer.status in (503, KILLED) and not session.taken:
+                session.tried = session.tried or (said["incarnation"], said["seq"], self.hearing.at(now))
+            elif answer.status in (503, KILLED):
                 session.doubt = min(session.doubt or math.inf, self.hearing.at(now) + ttl)
                 if said["incarnation"] == session.incarnation:
                     session.seq = max(session.seq, said["seq"])  # so that a repetition of it proves nothing

@@ -26,6 +26,7 @@ from watchdog.stores.fenced import FencedParts
 from watchdog.stores.judging import CLEAR, NEVER_TRIPS, Tally, judge
 from watchdog.stores.one_part import Given
 from watchdog.stores.part_rows import AllWrite
+from watchdog.stores.register import HEARD_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +130,8 @@ class Keeper:
         self._vanished: set[str] = set()
         self._dropped: set[str] = set()
         self._otherwise = False
+        # Since when somebody is not heard of, by running time: the server's may be set.
+        self._silent: dict[str, float] = {}
         # Of the brakes in the last tick: who is held by them is known in the next one.
         self._news: list[BrakeChange] = []
 
@@ -189,9 +192,13 @@ class Keeper:
         if beats is not None:
             self._unstepped_s = 0.0
             self._take(shared, changes)
+        self._silent = {
+            entry.name: self._silent.get(entry.name, before.running) for entry in entries if not entry.heard
+        }
         grace_s = self._rules.clock.resume_grace_s
         for entry in entries:
-            old = entry.name != self._name and entry.age_s > grace_s and not entry.heard
+            silent_s = self.clock.running - self._silent.get(entry.name, self.clock.running)
+            old = entry.name != self._name and entry.age_s > grace_s and silent_s >= grace_s - HEARD_S
             if old and await self._register.drop(entry.name, grace_s):
                 self._dropped.add(entry.name)
 
