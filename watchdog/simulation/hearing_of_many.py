@@ -61,6 +61,7 @@ class HearingOfMany(Hearing):
         self._doubts: list[Span] = []
         self._silent_at = 0.0
         self._changed_at = 0.0
+        self._slow = 0
 
     # What befalls the daemons.
 
@@ -133,9 +134,16 @@ class HearingOfMany(Hearing):
         """See `Hearing.unsteady`."""
         self._changed_at = now
 
+    def slow(self, now: float, *, slow: bool) -> None:
+        """What the daemons tell the server, or one another, may come too late, or no longer. Calls nest."""
+        self._slow += 1 if slow else -1
+        self._changed_at = now
+
     @property
     def steady_since(self) -> float:
         """See `Hearing`; in the future as long as a silence is not over."""
+        if self._slow:
+            return math.inf
         return max([self._changed_at, *(each.since + self._grace_s + SETTLED_S for each in self._silent.values())])
 
     @steady_since.setter

@@ -181,12 +181,14 @@ async def bad_way(world: World, rng: random.Random) -> None:
     ways = [machine.way for machine in world.deployment.machines if rng.random() < 0.6]
     lost, torn, slow_s = rng.choice((0.0, 0.01, 0.05)), rng.choice((0.0, 0.05, 0.3)), rng.choice((0.0, 0.05, 0.4))
     world.journal.add(f"way to the server: {lost:.0%} lost, {torn:.0%} cut, {slow_s} s slower")
+    hearing, time = world.deployment.hearing, asyncio.get_running_loop().time
+    hearing.slow(time(), slow=True)
     for way in ways:
         way.lost, way.torn, way.slow_s = lost, torn, slow_s
     await asyncio.sleep(rng.uniform(10.0, 90.0))
     for way in ways:
         way.lost = way.torn = way.slow_s = 0.0
-    world.deployment.hearing.unsteady(asyncio.get_running_loop().time())
+    hearing.slow(time(), slow=False)
 
 
 @contextmanager
@@ -255,6 +257,7 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
     """
     deployment, since = world.deployment, asyncio.get_running_loop().time()
     ways, slow_s = [each.way for each in deployment.machines], rng.choice((0.0, 0.2, 0.4))
+    deployment.hearing.slow(since, slow=True)
     for way in ways:
         way.slow_s = max(way.slow_s, slow_s)
     idle = [machine for machine in deployment.machines if machine.process is None]
@@ -273,7 +276,7 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
     for way in ways:
         way.slow_s = 0.0
     now = asyncio.get_running_loop().time()
-    deployment.hearing.unsteady(now)
+    deployment.hearing.slow(now, slow=False)
     if slow_s:
         # What is handed on may have come too late all the time.
         deployment.hearing.uncertain(since, now)
@@ -299,10 +302,13 @@ async def lose_questions(world: World, rng: random.Random) -> None:
     names = [machine.process.name for machine in running if machine.process is not None]
     inboxes = {inbox(name) for name in rng.sample(names, k=rng.randint(1, len(names)))}
     world.journal.add(f"{len(inboxes)} daemons cannot be asked")
+    deployment.hearing.slow(since, slow=True)
     away |= inboxes
     await asyncio.sleep(rng.choice((0.5, 2.0, 8.0, 45.0, 90.0)) * rng.uniform(0.8, 1.2))
     away -= inboxes
-    deployment.hearing.uncertain(since, asyncio.get_running_loop().time())
+    now = asyncio.get_running_loop().time()
+    deployment.hearing.slow(now, slow=False)
+    deployment.hearing.uncertain(since, now)
 
 
 Story = Callable[["World", random.Random], Awaitable[None]]
