@@ -7,6 +7,7 @@
     │   │   └── NotKeeper        it is another daemon's to do
     │   ├── StoreCorrupt         what is stored cannot be read as ours
     │   ├── StoreLocked          another daemon has the store
+    │   ├── StoreFailed          a part of the store has ended by a fault of ours
     │   └── StoreOccupied        what is kept there would be dropped
     ├── MessageError             a heartbeat that is refused: HTTP status, title, detail
     ├── ConnectError
@@ -91,6 +92,13 @@ class StoreLocked(StoreError):
 
     Raised when the store is opened, and by a tick when another daemon has taken it over. Stop the other daemon, or give
     this one another `WATCHDOG_STORE`.
+    """
+
+
+class StoreFailed(StoreError):
+    """Something that the store runs by itself has ended by a fault of ours, and others wait for it in vain.
+
+    Raised by a tick, with the fault as its cause: the daemon ends, so that others have what it had, and is restarted.
     """
 
 

@@ -8,9 +8,10 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from watchdog.errors import StoreUnavailable
-from watchdog.stores.bus import Bus, NotAnswered, Refused
+from watchdog.stores.bus import Bus, NotAnswered, Refused, inbox
 from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
@@ -82,3 +83,48 @@ async def test_a_refusal_of_what_seemed_not_to_be_asked_leaves_nothing_behind(pa
     gc.collect()
     assert faults == []
     assert not pair.buses[0]._waiting
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xff\xfe",
+        b"greet",
+        b"x [1]\n",
+        b"0 {}\n",
+        b"0 []\n",
+        b"0 7\n",
+        b'0 ["?"]\n',
+        b'0 ["?",1,"a"]\n',
+        b'0 ["?","one","a","greet",1.0]\n',
+        b'0 ["?",1,"a","greet",null]\n',
+        b'0 ["!"]\n',
+        b'0 ["!",1]\n',
+        b'0 ["!",[1],true]\n',
+        b'0 ["another kind",1]\n',
+        b'0 ["?",1,"a","greet",1.0\n',
+    ],
+)
+async def test_a_message_that_makes_no_sense_is_dropped_and_the_next_one_is_answered(
+    pair: Pair, server: RedisServer, message: bytes
+) -> None:
+    with capture_logs() as logs:
+        with server.client as client:
+            client.rpush(inbox("b"), message)
+        assert await pair.buses[0].ask("b", "greet", b"a") == b"hello a"
+    assert [entry["event"] for entry in logs] == ["replica.message_dropped"]
+
+
+async def test_what_a_later_version_has_added_to_a_head_is_left_aside(pair: Pair, server: RedisServer) -> None:
+    """While a deployment is rolled, two versions ask one another."""
+    asked = asyncio.create_task(pair.buses[0].ask("nobody", "greet", b""))
+    await asyncio.sleep(0)
+    with server.client as client:
+        client.rpush(inbox("b"), b'0 ["?",1,"a","greet",1.0,"new",{}]\nall')
+    assert await asked == b"hello all"
+    asked = asyncio.create_task(pair.buses[0].ask("nobody", "greet", b""))
+    await asyncio.sleep(0)
+    with server.client as client:
+        client.rpush(inbox("a"), b'0 ["!",2,true,"new"]\nhello')
+    assert await asked == b"hello"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -16,7 +16,7 @@ from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
-from watchdog.errors import StoreUnavailable
+from watchdog.errors import StoreFailed, StoreUnavailable
 from watchdog.stores import one_part, packed, replica
 from watchdog.stores.ending import ended
 from watchdog.stores.keeper import Keeper, Shared
@@ -25,6 +25,7 @@ from watchdog.stores.register import Entry, Register
 from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.shares import share
 from watchdog.stores.valkey import server_at
+from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -334,7 +335,7 @@ async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: 
     await deployment.beat(first, *AGENTS)
     theirs = next(agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores)
     assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) == TTL
-    await ended(second._tasks[:1])
+    await ended([second._tasks.pop(0)])
     with pytest.raises(StoreUnavailable):
         await deployment.beat(first, theirs)
     assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) is None
@@ -470,6 +471,52 @@ async def test_a_daemon_whose_sweep_hangs_loses_its_parts(
         if len(first._holdings.stores) == SHARDS:
             break
         await asyncio.sleep(0.1)
+    assert len(first._holdings.stores) == SHARDS
+
+
+class Faulty(ValkeyServer):
+    """A server whose client has a fault of ours, while `fault` names what is asked."""
+
+    fault = ""
+
+    async def pop(self, key: str, wait_s: float) -> bytes | None:
+        if self.fault == "pop":
+            raise AssertionError(key)
+        return await super().pop(key, wait_s)
+
+    async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
+        if self.fault == "read":
+            raise AssertionError(commands)
+        return await super().read(*commands)
+
+
+@pytest.mark.parametrize("fault", ["pop", "read"])
+async def test_a_daemon_that_hears_the_others_no_more_or_takes_no_parts_does_not_go_on(
+    deployment: Deployment, fault: str
+) -> None:
+    """It would keep its parts, and nobody whose heartbeats come to another daemon would be heard any more."""
+    first = await deployment.start()
+    server = Faulty(deployment.address)
+    second = ReplicaStore(server, RULES, "faulty", SHARDS)
+    deployment.all.append(second)
+    await second.open(deployment.instant)
+    deployment.stores.append(second)
+    await deployment.even()
+    server.fault = fault
+
+    async def ticks() -> None:
+        for _ in range(60):
+            await second.tick("me", deployment.instant)
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(StoreFailed) as raised:
+        await ticks()
+    assert isinstance(raised.value.__cause__, AssertionError)
+    server.fault = ""
+    deployment.stores.remove(second)
+    await second.close()
+    await first.tick("me", deployment.instant)
+    await deployment.even()
     assert len(first._holdings.stores) == SHARDS
 
 

@@ -16,6 +16,7 @@ from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.model import AgentId, AgentState
 from watchdog.errors import StoreUnavailable
 from watchdog.stores.address import Address
+from watchdog.stores.bus import inbox
 from watchdog.stores.part_rows import part_of
 from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_cluster import ValkeyCluster
@@ -187,3 +188,51 @@ async def test_no_call_is_under_way_any_more_when_one_of_them_has_failed() -> No
     with pytest.raises(RedisError):
         await cluster._all_of([(["fails"], None), (["slow"], None)])
     assert ended == ["slow"]
+
+
+async def test_a_slot_that_is_nobodys_for_a_while_is_no_fault_but_that_of_the_cluster(tmp_path: Path) -> None:
+    """The client's own errors are not all of one family; whoever asks again and again must not end by one of them."""
+    with redis_server.cluster(tmp_path) as cluster:
+        for node in cluster.nodes:
+            with node.client as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        server = ValkeyCluster(cluster.address)
+        await server.open()
+        assert await server.pop(inbox("me"), 0.1) is None
+        with cluster.nodes[0].client as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", inbox("me"))
+        had = next(node for node in cluster.nodes if _serves(node, inbox("me")))
+        for node in cluster.nodes:
+            with node.client as client:
+                client.execute_command("CLUSTER DELSLOTS", slot)
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable, match=r"cluster.*slots"):
+                await server.pop(inbox("me"), 0.1)
+            with pytest.raises(StoreUnavailable, match=r"cluster.*slots"):
+                await server.call([("post", [inbox("me")], [5000, b"hello"])])
+            with pytest.raises(StoreUnavailable, match=r"cluster.*slots"):
+                await server.read(("HGET", inbox("me"), "field"))
+        with had.client as client:
+            client.execute_command("CLUSTER ADDSLOTS", slot)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                assert await server.pop(inbox("me"), 0.1) is None
+                break
+            except StoreUnavailable:
+                assert time.monotonic() < end, "it is not found again"
+                await asyncio.sleep(0.05)
+        await server.call([("post", [inbox("me")], [5000, b"hello"])])
+        found = await server.pop(inbox("me"), 0.1)
+        assert found is not None
+        assert found.endswith(b" hello")
+        await server.close()
+
+
+def _serves(node: redis_server.RedisServer, key: str) -> bool:
+    with node.client as client:
+        try:
+            client.execute_command("GET", key)
+        except RedisError:
+            return False
+        return True

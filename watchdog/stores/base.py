@@ -263,6 +263,7 @@ class Store(Protocol):
         Raises:
             StoreUnavailable: See the class.
             StoreLocked: Another daemon has taken the store over. This one has to end: nothing of it counts any more.
+            StoreFailed: A part of it has failed. This one has to end.
         """
 
     async def claim(self, due: Due, owner: str) -> Claim | None:

@@ -117,27 +117,34 @@ class Bus:
             await ended(list(self._working))
 
     def _take(self, message: bytes) -> None:
+        try:
+            self._read(message)
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
+            log.warning("replica.message_dropped", bytes=len(message), reason=type(error).__name__)
+
+    def _read(self, message: bytes) -> None:
+        """Does what a message says; what a later version has added to its head is left aside.
+
+        Raises:
+            ValueError, TypeError, LookupError or OverflowError: It makes no sense.
+        """
         stamp, _, rest = message.partition(b" ")
         text, _, body = rest.partition(b"\n")
-        try:
-            head, stamp_ms = orjson.loads(text), float(stamp)
-        except ValueError:
-            return
-        if not isinstance(head, list):
-            return
-        if head[0] == ANSWER:
-            _, number, good = head
+        stamp_ms, (kind, *head) = float(stamp), orjson.loads(text)
+        if kind == ANSWER:
+            number, good = head[:2]
             answered = self._waiting.get(number)
-            if answered is None or answered.done():
-                return
-            answered.set_result((bool(good), body))
-        elif head[0] == QUESTION:
-            _, number, sender, what, timeout_s = head
+            if answered is not None and not answered.done():
+                answered.set_result((bool(good), body))
+        elif kind == QUESTION:
+            number, sender, what, timeout_s = int(head[0]), str(head[1]), str(head[2]), float(head[3])
             # Who asked has given up: what is old must not be done as if it were new.
-            if self._age_s(stamp_ms) <= float(timeout_s) and len(self._working) < MOST_AT_ONCE:
-                task = asyncio.create_task(self._work(int(number), str(sender), str(what), body))
+            if self._age_s(stamp_ms) <= timeout_s and len(self._working) < MOST_AT_ONCE:
+                task = asyncio.create_task(self._work(number, sender, what, body))
                 self._working.add(task)
                 task.add_done_callback(self._working.discard)
+        else:
+            raise ValueError(kind)
 
     async def _work(self, number: int, sender: str, what: str, body: bytes) -> None:
         try:

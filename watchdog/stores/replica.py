@@ -40,7 +40,7 @@ from watchdog.core.model import (
     Tear,
 )
 from watchdog.core.undo import Ordered
-from watchdog.errors import NotKeeper, StoreError, StoreLocked, StoreUnavailable
+from watchdog.errors import NotKeeper, StoreError, StoreFailed, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, room, rows
 from watchdog.stores.address import Address
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
@@ -279,6 +279,13 @@ class ReplicaStore(OwnAgents):
             except StoreError as error:
                 log.debug("replica.not_balanced", reason=str(error))
 
+    def _check(self) -> None:
+        """Raises `StoreFailed` when what runs by itself has ended: others would wait for this daemon for ever."""
+        for task in self._tasks:
+            if task.done():
+                fault = None if task.cancelled() else task.exception()
+                raise StoreFailed("This daemon answers the others no more, or takes no parts.") from fault
+
     # Time.
 
     def _told(self, instant: Instant) -> None:
@@ -419,6 +426,7 @@ class ReplicaStore(OwnAgents):
 
     async def tick(self, owner: str, instant: Instant, blind: Cause | None = None, limit: int = 10_000) -> Tick:
         """See `Store.tick`. Advances the clock if this is the keeper; else it goes by the keeper's."""
+        self._check()
         self._told(instant)
         if blind is None and (self._undelivered or any(store.failing for store in self._holdings.stores.values())):
             blind = Cause.STORE

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, SlotNotCoveredError
 
 from watchdog.stores.address import Address
 from watchdog.stores.valkey_server import ANSWER_S, FAULTS, ValkeyServer
@@ -47,6 +47,14 @@ class ValkeyCluster(ValkeyServer):
 
     async def _on_primaries(self, *command: str) -> list[Any]:
         return await self._all_of([(command, node) for node in self._client.get_primaries()])
+
+    async def _made_ready(self, error: Exception) -> bool:
+        """See `ValkeyServer`. A client that has found a slot to be nobody's would not look again by itself."""
+        if isinstance(error, SlotNotCoveredError | LookupError):
+            async with asyncio.timeout(self._limit_s):
+                await self._client.nodes_manager.initialize()
+            return True
+        return await super()._made_ready(error)
 
     async def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """All at once: each has another part, or changes nothing."""

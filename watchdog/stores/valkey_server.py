@@ -18,11 +18,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
-    RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as NoConnection
@@ -41,8 +42,9 @@ ANSWER_S = 2.0
 CONNECT_S = 1.0
 """Longest wait for a connection."""
 
-FAULTS = (RedisError, RedisClusterException, OSError)
-"""What the client raises. Whatever it is, what was asked may have been done or not."""
+FAULTS = Exception
+"""What the client raises: not only errors of its own, such as the KeyError of a slot that no node of a cluster serves.
+Whatever it is, what was asked may have been done or not."""
 
 LEAST_VERSION = (7, 0, 0)
 """The first with functions. Source: https://valkey.io/topics/functions-intro/ ."""
@@ -144,7 +146,7 @@ class ValkeyServer:
 
     async def close(self) -> None:
         """Lets the connections go."""
-        with contextlib.suppress(*FAULTS):
+        with contextlib.suppress(FAULTS):
             await self._client.aclose()
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
@@ -171,22 +173,29 @@ class ValkeyServer:
 
         Has a connection of its own while it waits. What was taken and did not arrive is lost.
         """
-        found = await self._told(self._run("BLPOP", key, min(wait_s, self._answer_s / 2)))
+        wait_s = min(wait_s, self._answer_s / 2)
+        found = await self._told(self._again(lambda: self._run("BLPOP", key, wait_s)))
         return None if found is None else bytes(found[1])
 
-    @staticmethod
-    async def _again(ask: Callable[[], Awaitable[Result]]) -> Result:
-        """Asks once more if the connection was cut: by a proxy, an operator, or a server that was restarted."""
+    async def _again(self, ask: Callable[[], Awaitable[Result]]) -> Result:
+        """Asks once more where that may help at once."""
         try:
             return await ask()
-        except (NoConnection, ConnectionError) as error:
-            if isinstance(error, BusyLoadingError | AuthenticationError):
-                raise
+        except FAULTS as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # It was cut by ourselves.
+            # Else it was cut by ourselves.
+            if (task is not None and task.cancelling()) or not await self._made_ready(error):
                 raise
         return await ask()
+
+    async def _made_ready(self, error: Exception) -> bool:
+        """Whether to ask once more, after that: over a connection of its own.
+
+        It may have been cut by a proxy, an operator, or a server that was restarted.
+        """
+        return isinstance(error, NoConnection | ConnectionError) and not isinstance(
+            error, BusyLoadingError | AuthenticationError
+        )
 
     async def _called(self, calls: Sequence[Call]) -> list[list[bytes]]:
         return await self._piped(
@@ -223,13 +232,18 @@ class ValkeyServer:
         return StoreUnavailable(f"{self}: {_why(error)}")
 
 
+NO_SLOT = "its cluster cannot be used now. Look whether all its slots are served."
+
 _ADVICE: Sequence[tuple[type[Exception], str]] = (
     (BusyLoadingError, "it is loading its data. Wait until it has."),
     (AuthenticationError, "it refuses the user or the password in WATCHDOG_STORE."),
     (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
     (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
     (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
-    (RedisClusterException, "its cluster cannot be used now. Look whether all its slots are served."),
+    (MasterDownError, "it is a replica that has lost its primary."),
+    (ClusterDownError, NO_SLOT),
+    (RedisClusterException, NO_SLOT),
+    (LookupError, NO_SLOT),
     (TimeoutError, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
     (NoAnswer, f"it has not answered in {ANSWER_S:g} s. Look whether it runs and what keeps it busy."),
     (NoConnection, "it cannot be reached. Look at the address, the network, and whether it runs."),
@@ -246,10 +260,10 @@ _CODES = {
     "NOAUTH": "it wants a password. Give it in WATCHDOG_STORE.",
     "MISCONF": "it cannot save its data and takes no writes. Look at its log and its disk.",
     "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
-    "MASTERDOWN": "it is a replica that has lost its primary.",
+    "MASTERDOWN": _ADVICE[5][1],
     "BUSY": "a script keeps it busy.",
     "MOVED": "it is a node of a cluster. Write valkey+cluster:// in WATCHDOG_STORE.",
-    "CLUSTERDOWN": "its cluster is down.",
+    "CLUSTERDOWN": NO_SLOT,
     "UNBLOCKED": "it is being demoted to a replica.",
 }
 """By the first word of an answer. Source: https://valkey.io/topics/protocol/#simple-errors ."""
