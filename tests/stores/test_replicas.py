@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.contract import redis_server
 from tests.contract.world import RULES, START, TICK, TIMER, TTL, World, action_of, intent, session
+from tests.scenarios.front import Front
 from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
 from watchdog.errors import StoreFailed, StoreUnavailable
 from watchdog.stores import one_part, packed, replica
+from watchdog.stores.address import Address
 from watchdog.stores.ending import ended
 from watchdog.stores.keeper import Keeper, Shared
 from watchdog.stores.part_rows import part_of
@@ -28,7 +31,8 @@ from watchdog.stores.valkey import server_at
 from watchdog.stores.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from tests.contract.redis_server import RedisServer
     from watchdog.stores.base import StoreRules, Tick
@@ -518,6 +522,61 @@ async def test_a_daemon_that_hears_the_others_no_more_or_takes_no_parts_does_not
     await first.tick("me", deployment.instant)
     await deployment.even()
     assert len(first._holdings.stores) == SHARDS
+
+
+async def test_after_a_planned_failover_the_daemons_find_the_new_primary(tmp_path: Path) -> None:
+    """It cuts no connections: those to the old primary would be answered READONLY for ever."""
+    places = [tmp_path / name for name in ("old", "new")]
+    for place in places:
+        place.mkdir()
+    with (
+        redis_server.running(places[0]) as primary,
+        redis_server.running(places[1]) as follower,
+        Front(primary.port) as way,
+    ):
+        with follower.client as client:
+            client.replicaof("127.0.0.1", primary.port)
+        await until(lambda: told(follower, "master_link_status") == "up")
+        deployment = Deployment(primary)
+        deployment.address = Address("127.0.0.1", way.port)
+        for _ in range(2):
+            await deployment.start()
+        try:
+            await deployment.even()
+            await deployment.beat(deployment.stores[0], *AGENTS)
+            with primary.client as client:
+                client.execute_command("FAILOVER", "TO", "127.0.0.1", follower.port)
+            await until(lambda: told(follower, "role") == "master")
+            with pytest.raises(StoreUnavailable, match="replica"):
+                await deployment.stores[0].tick("me", deployment.instant)
+            way.target = follower.port
+            await until(lambda: not daemons_of(primary))
+            await deployment.even()
+            await deployment.beat(deployment.stores[0], *AGENTS)
+            ticks = await deployment.wait(RULES.clock.resume_grace_s + 5)
+            assert [tick.clock.standing for tick in ticks] == [None, None]
+            assert not [tick.due for tick in ticks if tick.due]
+        finally:
+            for store in deployment.all:
+                await store.close()
+
+
+async def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+def told(server: RedisServer, what: str) -> str | None:
+    with server.client as client:
+        return client.info("replication").get(what)
+
+
+def daemons_of(server: RedisServer) -> list[dict[str, str]]:
+    """Their connections."""
+    with server.client as client:
+        return [each for each in client.client_list() if each["name"] == "watchdog"]
 
 
 def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:

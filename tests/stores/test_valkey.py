@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.contract import redis_server
 from tests.contract.conftest import died
 from tests.contract.world import ANNA, BERT, RULES, START, TIMER, TTL, World, action_of, intent, session
+from tests.scenarios.front import Front
 from watchdog.core.clock import Cause
 from watchdog.core.model import AgentId, AgentState, Epoch, Outcome, Standing, Verdict
 from watchdog.core.undo import Written
@@ -244,6 +245,32 @@ async def test_a_server_that_becomes_a_replica_takes_no_writes_until_it_is_one_n
             await world.tick()
         client.replicaof("no", "one")
     assert await goes_on(world) == 0
+
+
+async def test_when_a_server_is_a_replica_its_address_is_looked_up_anew_and_nothing_is_read_of_it_any_more(
+    tmp_path: Path,
+) -> None:
+    """A planned failover cuts no connections, and a replica answers reads, late."""
+    with redis_server.running(tmp_path) as old, Front(old.port) as way:
+        (tmp_path / "new").mkdir()
+        with redis_server.running(tmp_path / "new") as new:
+            server = ValkeyServer(Address("127.0.0.1", way.port))
+            await server.open()
+            # Some connections that are idle, one that waits, and one that is used for something else meanwhile.
+            await asyncio.gather(*(server.read(("HGET", "{wd:all}:meta", "secret")) for _ in range(8)))
+            waiting = asyncio.create_task(server.pop("{wd:to:me}:inbox", 1.0))
+            pool = server._client.connection_pool
+            used = await pool.get_connection()
+            with old.client as client, new.client as other:
+                client.replicaof("127.0.0.1", 1)
+                other.hset("{wd:all}:meta", "secret", "of the new one")
+            way.target = new.port
+            await server.call([("agree", ["{wd:all}:meta"], ["format", "1"])])
+            assert await waiting is None
+            await pool.release(used)
+            found = await asyncio.gather(*(server.read(("HGET", "{wd:all}:meta", "secret")) for _ in range(12)))
+            assert found == [[b"of the new one"]] * 12
+            await server.close()
 
 
 async def test_connections_that_are_cut_are_made_anew_at_once(world: World, server: RedisServer) -> None:

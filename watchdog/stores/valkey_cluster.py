@@ -51,10 +51,14 @@ class ValkeyCluster(ValkeyServer):
     async def _made_ready(self, error: Exception) -> bool:
         """See `ValkeyServer`. A client that has found a slot to be nobody's would not look again by itself."""
         if isinstance(error, SlotNotCoveredError | LookupError):
-            async with asyncio.timeout(self._limit_s):
-                await self._client.nodes_manager.initialize()
+            await self._look_anew()
             return True
         return await super()._made_ready(error)
+
+    async def _look_anew(self) -> None:
+        """Finds out which node has what."""
+        async with asyncio.timeout(self._limit_s):
+            await self._client.nodes_manager.initialize()
 
     async def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """All at once: each has another part, or changes nothing."""

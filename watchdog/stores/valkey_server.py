@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -85,7 +85,8 @@ def options(address: Address, answer_s: float) -> dict[str, Any]:
 class ValkeyServer:
     """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
 
-    Asked again at once is only where a connection was cut: whoever writes can tell a write that came twice.
+    Asked again at once is only where a connection was cut, which whoever writes can tell from a write that came twice,
+    and where a replica has answered.
     """
 
     def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
@@ -189,13 +190,21 @@ class ValkeyServer:
         return await ask()
 
     async def _made_ready(self, error: Exception) -> bool:
-        """Whether to ask once more, after that: over a connection of its own.
-
-        It may have been cut by a proxy, an operator, or a server that was restarted.
-        """
+        """Makes ready for one more attempt, if that may help at once; returns whether it may."""
+        if _of_replica(error):
+            # It has become one by a failover that cuts no connections, and its name may lead to the new primary.
+            await self._look_anew()
+            return True
+        # Cut by a proxy, an operator, or a server that was restarted.
         return isinstance(error, NoConnection | ConnectionError) and not isinstance(
             error, BusyLoadingError | AuthenticationError
         )
+
+    async def _look_anew(self) -> None:
+        """Lets all connections go, each as soon as nobody uses it: whoever asks next finds out where the server is."""
+        pool: Any = cast("Redis", self._client).connection_pool
+        await pool.update_active_connections_for_reconnect()
+        await pool.disconnect(inuse_connections=False)
 
     async def _called(self, calls: Sequence[Call]) -> list[list[bytes]]:
         return await self._piped(
@@ -281,6 +290,13 @@ def _why(error: Exception) -> str:
         if isinstance(error, ResponseError) and f"{code} " in str(error):
             return text
     return f"{type(error).__name__}. Look at its log."
+
+
+def _of_replica(error: Exception) -> bool:
+    """Whether a replica has answered, or what is becoming one."""
+    return isinstance(error, ReadOnlyError | MasterDownError) or (
+        isinstance(error, ResponseError) and any(code in str(error) for code in ("READONLY", "MASTERDOWN", "UNBLOCKED"))
+    )
 
 
 def _version(info: Mapping[str, Any]) -> str:
