@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from tests.contract.redis_server import RedisServer
     from watchdog.stores.base import StoreRules, Tick
+    from watchdog.stores.valkey_server import Call
 
 SHARDS = 6
 AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
@@ -522,6 +523,59 @@ async def test_a_daemon_that_hears_the_others_no_more_or_takes_no_parts_does_not
     await first.tick("me", deployment.instant)
     await deployment.even()
     assert len(first._holdings.stores) == SHARDS
+
+
+class Late(ValkeyServer):
+    """A server that does something, or answers, late."""
+
+    late = ""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.asked = asyncio.Event()
+        self.going_on = asyncio.Event()
+
+    async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        late = bool(calls) and calls[0][0] == self.late
+        if late and self.late == "leave":
+            await self._wait()
+        found = await super().call(calls)
+        if late and self.late == "take":
+            await self._wait()
+        return found
+
+    async def _wait(self) -> None:
+        self.asked.set()
+        await self.going_on.wait()
+
+
+@pytest.mark.parametrize("late", ["leave", "take"])
+async def test_a_part_that_is_handed_over_while_the_daemon_ends_is_nobodys_at_once(
+    deployment: Deployment, late: str
+) -> None:
+    server = Late(deployment.address)
+    first = ReplicaStore(server, RULES, "late", SHARDS)
+    deployment.all.append(first)
+    await first.open(deployment.instant)
+    deployment.stores.append(first)
+    second = await deployment.start()
+    if late == "take":
+        await deployment.even()
+        deployment.stores.remove(second)
+    server.late = late
+    if late == "take":
+        await second.close()
+    while not server.asked.is_set():
+        await first.tick("me", deployment.instant)
+        await asyncio.sleep(0.05)
+    closing = asyncio.create_task(first.close())
+    await asyncio.wait({closing}, timeout=0.3)
+    server.going_on.set()
+    await closing
+    with deployment.server.client as client:
+        for number in range(SHARDS):
+            owner, left = client.hmget(f"{{wd:{number}}}:part", "owner", "until")
+            assert owner != b"late" or left == b"0"
 
 
 async def test_after_a_planned_failover_the_daemons_find_the_new_primary(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from watchdog.errors import StoreLocked
+from watchdog.stores.ending import ended
 from watchdog.stores.fenced import LEASE_S
 from watchdog.stores.shares import share
 
@@ -74,6 +75,7 @@ class Holdings:
         self._owners: list[str | None] = [None] * shards
         self._seen_at = [float("-inf")] * shards
         self._balancing = asyncio.Lock()
+        self._moving: dict[asyncio.Task[None], PartStore] = {}
 
     @property
     def complete(self) -> bool:
@@ -132,8 +134,18 @@ class Holdings:
             if extra:
                 await asyncio.gather(*(self._give_up(number) for number in extra))
 
+    async def _moved(self, store: PartStore, move: Coroutine[Any, Any, None]) -> None:
+        """Takes a part or lets it go, to the end: half of that would leave it to nobody until its lease is over."""
+        task = asyncio.create_task(move)
+        self._moving[task] = store
+        task.add_done_callback(self._moving.pop)
+        await asyncio.shield(task)
+
     async def _take(self, number: int) -> None:
         store = self._made(number)
+        await self._moved(store, self._taken(number, store))
+
+    async def _taken(self, number: int, store: PartStore) -> None:
         with contextlib.suppress(StoreLocked):
             await store.open(self._now())
             self.stores[number] = store
@@ -154,16 +166,22 @@ class Holdings:
         if self.stores.get(number) is store:
             del self.stores[number]
             self._owners[number] = None
-            await store.give_up()
-            log.info("replica.part_given_up", part=number)
+            await self._moved(store, self._given_up(number, store))
+
+    async def _given_up(self, number: int, store: PartStore) -> None:
+        await store.give_up()
+        log.info("replica.part_given_up", part=number)
 
     async def close(self) -> None:
         """Gives all of them up at once."""
         async with self._balancing:
-            stores, self.stores = list(self.stores.values()), {}
-            await asyncio.gather(*(store.give_up() for store in stores), return_exceptions=True)
+            # Those that a balance which was cancelled was taking or giving up, too.
+            while self.stores or self._moving:
+                stores, self.stores = list(self.stores.values()), {}
+                await asyncio.gather(*self._moving, *(store.give_up() for store in stores), return_exceptions=True)
 
     async def abandon(self) -> None:
         """Ends what runs for them, without a word to the server."""
-        stores, self.stores = list(self.stores.values()), {}
+        stores, self.stores = [*self.stores.values(), *self._moving.values()], {}
+        await ended(list(self._moving))
         await asyncio.gather(*(store.journal.abandon() for store in stores), return_exceptions=True)
