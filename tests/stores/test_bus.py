@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,8 +36,17 @@ class Forgetful(ValkeyServer):
         return done
 
 
+def now_ms() -> float:
+    """The server's time: it is on this machine."""
+    return time.time() * 1000
+
+
+done: list[bytes] = []
+
+
 async def answer(what: str, body: bytes) -> bytes:
     if what == "greet":
+        done.append(body)
         return b"hello " + body
     raise Refused(f"{what} is not done here")
 
@@ -45,9 +56,7 @@ class Pair:
 
     def __init__(self, server: RedisServer) -> None:
         self.servers = [Forgetful(server.address), Forgetful(server.address)]
-        self.buses = [
-            Bus(each, name, answer, lambda stamp_ms: 0.0) for each, name in zip(self.servers, "ab", strict=True)
-        ]
+        self.buses = [Bus(each, name, answer, now_ms) for each, name in zip(self.servers, "ab", strict=True)]
 
 
 @pytest.fixture
@@ -121,10 +130,37 @@ async def test_what_a_later_version_has_added_to_a_head_is_left_aside(pair: Pair
     asked = asyncio.create_task(pair.buses[0].ask("nobody", "greet", b""))
     await asyncio.sleep(0)
     with server.client as client:
-        client.rpush(inbox("b"), b'0 ["?",1,"a","greet",1.0,"new",{}]\nall')
+        client.rpush(inbox("b"), b'%d ["?",1,"a","greet",1.0,%d,"new",{}]\nall' % (now_ms(), now_ms()))
     assert await asked == b"hello all"
     asked = asyncio.create_task(pair.buses[0].ask("nobody", "greet", b""))
     await asyncio.sleep(0)
     with server.client as client:
         client.rpush(inbox("a"), b'0 ["!",2,true,"new"]\nhello')
     assert await asked == b"hello"
+
+
+async def test_a_question_of_an_earlier_version_does_not_tell_when_it_was_asked(
+    pair: Pair, server: RedisServer
+) -> None:
+    asked = asyncio.create_task(pair.buses[0].ask("nobody", "greet", b""))
+    await asyncio.sleep(0)
+    with server.client as client:
+        client.rpush(inbox("b"), b'%d ["?",1,"a","greet",1.0]\nall' % now_ms())
+    assert await asked == b"hello all"
+
+
+async def test_what_was_asked_while_the_server_stood_is_not_done_when_nobody_waits_for_it_any_more(
+    pair: Pair, server: RedisServer
+) -> None:
+    """The server stamps a question when it takes it: that may be seconds after it was asked."""
+    done.clear()
+    server.signal(signal.SIGSTOP)
+    try:
+        asked = asyncio.create_task(pair.buses[0].ask("b", "greet", b"late", 0.3))
+        await asyncio.sleep(0.4)
+    finally:
+        server.signal(signal.SIGCONT)
+    with pytest.raises(NotAnswered):
+        await asked
+    assert await pair.buses[0].ask("b", "greet", b"again") == b"hello again"
+    assert done == [b"again"]

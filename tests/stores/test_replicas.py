@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
 from watchdog.errors import StoreFailed, StoreUnavailable
-from watchdog.stores import one_part, packed, replica
+from watchdog.stores import bus, one_part, packed, replica
 from watchdog.stores.address import Address
 from watchdog.stores.ending import ended
 from watchdog.stores.keeper import Keeper, Shared
@@ -242,6 +243,31 @@ async def test_an_operator_holds_from_any_daemon_for_all(deployment: Deployment)
     await deployment.tick()
     ticks = await deployment.wait(1)
     assert len([due for tick in ticks for due in tick.due]) == len(AGENTS)
+
+
+async def test_an_order_that_was_not_answered_while_the_server_stood_is_not_done_later(deployment: Deployment) -> None:
+    """Who gave it was told so, and may have ordered something else since."""
+    await deployment.start()
+    await deployment.start()
+    keeper = await deployment.keeper()
+    (other,) = [store for store in deployment.stores if store is not keeper]
+    await deployment.tick()
+    deployment.server.signal(signal.SIGSTOP)
+    try:
+        ordered = asyncio.create_task(
+            other.order("all", hold=True, for_s=600, reason="test", instant=deployment.instant)
+        )
+        await asyncio.wait({ordered}, timeout=bus.ANSWER_S + 0.3)
+    finally:
+        deployment.server.signal(signal.SIGCONT)
+    with pytest.raises(StoreUnavailable):
+        await ordered
+    # What is asked later is answered later.
+    await other._bus.ask(keeper.name, "shared", packed.out(Shared()))
+    for _ in range(3):
+        await deployment.tick()
+        await asyncio.sleep(0.1)
+    assert not any(tick.brake.holds for tick in await deployment.tick())
 
 
 async def test_everything_is_forgotten_and_nobody_is_set_by_it(deployment: Deployment) -> None:

@@ -57,7 +57,7 @@ class Bus:
         server: Server,
         name: str,
         answer: Callable[[str, bytes], Awaitable[bytes]],
-        age_s: Callable[[float], float],
+        now_ms: Callable[[], float],
     ) -> None:
         """Looks at nothing before `run`.
 
@@ -65,12 +65,12 @@ class Bus:
             server: Where the inboxes are.
             name: Of this daemon.
             answer: Answers a question, by what is asked and its body; raises `Refused` for what it does not do.
-            age_s: How long ago the server's clock stood at so many milliseconds.
+            now_ms: The server's time as far as this daemon knows it, in milliseconds.
         """
         self._server = server
         self._name = name
         self._answer = answer
-        self._age_s = age_s
+        self._now_ms = now_ms
         self._waiting: dict[int, asyncio.Future[tuple[bool, bytes]]] = {}
         self._number = 0
         self._working: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class Bus:
         # Of whether it was done, and the answer: nobody may be left to retrieve an exception.
         answered: asyncio.Future[tuple[bool, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
-        head = orjson.dumps([QUESTION, number, self._name, what, timeout_s])
+        head = orjson.dumps([QUESTION, number, self._name, what, timeout_s, self._now_ms()])
         until = asyncio.get_running_loop().time() + timeout_s
         try:
             await self._post(whom, head + b"\n" + body)
@@ -138,8 +138,10 @@ class Bus:
                 answered.set_result((bool(good), body))
         elif kind == QUESTION:
             number, sender, what, timeout_s = int(head[0]), str(head[1]), str(head[2]), float(head[3])
+            # The server may have stood when it was asked, and has stamped it later. Earlier versions do not tell.
+            asked_ms = min([stamp_ms, *map(float, head[4:5])])
             # Who asked has given up: what is old must not be done as if it were new.
-            if self._age_s(stamp_ms) <= timeout_s and len(self._working) < MOST_AT_ONCE:
+            if self._now_ms() - asked_ms <= timeout_s * 1000 and len(self._working) < MOST_AT_ONCE:
                 task = asyncio.create_task(self._work(number, sender, what, body))
                 self._working.add(task)
                 task.add_done_callback(self._working.discard)

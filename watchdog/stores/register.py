@@ -109,9 +109,13 @@ class Register:
         """Whether it is registered for sure: nobody has dropped it yet."""
         return self.joined and self._time() - self.reported_at < HEARD_S
 
+    def server_ms(self) -> float:
+        """The server's clock: not later than so, and an answer's time earlier at most."""
+        return (self._server_s + (self._time() - self.reported_at)) * 1000
+
     def age_s(self, stamp_ms: float) -> float:
         """How long ago the server's clock was there: at most so long, and an answer's time less at least."""
-        return self._server_s + (self._time() - self.reported_at) - stamp_ms / 1000
+        return (self.server_ms() - stamp_ms) / 1000
 
     async def report(self, told: Mapping[str, Any]) -> Report | None:
         """Tells how this one does, and registers it unless it was registered before.

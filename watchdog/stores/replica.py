@@ -126,7 +126,7 @@ class ReplicaStore(OwnAgents):
         self._shards = shards
         self._time = clock
         self._register = Register(self._server, name, clock)
-        self._bus = Bus(self._server, name, self._asked, self._register.age_s)
+        self._bus = Bus(self._server, name, self._asked, self._register.server_ms)
         self._clock = SharedClock()
         self._shared = Shared()
         self._history = History(self._server)
