@@ -659,6 +659,44 @@ def daemons_of(server: RedisServer) -> list[dict[str, str]]:
         return [each for each in client.client_list() if each["name"] == "watchdog"]
 
 
+class Live(Deployment):
+    """Daemons whose time passes by itself."""
+
+    @property
+    def instant(self) -> Instant:
+        return Instant(Boot(time.monotonic()), Epoch(START + time.monotonic()), "boot-1")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_lease_that_is_given_while_a_daemon_stops_is_not_short(server: RedisServer, *, keeps: bool) -> None:
+    """It ticks no more, and takes heartbeats for some seconds until it hands its parts over."""
+    deployment = Live(server)
+    try:
+        for _ in range(2):
+            await deployment.start()
+        await deployment.even()
+        keeper = await deployment.keeper()
+        (stops,) = [store for store in deployment.stores if (store is keeper) is keeps]
+        deployment.stores.remove(stops)
+        (stays,) = deployment.stores
+        begun, end = stays._clock.now.observed, time.monotonic() + 5
+        while time.monotonic() < end:
+            await stays.tick("me", deployment.instant)
+            await asyncio.sleep(0.1)
+        assert stays._clock.now.observed - begun > 4
+        agent = next(agent for agent in AGENTS if part_of(agent, SHARDS) in stops._holdings.stores)
+        await deployment.beat(stops, agent)
+        await stops.close()
+        while part_of(agent, SHARDS) not in stays._holdings.stores:
+            await stays.tick("me", deployment.instant)
+            await asyncio.sleep(0.05)
+        (session,) = stays._holdings.stores[part_of(agent, SHARDS)]._table.sessions.values()
+        assert session.expires_at - stays._clock.now.observed > TTL - 1
+    finally:
+        for store in deployment.all:
+            await store.close()
+
+
 def entry(name: str, age_s: float, blind: Cause | None = None) -> Entry:
     return Entry(name, age_s, {"blind": blind})
 

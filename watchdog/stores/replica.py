@@ -274,7 +274,11 @@ class ReplicaStore(OwnAgents):
                     keeper, self._keeper = self._keeper, None
                     await keeper.leave()
                 if IDLE_S < idle_s < STOPPING_S or not self._ticks:
-                    await self._reported(Cause.STORE if self._undelivered else self._blind)
+                    instant = self._now()
+                    report = await self._reported(Cause.STORE if self._undelivered else self._blind)
+                    if self._keeper is None:
+                        # Heartbeats are taken still, and a lease counts from the clock.
+                        self._follow(report, instant)
                 await self._holdings.balance()
             except StoreError as error:
                 log.debug("replica.not_balanced", reason=str(error))
