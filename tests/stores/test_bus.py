@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from watchdog.errors import StoreUnavailable
+from watchdog.stores import valkey_server
 from watchdog.stores.bus import Bus, NotAnswered, Refused, inbox
 from watchdog.stores.valkey_server import ValkeyServer
 
@@ -164,3 +165,26 @@ async def test_what_was_asked_while_the_server_stood_is_not_done_when_nobody_wai
         await asked
     assert await pair.buses[0].ask("b", "greet", b"again") == b"hello again"
     assert done == [b"again"]
+
+
+async def test_nobody_waits_longer_than_asked_for_though_the_server_stands(pair: Pair, server: RedisServer) -> None:
+    faults: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    server.signal(signal.SIGSTOP)
+    try:
+        asked = asyncio.create_task(pair.buses[0].ask("b", "greet", b"late", 0.2))
+        await asyncio.wait({asked}, timeout=1.0)
+        in_time = asked.done()
+        # What is on its way fails by itself; nobody is told twice.
+        left = [task for task in asyncio.all_tasks() if task.get_name() == "post"]
+        await asyncio.wait([asked, *left], timeout=valkey_server.ANSWER_S + 1)
+    finally:
+        server.signal(signal.SIGCONT)
+    assert in_time
+    with pytest.raises(NotAnswered):
+        await asked
+    assert [task for task in left if task.done()] == left != []
+    del asked, left
+    gc.collect()
+    assert faults == []

@@ -74,6 +74,7 @@ class Bus:
         self._waiting: dict[int, asyncio.Future[tuple[bool, bytes]]] = {}
         self._number = 0
         self._working: set[asyncio.Task[None]] = set()
+        self._posting: set[asyncio.Task[None]] = set()
 
     async def ask(self, whom: str, what: str, body: bytes, timeout_s: float = ANSWER_S) -> bytes:
         """Asks another daemon.
@@ -90,8 +91,11 @@ class Bus:
         head = orjson.dumps([QUESTION, number, self._name, what, timeout_s, self._now_ms()])
         until = asyncio.get_running_loop().time() + timeout_s
         try:
-            await self._post(whom, head + b"\n" + body)
             # Nothing is cancelled for the time-out: a cancellation may be lost in the client of the server.
+            posting = self._posted(whom, head + b"\n" + body)
+            await asyncio.wait({posting}, timeout=timeout_s)
+            if posting.done() and not posting.cancelled():
+                posting.result()
             await asyncio.wait({answered}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
             if not answered.done():
                 raise NotAnswered("Another daemon of the deployment has not answered in time.")
@@ -114,7 +118,7 @@ class Bus:
                 if message is not None:
                     self._take(message)
         finally:
-            await ended(list(self._working))
+            await ended([*self._working, *self._posting])
 
     def _take(self, message: bytes) -> None:
         try:
@@ -160,6 +164,17 @@ class Bus:
             return
         with contextlib.suppress(StoreUnavailable):
             await self._post(sender, orjson.dumps([ANSWER, number, good]) + b"\n" + answer)
+
+    def _posted(self, whom: str, message: bytes) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._post(whom, message), name="post")
+        self._posting.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, posting: asyncio.Task[None]) -> None:
+        self._posting.discard(posting)
+        if not posting.cancelled():
+            posting.exception()  # whoever asked may not wait for it any more
 
     async def _post(self, whom: str, message: bytes) -> None:
         await self._server.call([("post", [inbox(whom)], [int(KEPT_S * 1000), message])])
