@@ -108,7 +108,7 @@ class ValkeyServer:
             StoreCorrupt: It is too old, or may drop keys to make room.
         """
         await self.examine()
-        await self._load()
+        await self._load(full=True)
 
     async def examine(self) -> str:
         """Finds out whether a daemon could use it, without a change to it. Returns its version.
@@ -162,6 +162,22 @@ class ValkeyServer:
         await self._load()
         return await self._told(self._called(calls))
 
+    async def memory_share(self, key: str) -> float | None:
+        """The part of the memory it may use that the server with a key has in use; None where nothing limits it.
+
+        As the server counts: without what waits for its replicas and its disk.
+        Source: https://valkey.io/commands/info/ .
+        """
+        info = await self._told(self._info(key))
+        most = int(info.get("maxmemory", 0))
+        used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+        return used / most if most else None
+
+    async def _info(self, key: str) -> Mapping[str, Any]:
+        """What the server that has a key tells of itself."""
+        del key
+        return dict(await self._run("INFO"))
+
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
         """Runs commands that change nothing, in one go."""
         return await self._told(self._again(lambda: self._piped(commands)))
@@ -204,14 +220,25 @@ class ValkeyServer:
     async def _run(self, *command: Any) -> Any:  # noqa: ANN401 - of each command another type
         return await self._client.execute_command(*command)
 
-    async def _load(self) -> None:
+    async def _load(self, *, full: bool = False) -> None:
+        """Loads the functions, if they are not there.
+
+        Args:
+            full: A server whose memory is full will do: it takes none, and perhaps has them. The first call tells.
+        """
         try:
-            await self._run("FUNCTION", "LOAD", self._library)
+            await self._loaded()
+        except OutOfMemoryError as error:
+            if not full:
+                raise self._unavailable(error) from None
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise self._unavailable(error) from None
         except FAULTS as error:
             raise self._unavailable(error) from None
+
+    async def _loaded(self) -> None:
+        await self._run("FUNCTION", "LOAD", self._library)
 
     async def _told(self, asked: Awaitable[Result]) -> Result:
         try:
