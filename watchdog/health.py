@@ -32,8 +32,9 @@ from watchdog.telemetry.notify import BUS, Notifier
 STUCK_S = 30.0
 """The process is dead when its sweep has not been tried for this long: longer than any stall that ends by itself."""
 
-CROWDED_S = 3600.0
-"""For so long after the memory of the store's server was too full for the last time, it is told: it fills again."""
+EASED = 0.75
+"""Part of the memory of the store's server at which it is not nearly full any more. The history makes less room than
+that: so it is told once, for as long as it does."""
 
 PROBLEMS = (
     "agents_full",
@@ -123,7 +124,6 @@ class Health:
         self._time = time
         self._started_at = now()
         self._crowded: Problem | None = None
-        self._crowded_until = 0.0
         self._dropped = 0
 
     def store_answered(self, error: Exception | None) -> bool:
@@ -138,19 +138,18 @@ class Health:
 
     def memory_seen(self, use: MemoryUse) -> None:
         """Notes how full the memory of the store's server is, and what was dropped for it."""
-        self._metrics.store_memory, now = use.share or 0.0, self._now()
+        share = self._metrics.store_memory = use.share or 0.0
         self._dropped += use.dropped
-        if use.dropped or (use.share is not None and use.share > FULL):
-            since = now.epoch if self._crowded is None else self._crowded.since
+        if use.dropped or share > (FULL if self._crowded is None else EASED):
+            since = self._now().epoch if self._crowded is None else self._crowded.since
             told = (
-                f"The server of WATCHDOG_STORE has {use.share or 0.0:.0%} of its memory (maxmemory) in use. From "
+                f"The server of WATCHDOG_STORE has {share:.0%} of its memory (maxmemory) in use. From "
                 f"{FULL:.0%} on the oldest actions of the history are dropped before WATCHDOG_HISTORY_DAYS, but for "
                 f"the last {KEPT:,}; {self._dropped} so far by this daemon. Give the server more memory, or lower "
                 "WATCHDOG_HISTORY_DAYS."
             )
             self._crowded = Problem("store_nearly_full", told, since)
-            self._crowded_until = now.boot + CROWDED_S
-        elif now.boot >= self._crowded_until:
+        else:
             self._crowded, self._dropped = None, 0
 
     def sweeping(self) -> None:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -50,6 +51,8 @@ LEAST_VERSION = (7, 0, 0)
 KEEPING = frozenset({"noeviction"})
 """Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
 
+log = structlog.stdlib.get_logger(__name__)
+
 
 def library() -> tuple[str, str]:
     """The library of functions: its version, which is told by its text, and the text."""
@@ -84,12 +87,17 @@ class ValkeyServer:
     """A server, with our functions in it. Every method but `close` may raise `StoreUnavailable`.
 
     Asked again at once is only where a connection was cut: whoever writes can tell a write that came twice.
+
+    Attributes:
+        unguarded: Replicas without which it takes writes, when it was examined: one of them may be made the primary
+            while it takes them. None where it does not tell.
     """
 
     def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
         """Connects to nothing yet."""
         self._address = address
         self._answer_s = answer_s
+        self.unguarded: int | None = None
         self._version, self._library = library()
         self._client = self._made(options(address, answer_s))
 
@@ -108,6 +116,8 @@ class ValkeyServer:
             StoreCorrupt: It is too old, or may drop keys to make room.
         """
         await self.examine()
+        if self.unguarded:
+            log.warning("store.unguarded", replicas=self.unguarded)
         await self._load(full=True)
 
     async def examine(self) -> str:
@@ -120,6 +130,7 @@ class ValkeyServer:
         infos = await self._told(self._infos())
         for info in infos:
             self._check(info)
+        self.unguarded = sum(_unguarded(info) for info in infos) if all(_tells(info) for info in infos) else None
         return ", ".join(sorted({_version(info) for info in infos}))
 
     def _check(self, info: Mapping[str, Any]) -> None:
@@ -294,6 +305,23 @@ def _why(error: Exception) -> str:
         if isinstance(error, ResponseError) and f"{code} " in str(error):
             return text
     return f"{type(error).__name__}. Look at its log."
+
+
+def _tells(info: Mapping[str, Any]) -> bool:
+    """Whether it says who follows it."""
+    return "connected_slaves" in info
+
+
+def _unguarded(info: Mapping[str, Any]) -> int:
+    """How many replicas a server has of which it needs none to take writes.
+
+    It tells how many follow closely (`min_slaves_good_slaves`) where it needs some. A cluster guards itself: a primary
+    that does not see most of the others takes no writes after `cluster-node-timeout`.
+    Source: https://valkey.io/commands/info/ , https://valkey.io/topics/cluster-spec/ .
+    """
+    if info.get("cluster_enabled") or "min_slaves_good_slaves" in info:
+        return 0
+    return int(info["connected_slaves"])
 
 
 def _version(info: Mapping[str, Any]) -> str:
