@@ -16,6 +16,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.stores import overfull
 from watchdog.stores.base import FULL, KEPT
 from watchdog.stores.part_reads import META
+from watchdog.stores.valkey import server_at
 from watchdog.telemetry.notify import MAX_BEHIND
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ async def test_where_the_memory_is_full_nobody_loses_a_part_and_who_goes_leaves_
         assert await deployment.keeper() is keeper
         deployment.stores.remove(leaving)
         await leaving.close()
+        # Nobody waits until what it had is over.
+        assert [owner.name for owner in await keeper._register.owners(SHARDS) if owner.ended] == [leaving.name] * 2
         await deployment.even()
         assert leaving.name not in {entry.name for entry in keeper.entries}
     await deployment.tick()
@@ -228,6 +231,19 @@ def test_as_many_stay_as_a_receiver_may_be_behind() -> None:
     assert KEPT == MAX_BEHIND
 
 
+async def test_the_memory_in_use_is_counted_as_the_server_does(server: RedisServer) -> None:
+    """What waits for its replicas and its disk is not what it refuses writes for."""
+    asked = server_at(server.address)
+
+    async def told(key: str) -> dict[str, int]:
+        assert key == META
+        return {"maxmemory": 1000, "used_memory": 900, "mem_not_counted_for_evict": 100}
+
+    asked._info = told  # type: ignore[method-assign, assignment]
+    assert await asked.memory_share(META) == pytest.approx(0.8)
+    await asked.close()
+
+
 async def test_without_a_limit_nothing_makes_room(deployment: Deployment) -> None:
     keeper = await deployment.start()
     await fill(keeper)
@@ -247,6 +263,9 @@ async def test_a_full_server_takes_no_agents_and_no_actions(deployment: Deployme
                 await deployment.beat(store, *AGENTS)
         with pytest.raises(StoreUnavailable, match="memory is full"):
             await store.record([decided(1)])
+        for name in ("write", "record", "log", "post", "tokens"):
+            with pytest.raises(StoreUnavailable, match="memory is full"):
+                await store._server.call([(name, [], [])])
         with server.client as client:
             assert client.hlen("{wd:all}:actions") == 0
             assert sum(client.hlen(f"{{wd:{number}}}:agents") for number in range(SHARDS)) == 10

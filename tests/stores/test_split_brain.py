@@ -95,6 +95,14 @@ async def test_without_the_setting_it_goes_on_and_says_so_at_the_start(tmp_path:
         await store.close()
 
 
+async def test_a_cluster_guards_itself(tmp_path: Path) -> None:
+    with redis_server.cluster(tmp_path, replicas=1) as cluster:
+        asked = server_at(cluster.address)
+        await asked.examine()
+        assert asked.unguarded == 0
+        await asked.close()
+
+
 @pytest.mark.parametrize(
     ("info", "unguarded"),
     [
