@@ -11,6 +11,7 @@ from tests.contract import redis_server
 from tests.ingest.certificates import put as put_file
 from tests.ingest.certificates import write
 from tests.provider import AUDIENCE, ISSUER, Provider, document, jwk, serving
+from tests.stores.test_split_brain import pair
 from watchdog.connect.probe import NOBODY
 from watchdog.migration import _opened
 from watchdog.sandbox.records import Fault, FaultKind
@@ -254,6 +255,19 @@ def test_a_store_on_a_server_is_looked_at_and_left_alone(check, tmp_path):
     done = check("--json", WATCHDOG_STORE=store)
     assert bad(done) == {("store", "fault")}
     assert "cannot be reached" in found(done)["store"][0][1]
+
+
+@pytest.mark.long
+def test_a_primary_that_takes_writes_without_its_replicas_is_told(check, tmp_path):
+    with pair(tmp_path) as (primary, _), primary.client as client:
+        store = f"valkey://127.0.0.1:{primary.port}"
+        done = check("--json", WATCHDOG_STORE=store)
+        assert bad(done) == {("replicas", "fault")}
+        assert found(done)["store"][0][0] == "ok"
+        assert "It has replicas (1)" in found(done)["replicas"][0][1]
+        assert "min-replicas-to-write 1" in found(done)["replicas"][0][1]
+        client.config_set("min-replicas-to-write", 1)
+        assert "replicas" not in found(check("--json", WATCHDOG_STORE=store))
 
 
 def test_beside_a_running_daemon(check, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,6 +19,7 @@ from tests.telemetry.test_eventbridge import ARN, Aws, Inline, refusal
 from watchdog import daemon
 from watchdog.canary import Canary
 from watchdog.connect.api import Instance
+from watchdog.connect.circuit import Problem
 from watchdog.connect.dispatcher import Dispatcher, DispatcherConfig
 from watchdog.connect.reconcile import ReconcileRules
 from watchdog.core.canary import rules as canary_rules
@@ -41,6 +42,7 @@ from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import seed
 from watchdog.sandbox.world import DEFAULT_ACCOUNT, DEFAULT_REGION
 from watchdog.settings import Settings
+from watchdog.stores.base import MemoryUse
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.eventbridge import EventBridge
@@ -613,14 +615,16 @@ async def test_a_listing_that_failed_is_tried_again_sooner(parts: Parts) -> None
     assert len(parts.model.calls(operation="ListAgentStatuses")) == listed
 
 
-async def test_a_job_that_is_hours_late_runs_all_the_same(parts: Parts) -> None:
+@pytest.mark.parametrize(("store", "more"), [("sqlite:///watchdog.db", set()), ("valkey://host", {"make_room"})])
+async def test_a_job_that_is_hours_late_runs_all_the_same(parts: Parts, store: str, more: set[str]) -> None:
     """With APScheduler's defaults a run that is more than a second late is dropped."""
     await parts.store.open(instant())
-    scheduler = parts.jobs.scheduler()
+    settings = Settings.load({**ENVIRONMENT, "WATCHDOG_STORE": store})
+    scheduler = Jobs(settings, parts.store, parts.dispatcher.directory, parts.health, instant).scheduler()
     scheduler.start(paused=True)
     try:
         jobs = scheduler.get_jobs()
-        assert {job.func.__name__ for job in jobs} == {"list_directory", "list_again", "prune"}
+        assert {job.func.__name__ for job in jobs} == {"list_directory", "list_again", "prune", *more}
         for job in jobs:
             assert (job.misfire_grace_time, job.coalesce, job.max_instances) == (None, True, 1)
     finally:
@@ -719,6 +723,70 @@ async def test_pruning_goes_by_the_days_that_are_set(parts: Parts) -> None:
         await parts.jobs.prune()
     assert (await parts.store.actions()).actions == ()
     assert [line["event"] for line in logs] == ["store.pruned"]
+
+
+@dataclass
+class Filling:
+    """A store on a server whose memory fills."""
+
+    found: list[MemoryUse | None]
+
+    async def make_room(self) -> MemoryUse:
+        use = self.found.pop(0)
+        if use is None:
+            raise StoreUnavailable("It does not answer.")
+        return use
+
+
+@pytest.mark.looptime
+async def test_a_history_that_makes_room_is_told_once_for_as_long_as_it_does(parts: Parts) -> None:
+    filling: Any = Filling(
+        [
+            MemoryUse(0.7),
+            MemoryUse(0.79, 1000),
+            None,
+            MemoryUse(0.78, 500),
+            MemoryUse(0.76),
+            MemoryUse(0.75),
+            MemoryUse(0.76),
+            MemoryUse(0.81),
+            MemoryUse(0.8),
+            MemoryUse(None),
+        ]
+    )
+    jobs = Jobs(parts.settings, filling, parts.dispatcher.directory, parts.health, instant)
+
+    async def looked() -> list[Problem]:
+        await asyncio.sleep(15)
+        await jobs.make_room()
+        return parts.health.problems()
+
+    with structlog.testing.capture_logs() as logs:
+        assert await looked() == []
+        assert b"watchdog_store_memory_ratio 0.7\n" in parts.metrics.render()
+        (first,) = await looked()
+        assert first.code == "store_nearly_full"
+        assert "79%" in first.detail
+        assert "1000 so far" in first.detail
+        assert await looked() == [first]
+        (second,) = await looked()
+        assert "1500 so far" in second.detail
+        assert second.since == first.since
+        assert [each.since for each in await looked()] == [first.since]
+        assert await looked() == []
+        assert await looked() == []
+        # Something else fills it: there is no history that could make room.
+        (third,) = await looked()
+        assert "81%" in third.detail
+        assert "0 so far" in third.detail
+        assert third.since > first.since
+        assert [each.since for each in await looked()] == [third.since]
+        assert await looked() == []
+    assert [(line["event"], line.get("actions")) for line in logs] == [
+        ("store.history_shortened", 1000),
+        ("store.memory_unseen", None),
+        ("store.history_shortened", 500),
+    ]
 
 
 def _denied() -> Fault:

@@ -105,7 +105,7 @@ async def examine(settings: Settings, *, running: bool, trials: bool = True) -> 
         found = {each.instance_id: await probe.find(each.instance_id) for each in instances}
         findings: list[Finding] = []
         if trials:
-            findings += [_of_settings(settings), await _of_store(settings, running=running), *_of_tls(settings)]
+            findings += [_of_settings(settings), *await _of_store(settings, running=running), *_of_tls(settings)]
             findings += await _of_keys(settings)
             for instance_id, what in found.items():
                 tried = await _tried(probe, instance_id, what, settings, wanted) if can_be_tried(what) else []
@@ -159,12 +159,12 @@ def _of_settings(settings: Settings) -> Finding:
     return Finding("settings", None, State.OK, f"{given} variables are set, the others have their defaults.")
 
 
-async def _of_store(settings: Settings, *, running: bool) -> Finding:
+async def _of_store(settings: Settings, *, running: bool) -> list[Finding]:
     address = settings.store_address
-    return _of_file(settings, running=running) if address is None else await _of_server(address, settings.shards)
+    return [_of_file(settings, running=running)] if address is None else await _of_server(address, settings.shards)
 
 
-async def _of_server(address: Address, shards: int) -> Finding:
+async def _of_server(address: Address, shards: int) -> list[Finding]:
     from watchdog.stores.parts import is_kept  # noqa: PLC0415 - who has a file needs none of it
     from watchdog.stores.valkey import server_at  # noqa: PLC0415
 
@@ -173,11 +173,25 @@ async def _of_server(address: Address, shards: int) -> Finding:
         version = await server.examine()
         kept = "A deployment is kept there." if await is_kept(server, shards) else "Nothing of ours is kept there yet."
     except StoreError as error:
-        return Finding("store", None, State.FAULT, str(error))
+        return [Finding("store", None, State.FAULT, str(error))]
     finally:
         await server.close()
     told = f"{address}: It can be reached, is version {version}, and drops no keys. {kept}"
-    return Finding("store", None, State.OK, told)
+    return [Finding("store", None, State.OK, told), *_of_replicas(address, server.unguarded)]
+
+
+def _of_replicas(address: Address, unguarded: int | None) -> list[Finding]:
+    """Whether two servers may take writes at a time; nothing where there is one."""
+    if unguarded == 0:
+        return []
+    if unguarded is None:
+        told = f"{address}: Whether it has replicas, and takes writes without them, cannot be seen."
+        return [Finding("replicas", None, State.UNKNOWN, told)]
+    told = (
+        f"{address}: It has replicas ({unguarded}), and takes writes without them: where one is made the primary while "
+        "this one goes on, agents who are there may be set. Set min-replicas-to-write 1 and min-replicas-max-lag 5."
+    )
+    return [Finding("replicas", None, State.FAULT, told)]
 
 
 def _of_file(settings: Settings, *, running: bool) -> Finding:

@@ -32,7 +32,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        what: `settings`, `store`, `certificate`, `jwks`, `credentials`, `instance`, `names`, or an IAM action.
+        what: `settings`, `store`, `replicas`, `certificate`, `jwks`, `credentials`, `instance`, `names`, or an IAM
+            action.
         instance_id: Where; None for what concerns the daemon as a whole.
         state: Whether it is as it has to be; unknown when it could not be looked at.
         detail: What was seen, or what to do.

@@ -25,13 +25,16 @@ from watchdog.ingest.refusals import Refusals
 from watchdog.ingest.tls import EXPIRES_S, Certificate
 from watchdog.ingest.views import brake_out
 from watchdog.settings import Settings
-from watchdog.stores.base import DaemonStore, ReplicaView
+from watchdog.stores.base import FULL, KEPT, DaemonStore, MemoryUse, ReplicaView
 from watchdog.telemetry.metrics import Metrics
 from watchdog.telemetry.notify import BUS, Notifier
 
 STUCK_S = 30.0
 """The process is dead when its sweep has not been tried for this long: longer than any stall that ends by itself."""
 
+EASED = 0.75
+"""Part of the memory of the store's server at which it is not nearly full any more. The history makes less room than
+that: so it is told once, for as long as it does."""
 
 PROBLEMS = (
     "agents_full",
@@ -52,6 +55,7 @@ PROBLEMS = (
     "notify_failing",
     "notify_refused",
     "reconcile_denied",
+    "store_nearly_full",
     "store_rows_unreadable",
     "store_unavailable",
     "unknown_instance",
@@ -119,6 +123,8 @@ class Health:
         self._now = now
         self._time = time
         self._started_at = now()
+        self._crowded: Problem | None = None
+        self._dropped = 0
 
     def store_answered(self, error: Exception | None) -> bool:
         """Notes how a call of the store ended. Returns whether that is news."""
@@ -129,6 +135,22 @@ class Health:
         elif self.store_fault is None:
             self.store_fault = Problem("store_unavailable", str(error), self._now().epoch)
         return news
+
+    def memory_seen(self, use: MemoryUse) -> None:
+        """Notes how full the memory of the store's server is, and what was dropped for it."""
+        share = self._metrics.store_memory = use.share or 0.0
+        self._dropped += use.dropped
+        if use.dropped or share > (FULL if self._crowded is None else EASED):
+            since = self._now().epoch if self._crowded is None else self._crowded.since
+            told = (
+                f"The server of WATCHDOG_STORE has {share:.0%} of its memory (maxmemory) in use. From "
+                f"{FULL:.0%} on the oldest actions of the history are dropped before WATCHDOG_HISTORY_DAYS, but for "
+                f"the last {KEPT:,}; {self._dropped} so far by this daemon. Give the server more memory, or lower "
+                "WATCHDOG_HISTORY_DAYS."
+            )
+            self._crowded = Problem("store_nearly_full", told, since)
+        else:
+            self._crowded, self._dropped = None, 0
 
     def sweeping(self) -> None:
         """Notes that the sweep is tried now."""
@@ -166,6 +188,8 @@ class Health:
     def problems(self) -> list[Problem]:
         """What a person has to mend."""
         found = [] if self.store_fault is None else [self.store_fault]
+        if self._crowded is not None:
+            found.append(self._crowded)
         if self.unreadable:
             found.append(
                 Problem(

@@ -16,7 +16,7 @@ from watchdog.errors import NotAnswered, StoreUnavailable
 from watchdog.health import Health
 from watchdog.outgoing import Caller
 from watchdog.settings import Settings
-from watchdog.stores.base import Store
+from watchdog.stores.base import DaemonStore
 
 LISTING_S = 300.0
 """Between listings of statuses and profiles; they change a few times a year."""
@@ -25,6 +25,10 @@ LISTING_RETRY_S = 15.0
 """The same while a listing has failed: until the first one succeeds nobody can be set."""
 
 PRUNE_S = 3600.0
+
+ROOM_S = 15.0
+"""Between looks at the memory of the store's server. What comes meanwhile is little: see `stores.base.FULL`."""
+
 DEADMAN_S = 60.0
 DEADMAN_TIMEOUT_S = 10.0
 RECONCILE_S = 60.0
@@ -40,7 +44,7 @@ class Jobs:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: DaemonStore,
         directory: Directory,
         health: Health,
         now: Callable[[], Instant],
@@ -50,7 +54,7 @@ class Jobs:
 
         Args:
             settings: HISTORY_DAYS and DEADMAN_URL.
-            store: Pruned.
+            store: Pruned, and its server's memory looked at.
             directory: Listed.
             health: Asked whether all is well.
             now: The machine's clocks.
@@ -76,6 +80,8 @@ class Jobs:
             (self.list_again, LISTING_RETRY_S),
             (self.prune, PRUNE_S),
         ]
+        if self._settings.store_address is not None:
+            jobs.append((self.make_room, ROOM_S))
         if self._reconciler is not None:
             jobs.append((self.reconcile, RECONCILE_S))
         if self._settings.deadman_url is not None:
@@ -102,6 +108,17 @@ class Jobs:
             return
         if pruned:
             log.info("store.pruned", rows=pruned)
+
+    async def make_room(self) -> None:
+        """Looks at the memory of the store's server, and shortens the history where it is nearly full."""
+        try:
+            found = await self._store.make_room()
+        except StoreUnavailable as error:
+            log.debug("store.memory_unseen", reason=str(error))
+            return
+        self._health.memory_seen(found)
+        if found.dropped:
+            log.warning("store.history_shortened", actions=found.dropped, memory_ratio=round(found.share or 0.0, 3))
 
     async def reconcile(self) -> None:
         """Looks for agents whom nobody has seen; never of a time in which nobody could be heard."""

@@ -37,7 +37,7 @@ class WeakServer(ValkeyServer):
     came_through = False
 
     async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
-        if calls[0][0] not in ("note", "write"):
+        if calls[0][0] not in ("note", "record", "write", "renew"):
             return await super().call(calls)
         fails, WeakServer.fails = WeakServer.fails, False
         if fails:

@@ -38,6 +38,9 @@ NAMES: tuple[str, ...] = (
     "write",
     "note",
     "log",
+    "renew",
+    "record",
+    "forget",
     "agree",
     "report",
     "report",
@@ -133,6 +136,17 @@ class Caller:
 
     def log(self) -> tuple[str, list[str], list[Any]]:
         return "log", ALL, self.notes()
+
+    def renew(self) -> tuple[str, list[str], list[Any]]:
+        _, keys, args = self.write()
+        return "renew", keys, args
+
+    def record(self) -> tuple[str, list[str], list[Any]]:
+        _, keys, args = self.note()
+        return "record", keys, args
+
+    def forget(self) -> tuple[str, list[str], list[Any]]:
+        return "forget", ALL[1:], self.some(2, *(f"{at:03d}" for at in range(1, 41)))
 
     def agree(self) -> tuple[str, list[str], list[Any]]:
         return "agree", [ALL[0]], self.pairs([b"format", b"shards", b"secret"])

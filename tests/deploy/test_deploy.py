@@ -269,7 +269,13 @@ def test_several_have_a_store_that_they_share():
 def test_a_server_of_the_template_drops_nothing_and_lets_the_tasks_in_alone():
     found = {name: each["Properties"] for name, each in ECS["Resources"].items() if name.startswith("Valkey")}
     assert {ECS["Resources"][name]["Condition"] for name in found} == {"HasValkey"}
-    assert found["ValkeyParameters"]["Properties"] == {"maxmemory-policy": "noeviction"}
+    assert found["ValkeyParameters"]["Properties"] == {
+        "maxmemory-policy": "noeviction",
+        "min-replicas-to-write": "1",
+        "min-replicas-max-lag": "5",
+    }
+    # So that the loss of one of them stops nothing.
+    assert found["ValkeyServer"]["ReplicasPerNodeGroup"] > 1
     assert found["ValkeyServer"]["CacheParameterGroupName"] == ("Ref", "ValkeyParameters")
     assert found["ValkeyServer"]["TransitEncryptionEnabled"]
     (rule,) = found["ValkeyGroup"]["SecurityGroupIngress"]

@@ -65,6 +65,23 @@ def test_a_server_whose_memory_is_full_for_thirty_seconds(stage: Stage) -> None:
         _without_store(stage, full, "memory is full")
 
 
+@story(agents=40, seconds=70)
+def test_a_primary_goes_on_for_thirty_seconds_after_its_replica_has_taken_its_place(stage: Stage) -> None:
+    """Whoever still reaches the old one is told to come again, to where others hear them."""
+    folder = stage.folder / "replica"
+    folder.mkdir()
+    guard = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
+    with _server(stage, *guard) as primary, redis_server.running(folder) as replica, replica.client as client:
+
+        def follow() -> None:
+            client.replicaof("127.0.0.1", primary.port)
+            until(lambda: client.info("replication").get("master_link_status") == "up", "it follows", 20)
+
+        follow()
+        stage.start()
+        _without_store(stage, _between(lambda: client.replicaof("no", "one"), follow), "min-replicas-to-write")
+
+
 @story(agents=40, seconds=30)
 def test_a_server_that_forgets_everything_sets_nobody_who_beats(stage: Stage) -> None:
     *present, ghost = stage.users

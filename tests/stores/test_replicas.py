@@ -758,12 +758,12 @@ async def test_the_time_of_a_tick_that_failed_is_not_told_by_the_next_one(deploy
     await deployment.tick()
     deployment.now += 5.0
     with deployment.server.client as client:
-        client.config_set("maxmemory", 1)
+        client.replicaof("127.0.0.1", 1)
         try:
             with pytest.raises(StoreUnavailable):
                 await first.tick("me", deployment.instant)
         finally:
-            client.config_set("maxmemory", 0)
+            client.replicaof("no", "one")
     (tick,) = await deployment.tick()
     assert tick.stopped_s <= TICK
 

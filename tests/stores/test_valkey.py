@@ -223,6 +223,8 @@ async def test_a_full_memory_stops_the_clock_until_there_is_more(world: World, s
     before = world.last.clock.observed
     with server.client as client:
         client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="memory is full"):
+            await world.beat(BERT, 2)
         await failing_ticks(world)
         with pytest.raises(StoreUnavailable, match="memory is full"):
             await world.beat(BERT, 2)
@@ -545,7 +547,7 @@ async def test_an_action_that_was_decided_is_in_the_history_though_the_process_d
     world.store._parts._server.call = dies
     with pytest.raises(StoreUnavailable):
         await world.store.settle(claim, action_of(claim, at=world.instant.epoch), Written(0.0, None))
-    assert calls == [["note"], ["write"], ["note"]]
+    assert calls == [["note"], ["write"], ["record"]]
     world.store._parts._server.call = call
     await world.restart()
     assert [action.outcome for action in (await world.store.actions()).actions] == [Outcome.CONFIRMED]

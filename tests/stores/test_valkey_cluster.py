@@ -17,6 +17,7 @@ from watchdog.core.model import AgentId, AgentState
 from watchdog.errors import StoreUnavailable
 from watchdog.stores.address import Address
 from watchdog.stores.bus import inbox
+from watchdog.stores.part_reads import META
 from watchdog.stores.part_rows import part_of
 from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_cluster import ValkeyCluster
@@ -147,6 +148,22 @@ async def test_a_slot_that_moves_to_another_node_is_followed(tmp_path: Path) -> 
 def _has(node: redis_server.RedisServer, part: int) -> bool:
     with node.client as client:
         return f"{{wd:{part}}}:agents".encode() in client.keys("{wd:*}:agents")
+
+
+async def test_the_memory_that_counts_is_that_of_the_node_with_the_history(tmp_path: Path) -> None:
+    with redis_server.cluster(tmp_path) as cluster:
+        shares = []
+        for number, node in enumerate(cluster.nodes):
+            with node.client as client:
+                info = client.info("memory")
+                client.config_set("maxmemory", info["used_memory"] * (number + 2))
+                slots = client.execute_command("CLUSTER MYID")
+                mine = [each for each in client.execute_command("CLUSTER SLOTS") if each[2][2] == slots]
+                slot = client.execute_command("CLUSTER KEYSLOT", META)
+                shares += [1 / (number + 2)] if any(first <= slot <= last for first, last, *_ in mine) else []
+        server = ValkeyCluster(cluster.address)
+        assert [await server.memory_share(META)] == pytest.approx(shares, rel=0.2)
+        await server.close()
 
 
 async def test_the_user_of_the_documentation_may_do_what_is_needed(tmp_path: Path) -> None:

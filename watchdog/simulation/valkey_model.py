@@ -89,6 +89,9 @@ class ValkeyModel:
             "write": self._write,
             "note": self._note,
             "log": self._log,
+            "renew": self._write,
+            "record": self._note,
+            "forget": self._forget,
             "agree": self._agree,
             "report": self._report,
             "drop": self._drop,
@@ -252,7 +255,12 @@ class ValkeyModel:
         number = b"%d" % given
         if given > before or int(args[0]) > 0:
             self._put(meta, [b"number", number])
-        for key in next(section):
+        self._drop_notes(keys[1:], next(section))
+        return number
+
+    def _drop_notes(self, keys: list[bytes], dropped: list[bytes]) -> None:
+        rows, ids, numbers, times, by_agent, by_outcome = keys
+        for key in dropped:
             found = self._hash(rows).get(key)
             if found is not None:
                 columns = _columns(found)
@@ -263,7 +271,6 @@ class ValkeyModel:
                 self._remove(rows, [key])
             for index in (ids, numbers, times):
                 self._unindex(index, key)
-        return number
 
     def _unindex(self, key: bytes, member: bytes) -> None:
         found: SortedSet | None = self._get(key)
@@ -282,6 +289,10 @@ class ValkeyModel:
 
     def _log(self, keys: list[bytes], args: list[bytes]) -> Answer:
         return [b"OK", self._add_notes(keys, args)]
+
+    def _forget(self, keys: list[bytes], args: list[bytes]) -> Answer:
+        self._drop_notes(keys, args)
+        return [b"OK"]
 
     def _agree(self, keys: list[bytes], args: list[bytes]) -> Answer:
         table: Hash = self._of(keys[0], dict)

@@ -112,6 +112,28 @@ class Counts:
     sessions: int
 
 
+FULL = 0.8
+"""Part of a server's memory. What is above it is for everything but the history, for what comes between two looks, and
+for what the server itself needs."""
+
+KEPT = 10_000
+"""Actions that are kept however full the memory is: as many as a receiver may be behind (`MAX_BEHIND` in
+`telemetry/notify.py`), so that none which is still to be delivered is dropped. They take 20 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """How full the memory of the server is on which a store is.
+
+    Attributes:
+        share: The part of what it may use that is in use; None where nothing limits it, or there is no server.
+        dropped: Actions that were dropped for it.
+    """
+
+    share: float | None
+    dropped: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
     """One of several daemons that share a store.
@@ -546,3 +568,12 @@ class DaemonStore(Store, Outbox, Protocol):
 
     def replicas(self) -> Sequence[ReplicaView]:
         """All daemons that share the store, as of the last tick; none where it is one's alone."""
+
+    async def make_room(self) -> MemoryUse:
+        """Looks at the memory of the server, and drops the oldest actions while more than `FULL` of it is in use.
+
+        Of several daemons one drops them. The last `KEPT` stay, and nothing else is ever dropped.
+
+        Raises:
+            StoreUnavailable: Some may be dropped.
+        """

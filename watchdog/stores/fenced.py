@@ -185,8 +185,10 @@ class FencedParts:
     def _call(self, part: Part, arguments: Sequence[Any]) -> Call:
         head = [part.fence, part.version, int(LEASE_S * 1000)]
         if part.number == ALL:
-            return "note", part.keys(), [*head, self.number, *arguments]
-        return "write", part.keys(), [*head, *arguments]
+            # The last sections are actions to add and to drop: one that is empty is a 0, and what is in one is text.
+            name = "note" if arguments[-2:] == [0, 0] else "record"
+            return name, part.keys(), [*head, self.number, *arguments]
+        return "write" if any(arguments) else "renew", part.keys(), [*head, *arguments]
 
     async def _refused(self, refused: Sequence[tuple[Part, list[bytes]]]) -> list[Part]:
         """Some parts are not as we left them. Finds out why.

@@ -23,7 +23,7 @@ from watchdog.stores.braking import Braking
 from watchdog.stores.ending import ended
 from watchdog.stores.fenced import RENEW_S, FencedParts, Part
 from watchdog.stores.owned_store import OwnedStore
-from watchdog.stores.part_reads import META, Server
+from watchdog.stores.part_reads import ACTIONS, BY_AGENT, BY_OUTCOME, IDS, META, NUMBERS, TIMES, Server
 from watchdog.stores.part_rows import DROP_SAME_CHANGE, AllWrite, PartRows, PartWrite, Sorted, agent_field
 from watchdog.stores.parts import Parts
 
@@ -70,6 +70,14 @@ class History:
         ]
         (answer,) = await self._server.call([("log", keys, [self.number, *found.arguments()])])
         self.number = max(self.number, int(answer[1]))
+
+    async def forget(self, actions: Sequence[bytes]) -> None:
+        """Drops actions by their ids; where the memory is full, too.
+
+        Raises:
+            StoreUnavailable: Nobody knows. A repetition is harmless.
+        """
+        await self._server.call([("forget", [ACTIONS, IDS, NUMBERS, TIMES, BY_AGENT, BY_OUTCOME], actions)])
 
 
 class SharedClock:

@@ -47,6 +47,9 @@ class Server(Protocol):
     async def pop(self, key: str, wait_s: float) -> bytes | None:
         """Takes the first of a list, and waits for one if there is none; None when none came."""
 
+    async def memory_share(self, key: str) -> float | None:
+        """The part of its memory that the server with a key has in use; None where nothing limits it."""
+
 
 class PartReads:
     """Reads. Every method may raise `StoreUnavailable`."""
@@ -139,6 +142,15 @@ class PartReads:
         """See `Journal.old_actions`."""
         (found,) = await self._server.read(("ZRANGEBYSCORE", TIMES, "-inf", f"({before}", "LIMIT", 0, limit))
         return [(key.decode(),) for key in found]
+
+    async def first_actions(self, before: int, limit: int) -> list[bytes]:
+        """Keys of those that were recorded first, of all whose number is below `before`."""
+        (found,) = await self._server.read(("ZRANGEBYSCORE", NUMBERS, "-inf", f"({before}", "LIMIT", 0, limit))
+        return [bytes(key) for key in found]
+
+    async def last_number(self) -> int:
+        """The highest number that was ever given to an action."""
+        return int(await self.meta("number") or 0)
 
 
 def _action(row: bytes) -> Action | None:

@@ -113,6 +113,26 @@ local function write(keys, args)
   return written(keys[1], args[2], args[3])
 end
 
+-- KEYS from `at` on: those of `add_notes` but for the first. Drops the actions with these ids.
+local function drop_notes(keys, at, args, first, last)
+  local rows, ids, numbers, times, by_agent, by_outcome = unpack(keys, at, at + 5)
+  for number = first, last do
+    local id = args[number]
+    local row = redis.call('HGET', rows, id)
+    if row then
+      local known, columns = pcall(cjson.decode, row)
+      if known and type(columns) == 'table' then
+        redis.call('ZREM', by_agent, tostring(columns[3]) .. '/' .. tostring(columns[4]) .. '\0' .. id)
+        redis.call('ZREM', by_outcome, tostring(columns[7]) .. '\0' .. id)
+      end
+      redis.call('HDEL', rows, id)
+    end
+    redis.call('ZREM', ids, id)
+    redis.call('ZREM', numbers, id)
+    redis.call('ZREM', times, id)
+  end
+end
+
 -- KEYS from `at` on: meta, actions (hash by id), ids, numbers, times, by agent, by outcome (sorted sets).
 -- ARGV from `from` on: least number that was ever given; a section of meta to put (pairs), one of meta to drop, one of
 -- actions to add (id, time, agent, outcome, row), and one of ids of actions to drop.
@@ -143,21 +163,7 @@ local function add_notes(keys, at, args, from)
     redis.call('HSET', meta, 'number', number)
   end
   first, last = section()
-  for at = first, last do
-    local id = args[at]
-    local row = redis.call('HGET', rows, id)
-    if row then
-      local known, columns = pcall(cjson.decode, row)
-      if known and type(columns) == 'table' then
-        redis.call('ZREM', by_agent, tostring(columns[3]) .. '/' .. tostring(columns[4]) .. '\0' .. id)
-        redis.call('ZREM', by_outcome, tostring(columns[7]) .. '\0' .. id)
-      end
-      redis.call('HDEL', rows, id)
-    end
-    redis.call('ZREM', ids, id)
-    redis.call('ZREM', numbers, id)
-    redis.call('ZREM', times, id)
-  end
+  drop_notes(keys, at + 1, args, first, last)
   return number
 end
 
@@ -178,6 +184,12 @@ end
 -- As `note`, by anybody: what is added to the history is there once, by its id.
 local function log(keys, args)
   return {'OK', add_notes(keys, 1, args, 1)}
+end
+
+-- KEYS: those of `add_notes` but for meta. ARGV: ids of actions to drop.
+local function forget(keys, args)
+  drop_notes(keys, 1, args, 1, #args)
+  return {'OK'}
 end
 
 -- KEYS: meta. ARGV: fields and values. What is not there yet is put there. Returns what is there, in order.
@@ -283,14 +295,20 @@ local function recorded(keys, args)
   return found
 end
 
-redis.register_function('wd_take_@VERSION@', take)
-redis.register_function('wd_leave_@VERSION@', leave)
+-- What is done where the memory is full, too: it frees some, or puts again what was there before. So whoever is there stays
+-- registered and keeps its parts, whoever goes says so, and the history that fills the memory can be dropped. `renew` is
+-- `write` without a row, and `note` is `record` without an action.
+redis.register_function{function_name = 'wd_take_@VERSION@', callback = take, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_leave_@VERSION@', callback = leave, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_renew_@VERSION@', callback = write, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_note_@VERSION@', callback = note, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_forget_@VERSION@', callback = forget, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_agree_@VERSION@', callback = agree, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_report_@VERSION@', callback = report, flags = {'allow-oom'}}
+redis.register_function{function_name = 'wd_drop_@VERSION@', callback = drop, flags = {'allow-oom'}}
 redis.register_function('wd_write_@VERSION@', write)
-redis.register_function('wd_note_@VERSION@', note)
+redis.register_function('wd_record_@VERSION@', note)
 redis.register_function('wd_log_@VERSION@', log)
-redis.register_function('wd_agree_@VERSION@', agree)
-redis.register_function('wd_report_@VERSION@', report)
-redis.register_function('wd_drop_@VERSION@', drop)
 redis.register_function('wd_post_@VERSION@', post)
 redis.register_function('wd_tokens_@VERSION@', tokens)
 redis.register_function{function_name = 'wd_actions_@VERSION@', callback = actions, flags = {'no-writes'}}

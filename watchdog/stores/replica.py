@@ -43,7 +43,7 @@ from watchdog.core.undo import Ordered
 from watchdog.errors import NotKeeper, StoreError, StoreFailed, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, room, rows
 from watchdog.stores.address import Address
-from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, MemoryUse, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.bus import Bus, Refused
 from watchdog.stores.columns import Unreadable
 from watchdog.stores.delivery import Delivery
@@ -56,6 +56,7 @@ from watchdog.stores.judging import Tally
 from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
 from watchdog.stores.merged import evenly, view_of
 from watchdog.stores.one_part import History, PartStore, SharedClock
+from watchdog.stores.overfull import shorten
 from watchdog.stores.own_agents import OwnAgents
 from watchdog.stores.part_reads import META, PartReads
 from watchdog.stores.part_rows import AllWrite, PartRows, part_of
@@ -758,11 +759,18 @@ class ReplicaStore(OwnAgents):
 
     async def prune(self, before: Epoch) -> int:
         """See `Store.prune`. Of the agents of this daemon's parts; of the history if it is the keeper."""
-        forgotten = sum([await store.prune(before) for store in list(self._holdings.stores.values())])
+        forgotten = 0
+        # First, as it is done where the memory is full, too.
         while self._keeper is not None:
             keys = [key for (key,) in await self._reads.old_actions(before, PRUNE_CHUNK)]
             if not keys:
                 break
-            await self._history.write(AllWrite(old_actions=[key.encode() for key in keys]))
+            await self._history.forget([key.encode() for key in keys])
             forgotten += len(keys)
-        return forgotten
+        return forgotten + sum([await store.prune(before) for store in list(self._holdings.stores.values())])
+
+    async def make_room(self) -> MemoryUse:
+        """See `DaemonStore.make_room`. The keeper drops; others look."""
+        if self._keeper is None:
+            return MemoryUse(await self._server.memory_share(META))
+        return await shorten(self._server, self._reads, self._history)

@@ -46,7 +46,7 @@ from watchdog.core.model import (
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
-from watchdog.stores.base import ActionPage, AgentPage, Counts, Recorded, ReplicaView, StoreRules, Tick
+from watchdog.stores.base import ActionPage, AgentPage, Counts, MemoryUse, Recorded, ReplicaView, StoreRules, Tick
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.braking import Braking
 from watchdog.stores.cancelling import Cancelling
@@ -681,6 +681,10 @@ class TableStore:
     def replicas(self) -> Sequence[ReplicaView]:
         """See `DaemonStore.replicas`."""
         return ()
+
+    async def make_room(self) -> MemoryUse:
+        """See `DaemonStore.make_room`. There is no server."""
+        return MemoryUse(None)
 
     async def secret(self) -> bytes:
         """See `Store.secret`."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import ResponseError, SlotNotCoveredError
+from redis.exceptions import SlotNotCoveredError
 
 from watchdog.stores.address import Address
-from watchdog.stores.valkey_server import ANSWER_S, FAULTS, ValkeyServer
+from watchdog.stores.valkey_server import ANSWER_S, ValkeyServer
 
 FIRST_KEY = {"FCALL": 3}
 """Where a command of ours has its first key, if not behind its name."""
@@ -36,14 +36,13 @@ class ValkeyCluster(ValkeyServer):
         await self._client.initialize()
         return await self._on_primaries("INFO")
 
-    async def _load(self) -> None:
-        try:
-            await self._on_primaries("FUNCTION LOAD", self._library)
-        except ResponseError as error:
-            if "already exists" not in str(error):
-                raise self._unavailable(error) from None
-        except FAULTS as error:
-            raise self._unavailable(error) from None
+    async def _info(self, key: str) -> Mapping[str, Any]:
+        await self._client.initialize()
+        (found,) = await self._all_of([(("INFO",), self._client.get_node_from_key(key))])
+        return dict(found)
+
+    async def _loaded(self) -> None:
+        await self._on_primaries("FUNCTION LOAD", self._library)
 
     async def _on_primaries(self, *command: str) -> list[Any]:
         return await self._all_of([(command, node) for node in self._client.get_primaries()])

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -52,6 +53,8 @@ LEAST_VERSION = (7, 0, 0)
 KEEPING = frozenset({"noeviction"})
 """Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
 
+log = structlog.stdlib.get_logger(__name__)
+
 
 def library() -> tuple[str, str]:
     """The library of functions: its version, which is told by its text, and the text."""
@@ -87,12 +90,17 @@ class ValkeyServer:
 
     Asked again at once is only where a connection was cut, which whoever writes can tell from a write that came twice,
     and where a replica has answered.
+
+    Attributes:
+        unguarded: Replicas without which it takes writes, when it was examined: one of them may be made the primary
+            while it takes them. None where it does not tell.
     """
 
     def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
         """Connects to nothing yet."""
         self._address = address
         self._answer_s = answer_s
+        self.unguarded: int | None = None
         self._version, self._library = library()
         self._client = self._made(options(address, answer_s))
 
@@ -111,7 +119,9 @@ class ValkeyServer:
             StoreCorrupt: It is too old, or may drop keys to make room.
         """
         await self.examine()
-        await self._load()
+        if self.unguarded:
+            log.warning("store.unguarded", replicas=self.unguarded)
+        await self._load(full=True)
 
     async def examine(self) -> str:
         """Finds out whether a daemon could use it, without a change to it. Returns its version.
@@ -123,6 +133,7 @@ class ValkeyServer:
         infos = await self._told(self._infos())
         for info in infos:
             self._check(info)
+        self.unguarded = sum(_unguarded(info) for info in infos) if all(_tells(info) for info in infos) else None
         return ", ".join(sorted({_version(info) for info in infos}))
 
     def _check(self, info: Mapping[str, Any]) -> None:
@@ -164,6 +175,22 @@ class ValkeyServer:
         # A server that was emptied, or another one in its place.
         await self._load()
         return await self._told(self._called(calls))
+
+    async def memory_share(self, key: str) -> float | None:
+        """The part of the memory it may use that the server with a key has in use; None where nothing limits it.
+
+        As the server counts: without what waits for its replicas and its disk.
+        Source: https://valkey.io/commands/info/ .
+        """
+        info = await self._told(self._info(key))
+        most = int(info.get("maxmemory", 0))
+        used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+        return used / most if most else None
+
+    async def _info(self, key: str) -> Mapping[str, Any]:
+        """What the server that has a key tells of itself."""
+        del key
+        return dict(await self._run("INFO"))
 
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
         """Runs commands that change nothing, in one go."""
@@ -222,14 +249,25 @@ class ValkeyServer:
     async def _run(self, *command: Any) -> Any:  # noqa: ANN401 - of each command another type
         return await self._client.execute_command(*command)
 
-    async def _load(self) -> None:
+    async def _load(self, *, full: bool = False) -> None:
+        """Loads the functions, if they are not there.
+
+        Args:
+            full: A server whose memory is full will do: it takes none, and perhaps has them. The first call tells.
+        """
         try:
-            await self._run("FUNCTION", "LOAD", self._library)
+            await self._loaded()
+        except OutOfMemoryError as error:
+            if not full:
+                raise self._unavailable(error) from None
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise self._unavailable(error) from None
         except FAULTS as error:
             raise self._unavailable(error) from None
+
+    async def _loaded(self) -> None:
+        await self._run("FUNCTION", "LOAD", self._library)
 
     async def _told(self, asked: Awaitable[Result]) -> Result:
         try:
@@ -297,6 +335,23 @@ def _of_replica(error: Exception) -> bool:
     return isinstance(error, ReadOnlyError | MasterDownError) or (
         isinstance(error, ResponseError) and any(code in str(error) for code in ("READONLY", "MASTERDOWN", "UNBLOCKED"))
     )
+
+
+def _tells(info: Mapping[str, Any]) -> bool:
+    """Whether it says who follows it."""
+    return "connected_slaves" in info
+
+
+def _unguarded(info: Mapping[str, Any]) -> int:
+    """How many replicas a server has of which it needs none to take writes.
+
+    It tells how many follow closely (`min_slaves_good_slaves`) where it needs some. A cluster guards itself: a primary
+    that does not see most of the others takes no writes after `cluster-node-timeout`.
+    Source: https://valkey.io/commands/info/ , https://valkey.io/topics/cluster-spec/ .
+    """
+    if info.get("cluster_enabled") or "min_slaves_good_slaves" in info:
+        return 0
+    return int(info["connected_slaves"])
 
 
 def _version(info: Mapping[str, Any]) -> str:

@@ -98,6 +98,7 @@ class Metrics:
         self.brake_held = 0
         self.clock_stopped_s: dict[str, float] = {cause.value: 0.0 for cause in Cause}
         self.store_up = True
+        self.store_memory = 0.0
         self.notifications: dict[str, int] = dict.fromkeys(notifications, 0)
         self.detection_lag = Histogram(DETECTION_BUCKETS)
         self.actuation = Histogram(ACTUATION_BUCKETS)
@@ -165,6 +166,8 @@ class Metrics:
             _by_one(self.clock_stopped_s),
         )
         yield _gauge("watchdog_store_up", "1 when the store took the last call.", (), [((), int(self.store_up))])
+        told = "Part of its memory that the server of the store has in use."
+        yield _gauge("watchdog_store_memory_ratio", told, (), [((), self.store_memory)])
         yield _counter(
             "watchdog_notifications",
             "Events for receivers, and attempts that failed.",
