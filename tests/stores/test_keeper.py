@@ -1,0 +1,394 @@
+"""The keeper of the clock and the brakes, whatever becomes of what it publishes; on virtual time, with the simulator's
+server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.contract.world import RULES, START, TICK, TIMER, TTL, session
+from watchdog.core.brake import BrakeRules, Exit
+from watchdog.core.model import AgentId, Beat, BeatType, Boot, Epoch, Instant
+from watchdog.errors import StoreUnavailable
+from watchdog.simulation.loop import VirtualLoop
+from watchdog.simulation.valkey import ANSWER_S, Connection, VirtualValkey, Way
+from watchdog.stores.bus import inbox
+from watchdog.stores.keeper import Shared, shared_in, shared_out
+from watchdog.stores.one_part import Given
+from watchdog.stores.replica import ReplicaStore
+
+if TYPE_CHECKING:
+    from watchdog.stores.valkey_server import Call
+
+SHARDS = 6
+AGENTS = [AgentId("i", f"agent-{number}") for number in range(30)]
+ALL_PART, META = "{wd:all}:part", b"{wd:all}:meta"
+
+Asked = Callable[["Sequence[Call]"], Awaitable[list[list[bytes]]]]
+
+
+class Steered(Connection):
+    """What is called may be put off, or not be answered."""
+
+    steer: Callable[[Sequence[Call], Asked], Awaitable[list[list[bytes]]]] | None = None
+
+    async def call(self, calls: Sequence[Call]) -> list[list[bytes]]:
+        if self.steer is None or not calls:
+            return await super().call(calls)
+        return await self.steer(calls, super().call)
+
+
+class Daemons:
+    """Daemons that tick by themselves."""
+
+    def __init__(self) -> None:
+        self.server = VirtualValkey(offset_s=0.0, drift=0.0)
+        self.rules = replace(RULES, brake=BrakeRules(min_agents=20))
+        self.stores: list[ReplicaStore] = []
+        self.connections: dict[str, Steered] = {}
+        self.due: set[AgentId] = set()
+        self.beating = False
+        self.tasks: dict[str, list[asyncio.Task[None]]] = {}
+        self._started = 0
+
+    @property
+    def instant(self) -> Instant:
+        passed = asyncio.get_running_loop().time()
+        return Instant(Boot(100 + passed), Epoch(START + passed), "boot-1")
+
+    async def start(self) -> ReplicaStore:
+        time = asyncio.get_running_loop().time
+        connection = Steered(Way(self.server, random.Random(self._started)), lambda _: None)
+        name = f"process {self._started}"
+        store = ReplicaStore(connection, self.rules, name, SHARDS, passed=time, clock=time)
+        self._started += 1
+        self.connections[name] = connection
+        await store.open(self.instant)
+        self.stores.append(store)
+        self.tasks[name] = [asyncio.create_task(self._ticks(store)), asyncio.create_task(self._beats(store))]
+        return store
+
+    async def _ticks(self, store: ReplicaStore) -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self.due |= {due.agent for due in (await store.tick("me", self.instant)).due}
+            await asyncio.sleep(TICK)
+
+    async def _beats(self, store: ReplicaStore) -> None:
+        while True:
+            if self.beating and store is self.stores[0]:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.beat(store)
+            await asyncio.sleep(5.0)
+
+    async def beat(self, store: ReplicaStore, *, kind: BeatType = BeatType.BEAT) -> None:
+        beats = [Beat(agent, session(at + 1), kind, 0, None, TTL) for at, agent in enumerate(AGENTS)]
+        await store.apply(beats, self.instant)
+
+    async def even(self) -> None:
+        """Each has its share."""
+        for _ in range(100):
+            held = [len(store._holdings.stores) for store in self.stores]
+            if sum(held) == SHARDS and max(held) - min(held) <= 1:
+                return
+            await asyncio.sleep(TICK)
+        raise AssertionError(held)
+
+    @property
+    def keeper(self) -> ReplicaStore:
+        (found,) = [store for store in self.stores if store._keeper is not None]
+        return found
+
+    @property
+    def numbers(self) -> list[int]:
+        return [store._shared.given.number for store in self.stores]
+
+    async def die(self, store: ReplicaStore) -> None:
+        self.stores.remove(store)
+        self.connections[store.name].dead = True
+        await self._end(store)
+        await store.die()
+
+    async def _end(self, store: ReplicaStore) -> None:
+        for task in self.tasks.pop(store.name):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await self._end(store)
+            await store.close()
+
+    async def order(self, *, hold: bool = True, for_s: float = 600.0, reason: str = "") -> None:
+        await self.keeper.order("all", hold=hold, for_s=for_s, reason=reason, instant=self.instant)
+
+    async def judge(self) -> None:
+        """All agree how the brakes stand, and when everybody falls silent everybody is held."""
+        await asyncio.sleep(3.0)
+        assert len(set(self.numbers)) == 1, self.numbers
+        self.beating = False
+        await asyncio.sleep(TTL + TIMER + 30.0)
+        assert len(set(self.numbers)) == 1, self.numbers
+        assert not self.due
+        assert [store._shared.view.held for store in self.stores] == [len(AGENTS)] * len(self.stores)
+
+
+def play(story: Callable[[Daemons], Awaitable[None]], count: int = 3) -> None:
+    """Plays a story of so many daemons over which all agents beat."""
+
+    async def played() -> None:
+        daemons = Daemons()
+        for _ in range(count):
+            await daemons.start()
+        await daemons.even()
+        await daemons.beat(daemons.stores[0])
+        daemons.beating = True
+        await asyncio.sleep(1.0)
+        await story(daemons)
+        await daemons.close()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(played())
+
+
+def is_note(calls: Sequence[Call]) -> bool:
+    return calls[0][0] == "note"
+
+
+def number(calls: Sequence[Call]) -> int:
+    """Of how the brakes stand by what is to be published."""
+    (shared,) = [each for each in calls[0][2] if isinstance(each, bytes) and each.startswith(b'{"given":')]
+    return shared_in(shared).given.number
+
+
+def lose_next(daemons: Daemons, *, applied: bool) -> list[float]:
+    """The keeper's next news of the brakes is not answered. Returns when that was, as soon as it has been."""
+    before = daemons.keeper._shared.given.number
+    connection, lost = daemons.connections[daemons.keeper.name], list[float]()
+
+    async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+        if lost or not is_note(calls) or number(calls) == before:
+            return await ask(calls)
+        lost.append(asyncio.get_running_loop().time())
+        if applied:
+            await ask(calls)
+        await asyncio.sleep(ANSWER_S)
+        raise StoreUnavailable("It has not answered.")
+
+    connection.steer = steer
+    return lost
+
+
+@pytest.mark.parametrize("more_s", [0.05, 0.2, 0.4, 0.6, 1.0])
+def test_an_order_while_the_server_hangs_leaves_brakes_that_judge(more_s: float) -> None:
+    async def story(daemons: Daemons) -> None:
+        daemons.server.stop()
+        with pytest.raises(StoreUnavailable):
+            await daemons.order(for_s=5.0)
+        await asyncio.sleep(more_s)
+        daemons.server.go_on()
+        await daemons.judge()
+
+    play(story)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_order_that_is_not_answered_leaves_brakes_that_judge(*, applied: bool) -> None:
+    async def story(daemons: Daemons) -> None:
+        lost = lose_next(daemons, applied=applied)
+        with pytest.raises(StoreUnavailable):
+            await daemons.order(for_s=5.0)
+        assert lost
+        await daemons.judge()
+
+    play(story)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_trip_that_is_not_answered_is_in_force_with_all_and_told_once(*, applied: bool) -> None:
+    async def story(daemons: Daemons) -> None:
+        keeper = daemons.keeper
+        lost = lose_next(daemons, applied=applied)
+        told: list[Any] = []
+        tick = keeper.tick
+
+        async def heard(*args: Any, **more: Any) -> Any:
+            found = await tick(*args, **more)
+            told.extend(found.changes)
+            return found
+
+        keeper.tick = heard  # type: ignore[method-assign]
+        await daemons.judge()
+        assert lost
+        assert [change.before for change in told] == ["clear"]
+
+    play(story)
+
+
+def test_an_order_and_a_tick_at_one_time_are_both_kept() -> None:
+    async def story(daemons: Daemons) -> None:
+        """The tick's publishing is late on its way, and the order's answer on its way back."""
+        keeper = daemons.keeper
+        ticks, ordered, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        seen = 0
+
+        async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            nonlocal seen
+            seen += is_note(calls)
+            if is_note(calls) and seen == 1:
+                ticks.set()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ordered.wait(), 1.0)
+                found = await ask(calls)
+                answered.set()
+                return found
+            if is_note(calls) and seen == 2:
+                found = await ask(calls)
+                ordered.set()
+                await answered.wait()
+                return found
+            return await ask(calls)
+
+        daemons.connections[keeper.name].steer = steer
+        await ticks.wait()
+        await daemons.order(reason="kept")
+        await asyncio.sleep(2.0)
+        assert [store._shared.given.orders["all"].reason for store in daemons.stores] == ["kept"] * 3
+
+    play(story)
+
+
+def test_orders_at_any_time_are_all_kept() -> None:
+    async def story(daemons: Daemons) -> None:
+        rng = random.Random(0)
+        daemons.connections[daemons.keeper.name]._way.slow_s = 0.1
+        for at in range(100):
+            await asyncio.sleep(rng.uniform(0.0, TICK))
+            await daemons.order(hold=at % 2 == 0, reason=f"order {at}")
+            await asyncio.sleep(rng.choice((0.0, 0.6)))
+            assert daemons.keeper._shared.given.orders["all"].reason == f"order {at}"
+        await asyncio.sleep(1.0)
+        assert len(set(daemons.numbers)) == 1
+
+    play(story)
+
+
+def test_what_is_late_on_its_way_does_not_come_through_after_it_was_given_up() -> None:
+    async def story(daemons: Daemons) -> None:
+        keeper, before = daemons.keeper, daemons.keeper._shared.given.number
+        late: list[asyncio.Task[Any]] = []
+
+        async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            if late or not is_note(calls) or number(calls) == before:
+                return await ask(calls)
+
+            async def later() -> list[list[bytes]]:
+                await asyncio.sleep(2 * ANSWER_S)
+                return await ask(calls)
+
+            late.append(asyncio.create_task(later()))
+            await asyncio.sleep(ANSWER_S)
+            raise StoreUnavailable("It has not answered.")
+
+        daemons.connections[keeper.name].steer = steer
+        with pytest.raises(StoreUnavailable):
+            await daemons.order()
+        await asyncio.sleep(3 * ANSWER_S)
+        assert late[0].result()[0][0] == b"FENCED"
+        assert not any(store._shared.given.orders for store in daemons.stores)
+        await daemons.judge()
+
+    play(story)
+
+
+def test_whoever_takes_over_goes_on_with_an_order_that_was_confirmed_a_moment_before() -> None:
+    async def story(daemons: Daemons) -> None:
+        keeper = daemons.keeper
+        (other,) = [store for store in daemons.stores if store is not keeper]
+        taking = asyncio.Event()
+        daemons.server.away.add(inbox(other.name))
+        part = daemons.server.model.data[ALL_PART.encode()]
+
+        async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            if calls[0][:2] == ("take", [ALL_PART]) and not taking.is_set():
+                # It has seen that the part is nobody's. A moment before it takes it the old keeper goes on.
+                part[b"until"] = b"%d" % (daemons.server.now_ms() + 1_000)
+                await daemons.order(reason="confirmed")
+                part[b"until"] = b"0"
+                taking.set()
+            return await ask(calls)
+
+        daemons.connections[other.name].steer = steer
+        for task in daemons.tasks[keeper.name]:
+            task.cancel()
+        part[b"until"] = b"0"
+        await taking.wait()
+        await asyncio.sleep(0.5)
+        assert other._keeper is not None
+        assert other._shared.given.orders["all"].reason == "confirmed"
+
+    play(story, count=2)
+
+
+def test_no_number_is_told_twice() -> None:
+    """The server does what is not answered, tells it to all, and loses it; at once another order comes."""
+
+    async def story(daemons: Daemons) -> None:
+        meta = daemons.server.model.data[META]
+        old = meta[b"shared"]
+        lose_next(daemons, applied=True)
+        with pytest.raises(StoreUnavailable):
+            await daemons.order()
+        meta[b"shared"] = old
+        told = max(daemons.numbers)
+        assert told > shared_in(old).given.number
+        await daemons.order(hold=False)
+        assert daemons.keeper._shared.given.number > told
+
+    play(story)
+
+
+@pytest.mark.parametrize("leaving", [{}, {"all": Exit.DUE}])
+def test_a_keeper_that_knows_less_than_others_have_been_told_goes_above_it(leaving: dict[str, Exit]) -> None:
+    """The server has lost what the others go by, and whoever keeps the clock next has never heard of it."""
+
+    async def story(daemons: Daemons) -> None:
+        meta = daemons.server.model.data[META]
+        old = shared_out(Shared(Given(leaving=leaving)))
+        await daemons.order(reason="lost")
+        daemons.beating = False
+        await asyncio.sleep(TTL + TIMER + 1.0)
+        keeper = daemons.keeper
+        assert [store._shared.view.held for store in daemons.stores] == [len(AGENTS)] * 3
+        told = daemons.numbers[0]
+        await daemons.die(keeper)
+        meta[b"shared"] = old
+        assert shared_in(old).given.number < told
+
+        async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            if calls[0][:2] == ("take", [ALL_PART]):
+                raise StoreUnavailable("It is nobody else's turn.")
+            return await ask(calls)
+
+        for store in daemons.stores:
+            daemons.connections[store.name].steer = steer
+        newcomer = await daemons.start()
+        await asyncio.sleep(6.0)
+        assert newcomer._keeper is not None
+        assert len(set(daemons.numbers)) == 1
+        assert daemons.numbers[0] > told
+        # Nobody knows any more that they were held: they have a fresh lease and a fresh timer.
+        await asyncio.sleep(TTL - 10.0)
+        assert not daemons.due
+        daemons.beating = True
+        await asyncio.sleep(10.0)
+        await daemons.judge()
+
+    play(story)
