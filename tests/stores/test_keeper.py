@@ -392,3 +392,50 @@ def test_a_keeper_that_knows_less_than_others_have_been_told_goes_above_it(leavi
         await daemons.judge()
 
     play(story)
+
+
+async def something(daemons: Daemons, rng: random.Random, saved: list[Any]) -> None:
+    """An order, or a fault of the daemons or the server."""
+    match rng.choice(["order"] * 8 + ["stop", "die", "save", "fail over"]):
+        case "order":
+            store, group = rng.choice(daemons.stores), rng.choice(["all", "i"])
+            hold, for_s = rng.random() < 0.5, rng.choice((1.0, 600.0))
+            with contextlib.suppress(StoreUnavailable):
+                await store.order(group, hold=hold, for_s=for_s, reason="", instant=daemons.instant)
+        case "stop" if not daemons.server.stopped:
+            daemons.server.stop()
+            asyncio.get_running_loop().call_later(rng.uniform(1.0, 3.0), daemons.server.go_on)
+        case "die" if len(daemons.stores) > 1:
+            await daemons.die(rng.choice(daemons.stores))
+            with contextlib.suppress(StoreUnavailable):
+                await daemons.start()
+        case "save":
+            saved[:] = [daemons.server.model.saved()]
+        case "fail over" if saved:
+            daemons.server.model.restore(*saved)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_all_agree_again_how_the_brakes_stand(seed: int) -> None:
+    """Orders from any daemon while commands and answers are lost, the server hangs or forgets, and daemons die."""
+
+    async def story(daemons: Daemons) -> None:
+        rng, saved = random.Random(seed), list[Any]()
+        for _ in range(4):
+            for connection in daemons.connections.values():
+                connection._way.lost = rng.choice((0.1, 0.3))
+                connection._way.slow_s = rng.choice((0.0, 0.3))
+            await asyncio.gather(*(something(daemons, rng, saved) for _ in range(rng.randint(1, 4))))
+            await asyncio.sleep(rng.uniform(0.0, 1.0))
+            await something(daemons, rng, saved)
+            for connection in daemons.connections.values():
+                connection._way.lost = connection._way.slow_s = 0.0
+            await asyncio.sleep(RULES.clock.resume_grace_s + 15.0)
+            assert len(set(daemons.numbers)) == 1, daemons.numbers
+            told = [store._shared.given.brakes.keys() for store in daemons.stores]
+            assert all(each == told[0] for each in told)
+            keeper = daemons.keeper
+            assert keeper._keeper is not None
+            assert keeper._keeper._summed(keeper.entries) is not None, "silence is judged"
+
+    play(story)
