@@ -214,9 +214,9 @@ class ReplicaStore(OwnAgents):
             report = await self._reported(None)
             if report.clock:
                 self._follow(report, instant)
-            if report.left_s <= 0 and await self._take_over(instant):
+            if report.ended and await self._take_over(instant):
                 return
-            if report.clock:
+            if report.clock and report.noted_s is not None:
                 return
             if self._time() > until:
                 raise StoreUnavailable("No daemon of the deployment tells the clock.")
@@ -534,7 +534,7 @@ class ReplicaStore(OwnAgents):
             self._keeper = None
         if self._keeper is None:
             self._follow(report, instant)
-            if report.left_s > 0:
+            if not report.ended:
                 return
             keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
             try:
