@@ -18,7 +18,7 @@ import orjson
 from watchdog.core import clock as clocks
 from watchdog.core import holds
 from watchdog.core.brake import ALL, Proof, Reading
-from watchdog.core.clock import Cause, Clock
+from watchdog.core.clock import GRACE_SHARE, GRACE_WINDOW_S, Cause, Clock
 from watchdog.core.holds import BrakeChange, BrakeView, HoldView
 from watchdog.core.model import Boot, Epoch, Instant
 from watchdog.errors import StoreLocked, StoreUnavailable
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from watchdog.stores.base import StoreRules
     from watchdog.stores.part_reads import Server
     from watchdog.stores.register import Entry, Register
+
+
+KEPT_GRACE_S = GRACE_WINDOW_S * GRACE_SHARE / 4
+"""Most of the grace of ten minutes that daemons which vanish leave for gaps in which nobody could be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ class Keeper:
         self._otherwise = False
         # Since when somebody is not heard of, by running time: the server's may be set.
         self._silent: dict[str, float] = {}
+        # Daemons have vanished for so long lately that the clock does not stand for it.
+        self._spent = False
         # Of the brakes in the last tick: who is held by them is known in the next one.
         self._news: list[BrakeChange] = []
 
@@ -214,8 +220,8 @@ class Keeper:
     async def _step(self, entries: Sequence[Entry], instant: Instant) -> None:
         cause, before = self._blind(entries), self.clock
         if cause is None and before.gap_s > 0:
-            if self._vanished <= self._dropped and not self._otherwise:
-                # Whose clients had to come back elsewhere had that time for it already.
+            if (self._vanished <= self._dropped or self._spent) and not self._otherwise:
+                # Whose clients had to come back elsewhere had that time for it already, or all that there is.
                 before = replace(before, gap_s=0.0)
             self._vanished, self._dropped, self._otherwise = set(), set(), False
         after = clocks.advance(before, instant, self._rules.clock, cause)
@@ -251,10 +257,13 @@ class Keeper:
         said = [entry.blind for entry in entries if entry.heard and entry.blind is not None]
         vanished = {entry.name for entry in entries if not entry.heard}
         self._vanished |= vanished
+        # Once that is so, it is until another daemon's clients can be given all of it again.
+        kept_s = min(self._rules.clock.resume_grace_s, KEPT_GRACE_S)
+        self._spent = clocks.grace_left_s(self.clock) <= kept_s * (1 + self._spent)
         if said:
             self._otherwise = True
             return said[0]
-        return Cause.REPLICA if vanished else None
+        return Cause.REPLICA if vanished and not self._spent else None
 
     def _take(self, attempt: Attempt) -> None:
         """What was published is in force."""
