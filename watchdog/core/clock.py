@@ -171,6 +171,9 @@ def _advance(clock: Clock, instant: Instant, rules: ClockRules, elapsed: float, 
     running = Running(clock.running + step)
     now = replace(clock, running=running, boot=instant.boot, epoch=instant.epoch)
     if blind is not None:
+        if blind is Cause.REPLICA:
+            # Others hear meanwhile: it is the grace of those who have to come back to them.
+            now = replace(now, graces=_joined(_recent(now), (clock.running, running)))
         return replace(now, gap_s=clock.gap_s + elapsed, standing=blind)
     if clock.gap_s > 0:
         # The gap ends with this tick: the beats of the time since the last one could be heard again, but whoever
@@ -193,7 +196,12 @@ def gives_grace(clock: Clock) -> bool:
     """
     if clock.gap_s > 0:
         return True
-    return clock.grace_s > 0 and _spent(clock.graces, clock.running) < GRACE_WINDOW_S * GRACE_SHARE
+    return clock.grace_s > 0 and grace_left_s(clock) > 0
+
+
+def grace_left_s(clock: Clock) -> float:
+    """For how long the clock may stand for grace at most, if it did so from now on."""
+    return max(0.0, GRACE_WINDOW_S * GRACE_SHARE - _spent(clock.graces, clock.running))
 
 
 def _spent(graces: tuple[tuple[float, float], ...], running: float) -> float:
@@ -208,9 +216,8 @@ def _grace(gap_s: float, rules: ClockRules) -> float:
 
 def _stand(now: Clock, since: Running, step: float) -> Clock:
     """Spends the step on what is left of the grace first, as far as the window allows, and the rest on the clock."""
-    graces = tuple(span for span in now.graces if span[1] > now.running - GRACE_WINDOW_S)
-    spent = _spent(graces, now.running)
-    stand = min(step, now.grace_s, max(0.0, GRACE_WINDOW_S * GRACE_SHARE - spent))
+    graces = _recent(now)
+    stand = min(step, now.grace_s, grace_left_s(now))
     if stand > 0:
         graces = _joined(graces, (since, since + stand))
     grace_s = max(0.0, now.grace_s - step)
@@ -222,6 +229,10 @@ def _stand(now: Clock, since: Running, step: float) -> Clock:
         graces=graces,
         standing=why if stand > 0 else None,
     )
+
+
+def _recent(clock: Clock) -> tuple[tuple[float, float], ...]:
+    return tuple(span for span in clock.graces if span[1] > clock.running - GRACE_WINDOW_S)
 
 
 def _stood(clock: Clock, seconds: float) -> Clock:

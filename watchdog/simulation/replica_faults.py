@@ -225,7 +225,7 @@ async def fail_over(world: World, rng: random.Random) -> None:
         server.down += 1
         await asyncio.sleep(rng.choice((0.1, 1.0, 5.0, 15.0)) * rng.uniform(0.8, 1.2))
         server.model.restore(saved)
-        server.offset_s += rng.choice((0.0, 0.0, 0.5, -0.5, 3.0))
+        server.offset_s += rng.choice((0.0, -600.0, 0.5, -0.5, 3.0))
         server.down -= 1
     world.journal.add("the last writes are lost")
     world.data_lost(since)

@@ -198,7 +198,9 @@ class ValkeyModel:
         found, now = self._hash(keys[0]), self._now_ms()
         owner = found.get(b"owner")
         if owner is not None and owner != args[0] and int(found[b"until"]) > now:
-            return [b"HELD", owner, b"%d" % (int(found[b"until"]) - now)]
+            left = min(int(found[b"until"]) - now, max(0, int(args[1])))
+            self._put(keys[0], [b"until", b"%d" % (now + left)])
+            return [b"HELD", owner, b"%d" % left]
         number = max(_number(found.get(b"fence", b"0")), _number(args[2])) + 1
         fence, version = b"%d %s" % (number, args[0]), found.get(b"version", b"0")
         until = b"%d" % (now + int(args[1]))
@@ -314,9 +316,13 @@ class ValkeyModel:
             meta.get(b"clock", b""),
             meta.get(b"shared", b""),
         ]
-        for name, value in self._hash(keys[0]).items():
+        for name, value in list(self._hash(keys[0]).items()):
             stamped = _STAMPED.match(value)
-            found += [name, b"%d" % (now - int(stamped[1] if stamped else 0)), stamped[2] if stamped else b""]
+            age, told = now - int(stamped[1] if stamped else 0), stamped[2] if stamped else b""
+            if age < 0:
+                age = int(args[3])
+                self._put(keys[0], [name, b"%d %s" % (now - age, told)])
+            found += [name, b"%d" % age, told]
         return found
 
     def _drop(self, keys: list[bytes], args: list[bytes]) -> Answer:

@@ -214,7 +214,10 @@ class Braking:
             was, group = _group(agent, before), _group(agent, self.brakes)
             brake = self.brakes.get(group, CLEAR)
             if brake.state not in HOLDS:
-                self._leave(agent, before.get(was, CLEAR), was, leaving.get(was, Exit.DUE), clock)
+                old = before.get(was, CLEAR)
+                # Where nobody knows any more how those leave who were held, whoever is there can say so.
+                unknown = Exit.FRESH if old.state in HOLDS else Exit.DUE
+                self._leave(agent, old, was, leaving.get(was, unknown), clock)
             elif agent.settled:
                 continue
             elif agent.mark is not Mark.HELD:

@@ -160,7 +160,8 @@ class FencedParts:
     async def leave(self) -> None:
         """Lets go those that are ours still, at once."""
         taken = [part for part in (self.all, *self.parts) if part.fence != b"0"]
-        await self._server.call([("leave", [part.key("part")], [part.fence]) for part in taken])
+        if taken:
+            await self._server.call([("leave", [part.key("part")], [part.fence]) for part in taken])
 
     async def put(self, writes: Sequence[tuple[Part, list[Any]]]) -> None:
         """Writes to parts, to each in one step.

@@ -74,6 +74,7 @@ class Holdings:
         self._time = time
         self._owners: list[str | None] = [None] * shards
         self._seen_at = [float("-inf")] * shards
+        self._ahead: set[int] = set()
         self._balancing = asyncio.Lock()
         self._moving: dict[asyncio.Task[None], PartStore] = {}
 
@@ -102,7 +103,9 @@ class Holdings:
         the server has lost is in the memory of that daemon alone.
         """
         now = self._time()
-        for number, found in enumerate(await self._register.owners(self._shards)):
+        owners = await self._register.owners(self._shards)
+        self._ahead = {number for number, found in enumerate(owners) if found.ahead}
+        for number, found in enumerate(owners):
             if found.name is not None:
                 self._owners[number] = None if found.ended else found.name
                 self._seen_at[number] = now
@@ -126,7 +129,9 @@ class Holdings:
             present = [entry.name for entry in self._entries() if entry.heard]
             wanted = share(self._shards, present, self._name)
             free = [
-                number for number in range(self._shards) if self._owners[number] is None and number not in self.stores
+                number
+                for number in range(self._shards)
+                if (self._owners[number] is None or number in self._ahead) and number not in self.stores
             ]
             while len(self.stores) < wanted and free:
                 await self._take(free.pop(0))

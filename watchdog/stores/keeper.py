@@ -7,6 +7,7 @@ takes the part of all goes on from what was published.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,14 +18,15 @@ import orjson
 from watchdog.core import clock as clocks
 from watchdog.core import holds
 from watchdog.core.brake import ALL, Proof, Reading
-from watchdog.core.clock import Cause, Clock
+from watchdog.core.clock import GRACE_SHARE, GRACE_WINDOW_S, Cause, Clock
 from watchdog.core.holds import BrakeChange, BrakeView, HoldView
 from watchdog.core.model import Boot, Epoch, Instant
-from watchdog.errors import StoreUnavailable
+from watchdog.errors import StoreLocked, StoreUnavailable
 from watchdog.stores import packed, rows
 from watchdog.stores.fenced import FencedParts
 from watchdog.stores.judging import CLEAR, NEVER_TRIPS, Tally, judge
 from watchdog.stores.one_part import Given
+from watchdog.stores.part_reads import META
 from watchdog.stores.part_rows import AllWrite
 from watchdog.stores.register import HEARD_S
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from watchdog.stores.base import StoreRules
     from watchdog.stores.part_reads import Server
     from watchdog.stores.register import Entry, Register
+
+
+KEPT_GRACE_S = GRACE_WINDOW_S * GRACE_SHARE / 4
+"""Most of the grace of ten minutes that daemons which vanish leave for gaps in which nobody could be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,25 @@ def rebased(clock: Clock, age_s: float, instant: Instant) -> Clock:
     return replace(clock, boot=Boot(instant.boot - age_s), boot_id=instant.boot_id, epoch=Epoch(instant.epoch - age_s))
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was to be published, and may have been or not.
+
+    Attributes:
+        shared: What it was.
+        text: The same as bytes.
+        changes: Of the brakes, that come with it.
+        stepped: The brakes were stepped by what is counted.
+    """
+
+    shared: Shared
+    text: bytes
+    changes: Sequence[BrakeChange] = ()
+    stepped: bool = False
+
+
 class Keeper:
-    """The part of all, this process's.
+    """The part of all, this process's. One thing is decided at a time, and only when it is known what is published.
 
     Attributes:
         clock: The deployment's, as it was published last.
@@ -122,8 +145,13 @@ class Keeper:
         self._rules = rules
         self._register = register
         self._unstepped_s = 0.0
+        self._server = server
         self._fenced = FencedParts(server, 0, name)
         self._name = name
+        self._deciding = asyncio.Lock()
+        self._unsure: Attempt | None = None
+        # The highest number that anybody may have been told.
+        self._number = 0
         self._beats: dict[str, Mapping[str, int]] = {}
         self._tallies: Mapping[str, Tally] = {}
         # In the gap that goes on: who was not heard of, who of them was dropped, and whether it has another cause.
@@ -132,6 +160,8 @@ class Keeper:
         self._otherwise = False
         # Since when somebody is not heard of, by running time: the server's may be set.
         self._silent: dict[str, float] = {}
+        # Daemons have vanished for so long lately that the clock does not stand for it.
+        self._spent = False
         # Of the brakes in the last tick: who is held by them is known in the next one.
         self._news: list[BrakeChange] = []
 
@@ -171,30 +201,15 @@ class Keeper:
         Raises:
             StoreUnavailable: It could not be published; the clock has not advanced.
         """
-        cause, before = self._blind(entries), self.clock
-        if cause is None and before.gap_s > 0:
-            if self._vanished <= self._dropped and not self._otherwise:
-                # Whose clients had to come back elsewhere had that time for it already.
-                before = replace(before, gap_s=0.0)
-            self._vanished, self._dropped, self._otherwise = set(), set(), False
-        self.clock = clocks.advance(before, instant, self._rules.clock, cause)
-        beats = self._summed(entries)
-        shared, changes = self.shared, list[BrakeChange]()
-        if beats is not None:
-            self._unstepped_s += self.clock.running - before.running
-            shared, changes = self._judged(beats, instant, self._unstepped_s)
-        try:
-            await self._publish(self.clock, shared)
-        except StoreUnavailable:
-            self.clock = clocks.advance(before, instant, self._rules.clock, Cause.STORE)
-            self._otherwise = True
-            raise
-        if beats is not None:
-            self._unstepped_s = 0.0
-            self._take(shared, changes)
-        self._silent = {
-            entry.name: self._silent.get(entry.name, before.running) for entry in entries if not entry.heard
-        }
+        since = self.clock.running
+        async with self._deciding:
+            try:
+                await self._make_sure()
+            except StoreUnavailable:
+                self._stand(self.clock, instant)
+                raise
+            await self._step(entries, instant)
+        self._silent = {entry.name: self._silent.get(entry.name, since) for entry in entries if not entry.heard}
         grace_s = self._rules.clock.resume_grace_s
         for entry in entries:
             silent_s = self.clock.running - self._silent.get(entry.name, self.clock.running)
@@ -202,51 +217,138 @@ class Keeper:
             if old and await self._register.drop(entry.name, grace_s):
                 self._dropped.add(entry.name)
 
+    async def _step(self, entries: Sequence[Entry], instant: Instant) -> None:
+        cause, before = self._blind(entries), self.clock
+        if cause is None and before.gap_s > 0:
+            if (self._vanished <= self._dropped or self._spent) and not self._otherwise:
+                # Whose clients had to come back elsewhere had that time for it already, or all that there is.
+                before = replace(before, gap_s=0.0)
+            self._vanished, self._dropped, self._otherwise = set(), set(), False
+        after = clocks.advance(before, instant, self._rules.clock, cause)
+        beats = self._summed(entries)
+        shared, changes = self._above(entries), list[BrakeChange]()
+        if beats is not None:
+            self._unstepped_s += after.running - before.running
+            shared, changes = self._judged(after, beats, instant, self._unstepped_s)
+        try:
+            await self._publish(after, shared, changes, stepped=beats is not None)
+        except BaseException:
+            self._stand(before, instant)
+            raise
+        self.clock = after
+
+    def _stand(self, clock: Clock, instant: Instant) -> None:
+        """Nothing was published: the clock has not advanced."""
+        self.clock = clocks.advance(clock, instant, self._rules.clock, Cause.STORE)
+        self._otherwise = True
+
+    def _above(self, entries: Sequence[Entry]) -> Shared:
+        """What is shared, above the highest number that anybody tells: the server may have lost what that was."""
+        told = max((found.number for entry in entries if (found := _told(entry)) is not None), default=0)
+        given = self.shared.given
+        if told <= given.number:
+            return self.shared
+        # Who else was held, and why, nobody knows: without a word of how they leave they have a fresh lease.
+        number = max(told, self._number) + 1
+        return Shared(Given(given.brakes, given.orders, {}, number), self.shared.view)
+
     def _blind(self, entries: Sequence[Entry]) -> Cause | None:
         """Why the clock must not go on: what somebody says goes before that somebody says nothing."""
         said = [entry.blind for entry in entries if entry.heard and entry.blind is not None]
         vanished = {entry.name for entry in entries if not entry.heard}
         self._vanished |= vanished
+        # Once that is so, it is until another daemon's clients can be given all of it again.
+        kept_s = min(self._rules.clock.resume_grace_s, KEPT_GRACE_S)
+        self._spent = clocks.grace_left_s(self.clock) <= kept_s * (1 + self._spent)
         if said:
             self._otherwise = True
             return said[0]
-        return Cause.REPLICA if vanished else None
+        return Cause.REPLICA if vanished and not self._spent else None
 
-    def _take(self, shared: Shared, changes: Sequence[BrakeChange]) -> None:
-        views = {hold.group: hold for hold in shared.view.holds}
-        for change in self._news:
-            now = views.get(change.hold.group)
-            self.changes.append(change if now is None or now.state is not change.after else replace(change, hold=now))
-        self._news = list(changes)
-        self.shared = shared
+    def _take(self, attempt: Attempt) -> None:
+        """What was published is in force."""
+        views = {hold.group: hold for hold in attempt.shared.view.holds}
+        if attempt.stepped:
+            self._unstepped_s = 0.0
+        if attempt.stepped or attempt.changes:
+            for change in self._news:
+                now = views.get(change.hold.group)
+                self.changes.append(
+                    change if now is None or now.state is not change.after else replace(change, hold=now)
+                )
+            self._news = list(attempt.changes)
+        self.shared = attempt.shared
 
     async def order(self, order: Order, instant: Instant) -> BrakeView:
-        """Puts an order in place of the group's last; it is in force, and published, when this returns."""
-        given = self.shared.given
-        orders = {**given.orders, order.group: order}
-        ordered = Shared(replace(given, orders=orders), self.shared.view)
-        before, self.shared = self.shared, ordered
-        shared, changes = self._judged({}, instant, 0.0)
-        try:
-            await self._publish(self.clock, shared)
-        except BaseException:
-            self.shared = before
-            raise
-        self._take(shared, changes)
-        return shared.view
+        """Puts an order in place of the group's last; it is in force, and published, when this returns.
+
+        Raises:
+            StoreUnavailable: Nobody knows whether it is; the next tick finds out.
+        """
+        async with self._deciding:
+            await self._make_sure()
+            orders = {**self.shared.given.orders, order.group: order}
+            shared, changes = self._judged(self.clock, {}, instant, 0.0, orders)
+            await self._publish(self.clock, shared, changes)
+            return shared.view
 
     async def publish(self) -> None:
         """Publishes what it goes on with."""
-        await self._publish(self.clock, self.shared)
+        async with self._deciding:
+            await self._make_sure()
+            await self._publish(self.clock, self.shared)
 
-    async def _publish(self, clock: Clock, shared: Shared) -> None:
-        meta: dict[bytes, bytes | None] = {b"clock": rows.clock_to_json(clock), b"shared": shared_out(shared)}
+    async def _publish(
+        self, clock: Clock, shared: Shared, changes: Sequence[BrakeChange] = (), *, stepped: bool = False
+    ) -> None:
+        self._unsure = attempt = Attempt(shared, shared_out(shared), changes, stepped)
+        self._number = max(self._number, shared.given.number)
+        meta: dict[bytes, bytes | None] = {b"clock": rows.clock_to_json(clock), b"shared": attempt.text}
         await self._fenced.put([(self._fenced.all, AllWrite(meta).arguments())])
+        self._unsure = None
+        self._take(attempt)
 
-    def _judged(self, beats: Mapping[str, int], instant: Instant, step_s: float) -> tuple[Shared, list[BrakeChange]]:
-        """What the brakes are by what all have counted, and which have changed."""
-        running, given = self.clock.running, self.shared.given
-        orders = {group: order for group, order in given.orders.items() if order.until > running}
+    async def _make_sure(self) -> None:
+        """Finds out what is published, after an attempt that was not answered.
+
+        Raises:
+            StoreUnavailable: Not now; or another process has the part.
+        """
+        attempt = self._unsure
+        if attempt is None:
+            return
+        try:
+            # With another fence nothing comes through any more that is still on its way.
+            await self._fenced.take_all(0.0)
+        except StoreLocked as error:
+            self._fenced.taken_over = str(error)
+            raise StoreUnavailable(str(error)) from None
+        ((clock, shared),) = await self._server.read(("HMGET", META, "clock", "shared"))
+        self._unsure = None
+        if clock is not None:
+            found = rows.clock_from_json(clock)
+            if found.observed > self.clock.observed:
+                # Others go by it already.
+                running = max(found.running, self.clock.running)
+                self.clock = replace(self.clock, observed=found.observed, running=running, graces=found.graces)
+        if shared == attempt.text:
+            self._take(attempt)
+        elif shared is not None and (found_shared := shared_in(shared)).given.number > self.shared.given.number:
+            # Somebody else has had the part meanwhile.
+            self.shared = found_shared
+
+    def _judged(
+        self,
+        clock: Clock,
+        beats: Mapping[str, int],
+        instant: Instant,
+        step_s: float,
+        orders: Mapping[str, Order] | None = None,
+    ) -> tuple[Shared, list[BrakeChange]]:
+        """What the brakes are by what all have counted, and by orders, and which have changed."""
+        running, given = clock.running, self.shared.given
+        orders = given.orders if orders is None else orders
+        orders = {group: order for group, order in orders.items() if order.until > running}
         rules = self._rules.brake or NEVER_TRIPS
         found = judge(given.brakes, orders, self._tallies, beats, self._rules.brake, running, instant.epoch, step_s)
         leaving = dict(given.leaving)
@@ -263,7 +365,7 @@ class Keeper:
             if old.state is not new.state or old.order != new.order:
                 changes.append(BrakeChange(old.state, new.state, view))
         told = BrakeView(self._tallies.get(ALL, Tally()).held, tuple(views.values()))
-        number = given.number + bool(changes)
+        number = max(given.number, self._number) + 1 if changes else given.number
         return Shared(Given(found.brakes, orders, leaving, number), told), changes
 
     def _summed(self, entries: Sequence[Entry]) -> Counter[str] | None:
@@ -278,9 +380,8 @@ class Keeper:
         for entry in entries:
             if not entry.heard:
                 continue  # whoever has its parts next counts their agents
-            try:
-                told = packed.read(Told, orjson.dumps(entry.told))
-            except ValueError:
+            told = _told(entry)
+            if told is None:
                 continue  # of another version
             if told.number != self.shared.given.number:
                 return None
@@ -296,3 +397,11 @@ class Keeper:
                 beats[instance_id] += max(0, number - before.get(instance_id, 0))
         self._beats, self._tallies = counted, tallies
         return beats
+
+
+def _told(entry: Entry) -> Told | None:
+    try:
+        found: Told = packed.read(Told, orjson.dumps(entry.told))
+    except ValueError:
+        return None
+    return found

@@ -53,12 +53,15 @@ local function call(command, key, args, first, last)
 end
 
 -- KEYS: part. ARGV: owner, milliseconds of the lease, and the fence that the owner had, or 0.
--- Returns TAKEN with fence and version, or HELD with its owner and the milliseconds that are left.
+-- Returns TAKEN with fence and version, or HELD with its owner and the milliseconds that are left. More than the lease is
+-- left only if the time was set back: it ends a lease from now, unless its owner renews it.
 local function take(keys, args)
   local found = redis.call('HMGET', keys[1], 'owner', 'until', 'fence', 'version')
   local now = now_ms()
   if found[1] and found[1] ~= args[1] and tonumber(found[2]) > now then
-    return {'HELD', found[1], string.format('%.0f', tonumber(found[2]) - now)}
+    local left = math.min(tonumber(found[2]) - now, math.max(0, tonumber(args[2])))
+    redis.call('HSET', keys[1], 'until', string.format('%.0f', now + left))
+    return {'HELD', found[1], string.format('%.0f', left)}
   end
   local number = math.max(number_of(found[3]), number_of(args[3])) + 1
   local fence = string.format('%.0f', number) .. ' ' .. args[1]
@@ -202,7 +205,8 @@ local function agree(keys, args)
   return found
 end
 
--- KEYS: replicas (hash by name), meta, part of all. ARGV: name, 1 if it is to be registered already, and what it tells.
+-- KEYS: replicas (hash by name), meta, part of all. ARGV: name, 1 if it is to be registered already, what it tells, and
+-- after how many milliseconds a replica is not heard of: it is not either after the time was set back, until it reports.
 -- Returns DROPPED if it is registered no more; else OK, the time, how long ago the meta table was noted (or -1), how
 -- long the part of all is still somebody's, its owner, the clock and what is shared (or ''), then of each replica its
 -- name, how long ago it reported, and what it told.
@@ -219,8 +223,13 @@ local function report(keys, args)
   local all = redis.call('HGETALL', keys[1])
   for at = 1, #all, 2 do
     local when, told = string.match(all[at + 1], '^(%d+) (.*)$')
+    local age = now - tonumber(when or 0)
+    if age < 0 then
+      age = tonumber(args[4])
+      redis.call('HSET', keys[1], all[at], string.format('%.0f', now - age) .. ' ' .. told)
+    end
     found[#found + 1] = all[at]
-    found[#found + 1] = string.format('%.0f', now - tonumber(when or 0))
+    found[#found + 1] = string.format('%.0f', age)
     found[#found + 1] = told or ''
   end
   return found

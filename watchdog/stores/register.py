@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from watchdog.core.clock import Cause
-from watchdog.stores.fenced import Part
+from watchdog.stores.fenced import LEASE_S, Part
 
 if TYPE_CHECKING:
     from watchdog.stores.part_reads import Server
@@ -22,6 +22,9 @@ REPLICAS, META, PART = "{wd:all}:replicas", "{wd:all}:meta", "{wd:all}:part"
 
 HEARD_S = 2.0
 """A daemon whose last report is older than this is not heard of: the clock stands."""
+
+UNHEARD_MS = int(HEARD_S * 1000) + 1
+"""So old is a report of which nobody knows how old it is, since the server's time was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,13 @@ class Owner(NamedTuple):
     Attributes:
         name: Who had it last; None where the server knows of none.
         ended: Whoever it was has it no more.
+        ahead: It ends later than any lease does: the server's time was set back. Whoever tries to take it ends it in
+            time, unless its owner renews it.
     """
 
     name: str | None
     ended: bool
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Report:
     """What the register tells.
 
     Attributes:
-        noted_s: Seconds since the clock was published; None where there is none.
+        noted_s: Seconds since the clock was published; None where there is none, or nobody knows.
         keeper: Who has the part of all.
         left_s: For how long, seconds; 0 or less when nobody has it any more.
         clock: The clock as it was published; empty where there is none.
@@ -86,6 +92,11 @@ class Report:
     clock: bytes
     shared: bytes
     entries: Sequence[Entry]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the part of all is to be taken: it is nobody's, or ends later than any lease does (see `Owner`)."""
+        return not 0 < self.left_s <= LEASE_S
 
 
 class Register:
@@ -125,7 +136,7 @@ class Register:
         """
         at = self._time()
         (answer,) = await self._server.call(
-            [("report", [REPLICAS, META, PART], [self._name, int(self.joined), orjson.dumps(told)])]
+            [("report", [REPLICAS, META, PART], [self._name, int(self.joined), orjson.dumps(told), UNHEARD_MS])]
         )
         if answer[0] == b"DROPPED":
             self.joined = False
@@ -166,10 +177,12 @@ class Register:
         """Who has each part. As far as can be told: only taking it proves it."""
         keys = [Part(number).key("part") for number in range(shards)]
         found = await self._server.read(*(("HMGET", key, "owner", "until") for key in keys))
-        return [
-            Owner(None if owner is None else owner.decode(errors="replace"), ended=self.age_s(float(until or 0)) >= 0)
-            for owner, until in found
-        ]
+        owners: list[Owner] = []
+        for owner, until in found:
+            left_s = -self.age_s(float(until or 0))
+            name = None if owner is None else owner.decode(errors="replace")
+            owners.append(Owner(name, ended=left_s <= 0, ahead=left_s > LEASE_S))
+        return owners
 
 
 def _told(text: bytes) -> Mapping[str, Any]:

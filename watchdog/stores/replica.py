@@ -215,21 +215,22 @@ class ReplicaStore(OwnAgents):
             report = await self._reported(None)
             if report.clock:
                 self._follow(report, instant)
-            if report.left_s <= 0 and await self._take_over(report, instant):
+            if report.ended and await self._take_over(instant):
                 return
-            if report.clock:
+            if report.clock and report.noted_s is not None:
                 return
             if self._time() > until:
                 raise StoreUnavailable("No daemon of the deployment tells the clock.")
             await asyncio.sleep(WAIT_S)
 
-    async def _take_over(self, report: Report, instant: Instant) -> bool:
+    async def _take_over(self, instant: Instant) -> bool:
         """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
         keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
         try:
             await keeper.take()
         except StoreLocked:
             return False
+        report = await self._last(instant)
         clock = clocks.first(instant)
         if report.clock:
             saved = rows.clock_from_json(report.clock)
@@ -241,6 +242,12 @@ class ReplicaStore(OwnAgents):
         await keeper.publish()
         self._clock.now, self._shared = keeper.clock, keeper.shared
         return True
+
+    async def _last(self, instant: Instant) -> Report:
+        """What was published last, once nobody else can publish: what was read before may be outdated by then."""
+        report = await self._reported(self._blind)
+        self._follow(report, instant)
+        return report
 
     async def close(self) -> None:
         """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more."""
@@ -448,6 +455,8 @@ class ReplicaStore(OwnAgents):
             await self._keep(report, instant)
         finally:
             self._ticking = False
+            # Who waited for an answer has not been idle.
+            self._ticked_at = self._time()
         clock = self._clock.now
         stores = list(self._holdings.stores.values())
         ticks = await asyncio.gather(
@@ -538,13 +547,14 @@ class ReplicaStore(OwnAgents):
             self._keeper = None
         if self._keeper is None:
             self._follow(report, instant)
-            if report.left_s > 0:
+            if not report.ended:
                 return
             keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
             try:
                 await keeper.take()
             except StoreLocked:
                 return
+            report = await self._last(instant)
             keeper.go_on(self._clock.now, self._shared)
             self._keeper = keeper
             log.info("replica.keeper")
@@ -631,11 +641,13 @@ class ReplicaStore(OwnAgents):
         return packed.out(await self._ordered(order))
 
     async def _ordered(self, order: Order) -> BrakeView:
-        assert self._keeper is not None  # noqa: S101 - asked before
+        keeper = self._keeper
+        assert keeper is not None  # noqa: S101 - asked before
         # The running clock of all is the same: the keeper's own tells when it is over.
-        until = Running(self._keeper.clock.running + order.until)
-        view = await self._keeper.order(Order(order.hold, order.group, until, order.reason, order.by), self._now())
-        self._shared = self._keeper.shared
+        until = Running(keeper.clock.running + order.until)
+        view = await keeper.order(Order(order.hold, order.group, until, order.reason, order.by), self._now())
+        if keeper.shared.given.number >= self._shared.given.number:
+            self._shared = keeper.shared
         self._brake()
         await self._spread()
         return view
