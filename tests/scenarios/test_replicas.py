@@ -6,6 +6,7 @@ Those with all the agents are long and serial.
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +15,15 @@ from tests.scenarios.fleet import SELDOM, SELDOM_S, Fleet, begin, fleet
 from tests.scenarios.front import Front
 from tests.scenarios.harness import ADMIN, INSTANCE, new_session, until
 from tests.scenarios.stories import Stage, story
+from watchdog.core.model import AgentId
+from watchdog.stores.part_rows import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 AGENTS, ALL_AGENTS = 200, 2_000
 GHOSTS = 20
+SHARDS = 16
 
 
 def _told(
@@ -59,6 +63,39 @@ def test_the_keeper_of_the_clock_is_killed(stage: Stage) -> None:
 @story(agents=AGENTS, seconds=60)
 def test_the_server_forgets_everything(stage: Stage) -> None:
     _told(stage, "FLUSHALL", _forget)
+
+
+@story(agents=AGENTS, seconds=60)
+def test_when_one_dies_the_agents_of_the_others_notice_nothing(stage: Stage) -> None:
+    """Half of the agents are new pages all the time, whose answers wait until they are applied."""
+    known, new = stage.users[: AGENTS // 2], stage.users[AGENTS // 2 :]
+    with (
+        fleet(stage) as made,
+        stage.crowd(known, made.port) as pages,
+        stage.crowd(new, made.port, reloads=True) as others,
+    ):
+        made.all_live(AGENTS)
+        (dead,) = [each["parts"] for each in made.daemons[2].ask("/v1/status")["replicas"] if each["here"]]
+        mine = {user for user in stage.users if part_of(AgentId(INSTANCE, user), SHARDS) not in dead}
+        killed = time.monotonic()
+        made.kill(2)
+        ready: list[int] = []
+        # Its parts are others' after 3 s and a look.
+        while time.monotonic() - killed < 5:
+            ready += [daemon.get("/readyz") for daemon in made.daemons.values()]
+            stage.nap(0.05)
+        answers = [answer for crowd in (pages, others) for answer in crowd.since(killed - 1) if answer.user in mine]
+        late_s = max(answer.ended - answer.begun for answer in answers)
+        print(f"kill -9 of one: {len(answers)} answers to agents of the others, the last after {late_s:.2f} s")
+        assert set(ready) == {200}
+        assert {answer.status for answer in answers if answer.ended > killed} - {0, 502} == {200}
+        # The balancer itself waits for who is gone.
+        assert late_s < 0.9
+        until(lambda: pages.heard(killed + 5) >= set(known), "all are heard")
+        refused = {answer.user for crowd in (pages, others) for answer in crowd.since(killed) if answer.status == 503}
+        assert refused
+        assert not refused & mine
+        made.nobody_was_touched(stage.users)
 
 
 @pytest.mark.long

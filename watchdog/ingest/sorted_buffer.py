@@ -1,0 +1,235 @@
+"""The buffer of one daemon of several: one for each of them, so that whoever does not answer holds up nobody else.
+
+What is this daemon's own to apply waits as if there were no others. What is another one's waits in that one's buffer,
+which is flushed beside all others. Who applies what is the store's to say; when that changes, what could not be
+delivered goes to whoever has it next.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from watchdog.core.model import AgentId, Beat, Instant, Reply, Tear
+from watchdog.errors import NotHandedOn, StoreUnavailable
+from watchdog.ingest.buffer import MAX_SESSIONS, Buffer, Entry
+from watchdog.stores.base import Store
+
+HERE = ""
+"""The name of this daemon among those who apply heartbeats."""
+
+CUT_OFF_S = 5.0
+"""For so long others do not take what is theirs, and keep it: a dead one's is somebody else's after little over 3 s."""
+
+MOST_SICK = 1
+"""So many others that take nothing may be sick themselves. Where there are more, and none that does, it is this one."""
+
+UNUSED_S = 60.0
+"""After so long without a beat the buffer of a daemon is dropped: it may never come back under its name."""
+
+
+class Divided(Store, Protocol):
+    """The store of one daemon of several."""
+
+    def applier(self, agent: AgentId) -> str | None:
+        """Which daemon applies an agent's heartbeats, as far as is known: its name; `HERE`, or None for nobody.
+
+        No I/O. Whoever it is, `apply` finds the right one.
+        """
+
+
+@dataclass(slots=True, eq=False)
+class _Other:
+    """What waits for one of the others.
+
+    Attributes:
+        buffer: It.
+        used_at: When something waited in it last.
+        flush: That goes on, or was the last one.
+    """
+
+    buffer: Buffer
+    used_at: float
+    flush: asyncio.Task[None] | None = None
+
+
+class SortedBuffer(Buffer):
+    """See the module. Itself it is the buffer of what is this daemon's own: `late` and `last_ok` tell of that.
+
+    Beats are given to the buffer that `of` tells, batches, notices of sockets and flushes to this one.
+    """
+
+    def __init__(
+        self,
+        store: Divided,
+        now: Callable[[], Instant],
+        time: Callable[[], float],
+        *,
+        observe: Callable[[float], None] | None = None,
+        max_sessions: int = MAX_SESSIONS,
+    ) -> None:
+        """Makes empty buffers. See `Buffer`; `max_sessions` is for all of them together."""
+        super().__init__(store, now, time, observe=observe, max_sessions=max_sessions)
+        self._applier = store.applier
+        self._whose = store.whose
+        self._made = partial(Buffer, store, now, time, observe=observe, max_sessions=max_sessions)
+        self._most = max_sessions
+        self._others: dict[str | None, _Other] = {}
+        self._torn: list[Tear] = []
+
+    @property
+    def size(self) -> int:
+        """See `Buffer.size`. Of all."""
+        return super().size + sum(each.buffer.size for each in self._others.values())
+
+    @property
+    def cut_off(self) -> bool:
+        """See `Buffer.cut_off`. One other alone may be sick itself; where all of several are, it is this one."""
+        now, stuck = self._time(), 0
+        for name, each in self._others.items():
+            oldest = each.buffer.oldest
+            if name is None:
+                continue
+            if oldest is not None and now - oldest > CUT_OFF_S:
+                stuck += 1
+            elif now - each.used_at < CUT_OFF_S:
+                return False
+        return stuck > MOST_SICK
+
+    def of(self, agent: AgentId) -> Buffer:
+        """See `Buffer.of`."""
+        name = self._applier(agent)
+        return self if name == HERE else self._other(name).buffer
+
+    async def apply(self, beats: Sequence[Beat]) -> list[Reply | StoreUnavailable | None]:
+        """See `Buffer.apply`. Whoever is late is not waited for."""
+        places: dict[str | None, list[int]] = {}
+        for at, beat in enumerate(beats):
+            places.setdefault(self._applier(beat.agent), []).append(at)
+        results = await asyncio.gather(
+            *(self._applied(name, [beats[at] for at in of]) for name, of in places.items()), return_exceptions=True
+        )
+        found: list[Reply | StoreUnavailable | None] = [None] * len(beats)
+        for of, result in zip(places.values(), results, strict=True):
+            if isinstance(result, StoreUnavailable):
+                result = [result] * len(of)  # noqa: PLW2901 - one for each
+            elif isinstance(result, BaseException):
+                raise result
+            for at, reply in zip(of, result, strict=True):
+                found[at] = reply
+        if beats and all(isinstance(each, StoreUnavailable) for each in found):
+            raise StoreUnavailable("Nobody who has to apply the heartbeats does so.")
+        return found
+
+    async def _applied(self, name: str | None, beats: Sequence[Beat]) -> list[Reply | StoreUnavailable | None]:
+        if name == HERE:
+            return await super().apply(beats)
+        other = self._other(name)
+        other.used_at = self._time()
+        if other.buffer.late:
+            # They were heard all the same, as in `Heartbeats.take`.
+            with suppress(StoreUnavailable):
+                for beat in beats:
+                    other.buffer.submit(beat)
+            raise _not_taken()
+        return await other.buffer.apply(beats)
+
+    def tear(self, tear: Tear) -> None:
+        """See `Buffer.tear`."""
+        self._torn.append(tear)
+
+    async def flush(self) -> None:
+        """See `Buffer.flush`. Whoever has not taken the last flush is not waited for again.
+
+        Raises:
+            NotHandedOn: Some others have not applied what is theirs; what is this one's own is applied.
+            StoreUnavailable: The store failed.
+        """
+        self._begin()
+        others = [self._flushed(each) for each in self._others.values()]
+        results = await asyncio.gather(super().flush(), *others, return_exceptions=True)
+        faults = [result for result in results if isinstance(result, BaseException)]
+        # What is said of the others is the least of it.
+        for fault in sorted(faults, key=lambda each: isinstance(each, NotHandedOn)):
+            raise fault
+
+    async def flush_own(self) -> None:
+        """See `Buffer.flush_own`."""
+        self._begin()
+        await super().flush()
+
+    async def _flushed(self, other: _Other) -> None:
+        if other.buffer.failing:
+            raise _not_taken()
+        if other.flush is not None:
+            await asyncio.wait({other.flush})
+        if other.buffer.failing:
+            raise _not_taken()
+        try:
+            await other.buffer.flush()
+        except StoreUnavailable as error:
+            raise NotHandedOn(str(error)) from None
+
+    def _begin(self) -> None:
+        """Begins a flush of each of the others' buffers of which none goes on."""
+        self._sort()
+        now = self._time()
+        for name, each in list(self._others.items()):
+            if each.flush is not None and not each.flush.done():
+                continue
+            if each.flush is not None:
+                each.flush.result()  # a fault of our own is not kept quiet
+            if each.buffer.size or each.buffer.failing:
+                each.used_at = now
+                each.flush = asyncio.create_task(_tried(each.buffer))
+            elif now - each.used_at > UNUSED_S:
+                del self._others[name]
+
+    def _sort(self) -> None:
+        """Files what could not be delivered with whoever has it now, and notices of sockets with the sessions."""
+        moved: dict[str | None, list[Entry]] = {}
+        for name, buffer in [(HERE, self), *((name, each.buffer) for name, each in self._others.items())]:
+            if buffer.failing:
+                entries, tears = buffer.take_out(partial(self._elsewhere, name))
+                self._torn[:0] = tears
+                for entry in entries:
+                    moved.setdefault(self._applier(entry.beat.agent), []).append(entry)
+        for name, entries in moved.items():
+            (self if name == HERE else self._other(name).buffer).put_in(entries)
+        torn, self._torn = self._torn, []
+        for tear in torn:
+            # Not `self.tear`, which is where they come from.
+            Buffer.tear(self._carrier(tear.session_id), tear)
+        free = max(0, self._most - self.size)
+        self.max_sessions = super().size + free
+        for each in self._others.values():
+            each.buffer.max_sessions = each.buffer.size + free
+
+    def _elsewhere(self, name: str | None, agent: AgentId) -> bool:
+        return self._applier(agent) != name
+
+    def _carrier(self, session_id: bytes) -> Buffer:
+        """Where a session's beats wait, or would."""
+        for each in self._others.values():
+            if each.buffer.waits(session_id):
+                return each.buffer
+        agent = None if self.waits(session_id) else self._whose(session_id)
+        return self if agent is None else self.of(agent)
+
+    def _other(self, name: str | None) -> _Other:
+        other = self._others.get(name)
+        if other is None:
+            other = self._others[name] = _Other(self._made(), self._time())
+        return other
+
+
+async def _tried(buffer: Buffer) -> None:
+    """Whoever waits for an answer is told of a failure by the buffer itself."""
+    with suppress(StoreUnavailable):
+        await buffer.flush()
+
+
+def _not_taken() -> NotHandedOn:
+    return NotHandedOn("Another daemon of the deployment does not take what is its own.")
