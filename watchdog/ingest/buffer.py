@@ -109,9 +109,14 @@ class Buffer:
         return oldest is not None and self._time() - oldest > LATE_S
 
     @property
+    def waiting(self) -> bool:
+        """Whether anything waits for the next flush."""
+        return bool(self._entries or self._rivals or self._tears)
+
+    @property
     def failing(self) -> bool:
-        """Whether something waits that the last flush could not give to the store."""
-        return not self.last_ok and bool(self._entries or self._tears or self._flushing_since is not None)
+        """Whether something is not applied that the last flush could not give to the store."""
+        return not self.last_ok and (self.waiting or self._flushing_since is not None)
 
     @property
     def cut_off(self) -> bool:

@@ -20,11 +20,14 @@ from watchdog.stores.base import Store
 HERE = ""
 """The name of this daemon among those who apply heartbeats."""
 
-CUT_OFF_S = 5.0
-"""For so long others do not take what is theirs, and keep it: a dead one's is somebody else's after little over 3 s."""
+CUT_OFF_S = 8.0
+"""For so long others do not take what is theirs, and keep it: what a dead one had is others' after little over 3 s."""
 
 MOST_SICK = 1
 """So many others that take nothing may be sick themselves. Where there are more, and none that does, it is this one."""
+
+SORT_S = 1.0
+"""Between two looks whose it is that could not be delivered: 1 µs for each beat that waits."""
 
 UNUSED_S = 60.0
 """After so long without a beat the buffer of a daemon is dropped: it may never come back under its name."""
@@ -47,12 +50,12 @@ class _Other:
     Attributes:
         buffer: It.
         used_at: When something waited in it last.
-        flush: That goes on, or was the last one.
+        flush: That goes on: whether it succeeds.
     """
 
     buffer: Buffer
     used_at: float
-    flush: asyncio.Task[None] | None = None
+    flush: asyncio.Task[bool] | None = None
 
 
 class SortedBuffer(Buffer):
@@ -74,10 +77,11 @@ class SortedBuffer(Buffer):
         super().__init__(store, now, time, observe=observe, max_sessions=max_sessions)
         self._applier = store.applier
         self._whose = store.whose
-        self._made = partial(Buffer, store, now, time, observe=observe, max_sessions=max_sessions)
-        self._most = max_sessions
+        self._made = partial(Buffer, store, now, time, observe=observe)
+        self._most = self._free = max_sessions
         self._others: dict[str | None, _Other] = {}
         self._torn: list[Tear] = []
+        self._sorted_at = float("-inf")
 
     @property
     def size(self) -> int:
@@ -148,7 +152,8 @@ class SortedBuffer(Buffer):
             StoreUnavailable: The store failed.
         """
         self._begin()
-        others = [self._flushed(each) for each in self._others.values()]
+        # As it is now: what one could not deliver may be in another buffer a moment later.
+        others = [self._flushed(each.buffer, each.flush, failing=each.buffer.failing) for each in self._others.values()]
         results = await asyncio.gather(super().flush(), *others, return_exceptions=True)
         faults = [result for result in results if isinstance(result, BaseException)]
         # What is said of the others is the least of it.
@@ -160,15 +165,14 @@ class SortedBuffer(Buffer):
         self._begin()
         await super().flush()
 
-    async def _flushed(self, other: _Other) -> None:
-        if other.buffer.failing:
-            raise _not_taken()
-        if other.flush is not None:
-            await asyncio.wait({other.flush})
-        if other.buffer.failing:
+    async def _flushed(self, buffer: Buffer, going_on: asyncio.Task[bool] | None, *, failing: bool) -> None:
+        if going_on is not None and not failing:
+            await asyncio.wait({going_on})
+            failing = not going_on.result()
+        if failing:
             raise _not_taken()
         try:
-            await other.buffer.flush()
+            await buffer.flush()
         except StoreUnavailable as error:
             raise NotHandedOn(str(error)) from None
 
@@ -177,18 +181,33 @@ class SortedBuffer(Buffer):
         self._sort()
         now = self._time()
         for name, each in list(self._others.items()):
-            if each.flush is not None and not each.flush.done():
-                continue
             if each.flush is not None:
+                if not each.flush.done():
+                    continue
                 each.flush.result()  # a fault of our own is not kept quiet
-            if each.buffer.size or each.buffer.failing:
+                each.flush = None
+            if each.buffer.waiting:
                 each.used_at = now
                 each.flush = asyncio.create_task(_tried(each.buffer))
             elif now - each.used_at > UNUSED_S:
                 del self._others[name]
 
     def _sort(self) -> None:
-        """Files what could not be delivered with whoever has it now, and notices of sockets with the sessions."""
+        """Files notices of sockets with their sessions, and has what could not be delivered looked through."""
+        if self._time() - self._sorted_at >= SORT_S:
+            self._sorted_at = self._time()
+            self._move()
+        torn, self._torn = self._torn, []
+        for tear in torn:
+            # Not `self.tear`, which is where they come from.
+            Buffer.tear(self._carrier(tear.session_id), tear)
+        self._free = max(0, self._most - self.size)
+        self.max_sessions = super().size + self._free
+        for each in self._others.values():
+            each.buffer.max_sessions = each.buffer.size + self._free
+
+    def _move(self) -> None:
+        """Files what could not be delivered with whoever has it by now."""
         moved: dict[str | None, list[Entry]] = {}
         for name, buffer in [(HERE, self), *((name, each.buffer) for name, each in self._others.items())]:
             if buffer.failing:
@@ -198,14 +217,6 @@ class SortedBuffer(Buffer):
                     moved.setdefault(self._applier(entry.beat.agent), []).append(entry)
         for name, entries in moved.items():
             (self if name == HERE else self._other(name).buffer).put_in(entries)
-        torn, self._torn = self._torn, []
-        for tear in torn:
-            # Not `self.tear`, which is where they come from.
-            Buffer.tear(self._carrier(tear.session_id), tear)
-        free = max(0, self._most - self.size)
-        self.max_sessions = super().size + free
-        for each in self._others.values():
-            each.buffer.max_sessions = each.buffer.size + free
 
     def _elsewhere(self, name: str | None, agent: AgentId) -> bool:
         return self._applier(agent) != name
@@ -221,14 +232,17 @@ class SortedBuffer(Buffer):
     def _other(self, name: str | None) -> _Other:
         other = self._others.get(name)
         if other is None:
-            other = self._others[name] = _Other(self._made(), self._time())
+            other = self._others[name] = _Other(self._made(max_sessions=self._free), self._time())
         return other
 
 
-async def _tried(buffer: Buffer) -> None:
-    """Whoever waits for an answer is told of a failure by the buffer itself."""
-    with suppress(StoreUnavailable):
+async def _tried(buffer: Buffer) -> bool:
+    """Whether a flush succeeds. Who waits for an answer is told by the buffer itself."""
+    try:
         await buffer.flush()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def _not_taken() -> NotHandedOn:
