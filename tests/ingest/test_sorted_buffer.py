@@ -51,7 +51,7 @@ def of(a_beat):
     """A beat of an agent's session."""
 
     def made(agent, number=1, **fields):
-        return a_beat(agent=agent, session_id=agent.user_id.encode().ljust(15) + bytes([number]), **fields)
+        return a_beat(**{"agent": agent, "session_id": agent.user_id.encode().ljust(15) + bytes([number]), **fields})
 
     return made
 
@@ -97,12 +97,52 @@ async def test_what_was_not_taken_and_is_this_daemons_own_by_now_is_applied_by_i
     await asyncio.sleep(1.3)
     assert buffer.of(CARL).late
     del store.owners["carl"]
+    store.gate = asyncio.Event()
+    await asyncio.sleep(1.0 + FLUSH_S)
     # Its own are not late for what has waited for others.
-    await asyncio.sleep(2 * FLUSH_S)
     assert buffer.of(CARL) is buffer
+    assert buffer.oldest is not None
     assert not buffer.late
-    await asyncio.sleep(1.0)
+    store.gate.set()
+    await asyncio.sleep(FLUSH_S)
     assert [each.agent for each in store.sessions.values()] == [CARL]
+
+
+async def test_what_was_this_daemons_own_and_is_anothers_by_now_is_no_fault_of_the_store(buffer, store, of):
+    buffer.of(ANNA).submit(of(ANNA))
+    store.owners["anna"] = "third"
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush_own()
+    assert buffer.size == 1
+    await buffer.flush_own()
+    assert not buffer.late
+    assert buffer.of(ANNA).oldest is not None
+
+
+async def test_whose_it_is_is_looked_when_it_has_come_back(buffer, store, of, monkeypatch):
+    monkeypatch.setattr(module, "SORT_S", 0.5)
+    buffer.of(CARL).submit(of(CARL))
+    for pause_s in (1.1, 0.6, 0.45):
+        await buffer.flush_own()
+        await asyncio.sleep(pause_s)
+    del store.owners["carl"]
+    await buffer.flush_own()
+    assert buffer.size == 0
+    assert len(store.sessions) == 1
+
+
+async def test_of_two_agents_with_one_session_id_each_goes_to_whoever_has_it_by_now(buffer, store, of):
+    dora = AgentId(INSTANCE, "dora")
+    store.owners["dora"] = "third"
+    session_id = of(CARL).session_id
+    for agent in (CARL, dora):
+        buffer.of(agent).submit(of(agent, session_id=session_id))
+    with pytest.raises(NotHandedOn):
+        await buffer.flush()
+    del store.owners["dora"]
+    with pytest.raises(NotHandedOn):
+        await buffer.flush()
+    assert [each.agent for each in store.sessions.values()] == [dora]
 
 
 async def test_a_flush_tells_what_was_not_taken_for_as_long_as_it_waits(buffer, store, flushing, of):
@@ -151,7 +191,7 @@ async def test_a_flush_whose_beats_are_anothers_by_now_has_failed_all_the_same(b
     store.gate = asyncio.Event()
     (other,) = buffer._others.values()
     # Another one finds out whose it is before this one goes on.
-    other.flush.add_done_callback(lambda _: buffer._sort())
+    other.flush.add_done_callback(lambda _: buffer._begin())
     with pytest.raises(NotHandedOn):
         await flush
     assert buffer.size == 1
@@ -185,11 +225,11 @@ async def test_of_a_batch_it_is_told_what_was_not_taken(buffer, store, of):
     assert isinstance(lost, StoreUnavailable)
     await asyncio.sleep(0.1)
     began = asyncio.get_running_loop().time()
-    _, lost, _ = await buffer.apply(beats)
+    _, lost, _ = await buffer.apply([of(ANNA), of(CARL, 2), of(BEN)])
     assert isinstance(lost, StoreUnavailable)
-    # Whoever is late is not waited for.
+    # Whoever is late is not waited for, and whoever is late's was heard all the same.
     assert asyncio.get_running_loop().time() == began
-    assert buffer.size == 1
+    assert buffer.size == 2
     with pytest.raises(StoreUnavailable):
         await buffer.apply([of(CARL)])
 
@@ -218,7 +258,11 @@ async def test_a_tear_goes_after_the_beats_of_its_session(buffer, store, of):
     beat = of(BEN, tether=1)
     buffer.of(BEN).submit(beat)
     buffer.tear(Tear(beat.session_id, 1, 10.0))
-    await buffer.flush()
+    store.gate = asyncio.Event()
+    flush = asyncio.create_task(buffer.flush())
+    await asyncio.sleep(0.1)
+    store.gate.set()
+    await flush
     (session,) = store.sessions.values()
     assert session.expires_at - store.clock.observed == 10
 
@@ -234,7 +278,14 @@ async def test_a_tear_that_was_not_taken_goes_to_whoever_has_the_session_next(bu
     await asyncio.sleep(1.5)
     assert not buffer.late
     assert not store.torn
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NotHandedOn):
+        await buffer.flush()
+    assert asyncio.get_running_loop().time() == began
     store.owners["carl"] = "second"
+    store.silent = {"second"}
+    await asyncio.sleep(1.5)
+    store.silent = {"third"}
     await asyncio.sleep(1.3)
     assert len(store.torn) == 1
     await buffer.flush()
@@ -272,10 +323,20 @@ async def test_a_daemon_of_which_one_other_takes_beats_is_not_cut_off(buffer, st
     store.silent = {"third", "fourth"}
     for agent in (CARL, AgentId(INSTANCE, "dora")):
         buffer.of(agent).submit(of(agent))
-    for number in range(80):
+    for number in range(int(12 * module.CUT_OFF_S)):
         buffer.of(BEN).submit(of(BEN, number % 2))
         await asyncio.sleep(0.1)
         assert not buffer.cut_off
+
+
+async def test_what_is_nobodys_cuts_nobody_off(buffer, store, flushing, of):
+    flushing()
+    store.owners["ben"] = None
+    for agent in (BEN, CARL):
+        buffer.of(agent).submit(of(agent))
+    await asyncio.sleep(2 * module.CUT_OFF_S)
+    assert buffer.of(BEN).late
+    assert not buffer.cut_off
 
 
 async def test_with_one_other_that_takes_nothing_a_daemon_goes_on(buffer, store, flushing, of):

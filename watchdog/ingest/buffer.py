@@ -116,7 +116,7 @@ class Buffer:
     @property
     def failing(self) -> bool:
         """Whether something is not applied that the last flush could not give to the store."""
-        return not self.last_ok and (self.waiting or self._flushing_since is not None)
+        return not self.last_ok and (self.waiting or self._lock.locked())
 
     @property
     def cut_off(self) -> bool:

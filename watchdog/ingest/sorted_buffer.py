@@ -27,7 +27,7 @@ MOST_SICK = 1
 """So many others that take nothing may be sick themselves. Where there are more, and none that does, it is this one."""
 
 SORT_S = 1.0
-"""Between two looks whose it is that could not be delivered: 1 µs for each beat that waits."""
+"""Least between two looks whose it is that could not be delivered, which cost 1 µs for each beat that waits."""
 
 UNUSED_S = 60.0
 """After so long without a beat the buffer of a daemon is dropped: it may never come back under its name."""
@@ -50,11 +50,13 @@ class _Other:
     Attributes:
         buffer: It.
         used_at: When something waited in it last.
+        sorted_at: When it was looked whose it is.
         flush: That goes on: whether it succeeds.
     """
 
     buffer: Buffer
     used_at: float
+    sorted_at: float = float("-inf")
     flush: asyncio.Task[bool] | None = None
 
 
@@ -178,14 +180,15 @@ class SortedBuffer(Buffer):
 
     def _begin(self) -> None:
         """Begins a flush of each of the others' buffers of which none goes on."""
-        self._sort()
         now = self._time()
-        for name, each in list(self._others.items()):
-            if each.flush is not None:
-                if not each.flush.done():
-                    continue
+        for each in self._others.values():
+            if each.flush is not None and each.flush.done():
                 each.flush.result()  # a fault of our own is not kept quiet
                 each.flush = None
+        self._sort()
+        for name, each in list(self._others.items()):
+            if each.flush is not None:
+                continue
             if each.buffer.waiting:
                 each.used_at = now
                 each.flush = asyncio.create_task(_tried(each.buffer))
@@ -193,10 +196,17 @@ class SortedBuffer(Buffer):
                 del self._others[name]
 
     def _sort(self) -> None:
-        """Files notices of sockets with their sessions, and has what could not be delivered looked through."""
-        if self._time() - self._sorted_at >= SORT_S:
-            self._sorted_at = self._time()
-            self._move()
+        """Files what could not be delivered with whoever has it by now, and notices of sockets with their sessions."""
+        now, moved = self._time(), dict[str | None, list[Entry]]()
+        if self.failing and now - self._sorted_at >= SORT_S:
+            self._sorted_at = now
+            self._take_out(HERE, self, moved)
+        for name, each in self._others.items():
+            if each.flush is None and each.buffer.failing and now - each.sorted_at >= SORT_S:
+                each.sorted_at = now
+                self._take_out(name, each.buffer, moved)
+        for name, entries in moved.items():
+            (self if name == HERE else self._other(name).buffer).put_in(entries)
         torn, self._torn = self._torn, []
         for tear in torn:
             # Not `self.tear`, which is where they come from.
@@ -206,20 +216,11 @@ class SortedBuffer(Buffer):
         for each in self._others.values():
             each.buffer.max_sessions = each.buffer.size + self._free
 
-    def _move(self) -> None:
-        """Files what could not be delivered with whoever has it by now."""
-        moved: dict[str | None, list[Entry]] = {}
-        for name, buffer in [(HERE, self), *((name, each.buffer) for name, each in self._others.items())]:
-            if buffer.failing:
-                entries, tears = buffer.take_out(partial(self._elsewhere, name))
-                self._torn[:0] = tears
-                for entry in entries:
-                    moved.setdefault(self._applier(entry.beat.agent), []).append(entry)
-        for name, entries in moved.items():
-            (self if name == HERE else self._other(name).buffer).put_in(entries)
-
-    def _elsewhere(self, name: str | None, agent: AgentId) -> bool:
-        return self._applier(agent) != name
+    def _take_out(self, name: str | None, buffer: Buffer, moved: dict[str | None, list[Entry]]) -> None:
+        entries, tears = buffer.take_out(lambda agent: self._applier(agent) != name)
+        self._torn[:0] = tears
+        for entry in entries:
+            moved.setdefault(self._applier(entry.beat.agent), []).append(entry)
 
     def _carrier(self, session_id: bytes) -> Buffer:
         """Where a session's beats wait, or would."""
