@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -34,6 +34,7 @@ from watchdog.ingest.auth import Tickets
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.connections import Connections
 from watchdog.ingest.refusals import Refusals
+from watchdog.ingest.sorted_buffer import CUT_OFF_S, HERE, SortedBuffer
 from watchdog.ingest.tls import Certificate
 from watchdog.jobs import Jobs
 from watchdog.loops import FLUSH_S, MAX_PULSE_S, PULSE_S, SWEEP_S, Loops, RunningTime
@@ -51,10 +52,10 @@ from watchdog.telemetry.notify import Notifier
 from watchdog.telemetry.webhook import Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from watchdog.core.model import Action
+    from watchdog.core.model import Action, Instant, Reply
 
 ENVIRONMENT = {"WATCHDOG_INSTANCES": INSTANCE, "WATCHDOG_HEARTBEAT_TOKENS": "a-token"}
 
@@ -283,6 +284,115 @@ async def test_a_flush_that_fails_makes_the_tick_blind_though_the_store_is_back(
     parts.store.apply = real  # type: ignore[method-assign]
     assert parts.health.clock is not None
     assert (parts.health.clock.observed, parts.health.clock.standing) == (before.observed, Cause.STORE)
+
+
+class DividedStore(SqliteStore):
+    """All but Anna are others', each a daemon's; some of those do not answer."""
+
+    silent: frozenset[str] = frozenset()
+
+    def applier(self, agent: AgentId) -> str | None:
+        return HERE if agent == ANNA else agent.user_id
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        if any(beat.agent.user_id in self.silent for beat in beats):
+            await asyncio.sleep(1.0)
+            raise StoreUnavailable("no answer")
+        return await super().apply(beats, instant)
+
+
+@pytest.fixture
+async def divided(parts: Parts, tmp_path: Path) -> AsyncIterator[Parts]:
+    """The parts of one daemon of several."""
+    store, metrics = DividedStore(tmp_path / "divided.db", BRAKED, SwitchDisk), parts.metrics
+    buffer = SortedBuffer(store, instant, asyncio.get_running_loop().time)
+    health = Health(
+        parts.settings,
+        "boot",
+        store=store,
+        buffer=buffer,
+        metrics=metrics,
+        now=instant,
+        time=asyncio.get_running_loop().time,
+    )
+    loops = Loops(
+        "me", store=store, buffer=buffer, dispatcher=parts.dispatcher, health=health, metrics=metrics, now=instant
+    )
+    yield replace(parts, store=store, buffer=buffer, health=health, loops=loops)
+    await store.close()
+
+
+async def run_for(parts: Parts, seconds: float) -> None:
+    """Both loops, as in the daemon."""
+    going = asyncio.Event()
+    going.set()
+    loops = (parts.loops.every(FLUSH_S, parts.loops.flush, going), parts.loops.every(SWEEP_S, parts.loops.sweep, going))
+    running = asyncio.gather(*loops)
+    await asyncio.sleep(seconds)
+    going.clear()
+    await running
+
+
+def others(parts: Parts, number: int) -> None:
+    for agent in (AgentId(INSTANCE, f"agent-{at}") for at in range(number)):
+        parts.buffer.of(agent).submit(Beat(agent, session(int(agent.user_id[-1]) + 2), ttl=TTL))
+
+
+@pytest.mark.looptime
+async def test_a_daemon_that_does_not_answer_stops_the_clock_of_all_and_turns_nobody_else_red(divided: Parts) -> None:
+    """Its parts are somebody else's soon; until then nobody knows whether its agents are there."""
+    await divided.store.open(instant())
+    await run_for(divided, 1)
+    assert isinstance(divided.store, DividedStore)
+    divided.store.silent = frozenset({"agent-0"})
+    others(divided, 1)
+    await run_for(divided, 1.1)
+    before = divided.health.clock
+    assert before is not None
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(40):
+            assert divided.health.ready() is None
+            assert divided.metrics.store_up
+            await run_for(divided, 0.25)
+        assert divided.health.clock is not None
+        assert (divided.health.clock.observed, divided.health.clock.standing) == (before.observed, Cause.STORE)
+        divided.store.silent = frozenset()
+        await run_for(divided, 2)
+    assert divided.health.clock.standing is Cause.GRACE
+    assert not [line for line in logs if line["event"].startswith("store.")]
+
+
+@pytest.mark.looptime
+async def test_a_daemon_from_which_no_other_takes_what_is_its_own_is_not_ready(divided: Parts) -> None:
+    await divided.store.open(instant())
+    assert isinstance(divided.store, DividedStore)
+    divided.store.silent = frozenset({"agent-0", "agent-1"})
+    others(divided, 2)
+    await run_for(divided, CUT_OFF_S)
+    assert divided.health.ready() is None
+    await run_for(divided, 1)
+    told = divided.health.ready()
+    assert told is not None
+    assert "No other daemon" in told
+    divided.store.silent = frozenset({"agent-1"})
+    await run_for(divided, 2)
+    assert divided.health.ready() is None
+
+
+@pytest.mark.looptime
+async def test_a_store_that_fails_while_another_daemon_does_not_answer_is_told(divided: Parts) -> None:
+    await divided.store.open(instant())
+    assert isinstance(divided.store, DividedStore)
+    divided.store.silent = frozenset({"agent-0"})
+    others(divided, 1)
+    await run_for(divided, 2)
+    SwitchDisk.full = True
+    divided.buffer.of(ANNA).submit(beat())
+    await run_for(divided, 1)
+    assert divided.health.ready() == "The disk is full: make room."
+    SwitchDisk.full = False
+    await run_for(divided, 1)
+    assert divided.health.ready() is None
 
 
 @pytest.mark.looptime

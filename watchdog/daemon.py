@@ -16,7 +16,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
@@ -68,6 +68,7 @@ from watchdog.ingest.origins import Origins
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import Server, server
 from watchdog.ingest.shortcut import Shortcut
+from watchdog.ingest.sorted_buffer import Divided, SortedBuffer
 from watchdog.ingest.tls import LOOK_S, Certificate
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
@@ -210,7 +211,7 @@ class Daemon:
         )
         keys = await self._keys()
         running = RunningTime(loop.time)
-        buffer = Buffer(store, machine.now, running, observe=metrics.flush.observe)
+        buffer = _buffer(store, running, metrics.flush.observe)
         health = Health(
             settings,
             self._boot,
@@ -553,6 +554,12 @@ def _store(settings: Settings, boot: str) -> DaemonStore:
     from watchdog.stores.replica import ReplicaStore  # noqa: PLC0415 - takes 0.4 s, and who has a file needs none of it
 
     return ReplicaStore(address, _store_rules(settings), boot, settings.shards)
+
+
+def _buffer(store: DaemonStore, time: Callable[[], float], observe: Callable[[float], None]) -> Buffer:
+    if isinstance(store, SqliteStore):
+        return Buffer(store, machine.now, time, observe=observe)
+    return SortedBuffer(cast("Divided", store), machine.now, time, observe=observe)
 
 
 def _handed_on(store: DaemonStore, here: LogOuts) -> LogOuts:

@@ -4,7 +4,8 @@
     ├── SettingsError            the environment has faults; all of them are listed
     ├── StoreError
     │   ├── StoreUnavailable     the store cannot be reached or written now
-    │   │   └── NotKeeper        it is another daemon's to do
+    │   │   ├── NotKeeper        it is another daemon's to do
+    │   │   └── NotHandedOn      another daemon does not take what is its own
     │   ├── StoreCorrupt         what is stored cannot be read as ours
     │   ├── StoreLocked          another daemon has the store
     │   ├── StoreFailed          a part of the store has ended by a fault of ours
@@ -76,6 +77,14 @@ class NotKeeper(StoreUnavailable):
     """What was asked is done by another daemon of the deployment, the one that keeps its clock.
 
     Raised where the history is to be delivered. It may be this one's to do later: ask again.
+    """
+
+
+class NotHandedOn(StoreUnavailable):
+    """Heartbeats that another daemon of the deployment has to apply wait: it has not answered, or nobody has its part.
+
+    Raised by a flush of which all that is this daemon's own was applied. The clock stands until they are delivered; the
+    store is not at fault.
     """
 
 

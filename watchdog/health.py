@@ -169,6 +169,8 @@ class Health:
             return self.store_fault.detail
         if self._buffer.late:
             return "Heartbeats wait for more than 1 s to be stored. Look at the disk."
+        if self._buffer.cut_off:
+            return "No other daemon of the deployment takes from this one what is its own. Look at this one."
         return None
 
     def explained(self, brake: BrakeView) -> BrakeView:

@@ -11,7 +11,7 @@ from watchdog.core.brake import HOLDS, State
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.holds import BrakeChange, HoldView
 from watchdog.core.model import Instant
-from watchdog.errors import StoreUnavailable
+from watchdog.errors import NotHandedOn, StoreUnavailable
 from watchdog.garbage import Settled
 from watchdog.health import Health
 from watchdog.ingest.buffer import Buffer
@@ -118,7 +118,7 @@ class Loops:
     async def flush(self) -> None:
         """Applies the heartbeats that wait."""
         try:
-            await self._buffer.flush()
+            await self._buffer.flush_own()
         except StoreUnavailable as error:
             self._store_answered(error)
 
@@ -128,10 +128,11 @@ class Loops:
         if self._alive is not None:
             self._alive()
         blind: Cause | None = None
+        failed = False
         try:
             await self._buffer.flush()
-        except StoreUnavailable:
-            blind = Cause.STORE
+        except StoreUnavailable as error:
+            blind, failed = Cause.STORE, not isinstance(error, NotHandedOn)
         if blind is None and self._canary is not None:
             blind = self._canary.blind()
         if blind is None and self._connections is not None and self._connections.full:
@@ -145,7 +146,7 @@ class Loops:
                 self._metrics.clock_stopped(Cause.STORE, max(0.0, instant.boot - before.boot))
             self._store_answered(error)
             return
-        if blind is not Cause.STORE:
+        if not failed:
             self._store_answered(None)
         if tick.missed_s > 0:
             self._metrics.clock_stopped(Cause.RESTART, tick.missed_s)

@@ -54,6 +54,7 @@ from watchdog.ingest.events import Events
 from watchdog.ingest.heartbeat import HeartbeatRules, Heartbeats
 from watchdog.ingest.recording import Recordings
 from watchdog.ingest.server import server
+from watchdog.ingest.sorted_buffer import SortedBuffer
 from watchdog.ingest.websocket import Tethers
 from watchdog.ingest.websocket_protocol import Ended
 from watchdog.stores.base import ActionPage, AgentPage, Counts, Tick
@@ -304,6 +305,35 @@ class DictStore:
 
 
 @dataclass
+class DividedStore(DictStore):
+    """That of one daemon of several, as one dictionary.
+
+    Attributes:
+        owners: Who has whose part, by user id; those who are not in it are this daemon's own.
+        silent: Who of them does not answer: whoever asks waits for a second.
+    """
+
+    owners: dict[str, str | None] = field(default_factory=dict)
+    silent: set[str | None] = field(default_factory=lambda: {None})
+
+    def applier(self, agent: AgentId) -> str | None:
+        return self.owners.get(agent.user_id, "")
+
+    async def apply(self, beats: Sequence[Beat], instant: Instant) -> list[Reply]:
+        await self.reach({beat.agent for beat in beats})
+        return await super().apply(beats, instant)
+
+    async def tear(self, tears: Sequence[Tear], instant: Instant) -> list[bool]:
+        await self.reach({agent for agent in map(self.whose, {each.session_id for each in tears}) if agent})
+        return await super().tear(tears, instant)
+
+    async def reach(self, agents: set[AgentId]) -> None:
+        if not self.silent.isdisjoint(self.applier(agent) for agent in agents):
+            await asyncio.sleep(1.0)
+            raise StoreUnavailable("no answer")
+
+
+@dataclass
 class Counted:
     heartbeats: dict[str, int] = field(default_factory=lambda: {kind.value: 0 for kind in BeatType})
     rejected: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in Rejection})
@@ -395,7 +425,8 @@ class World:
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.buffer = Buffer(self.store, lambda: Instant(Boot(loop.time()), self.epoch, "boot"), loop.time)
+        made = SortedBuffer if isinstance(self.store, DividedStore) else Buffer
+        self.buffer = made(self.store, lambda: Instant(Boot(loop.time()), self.epoch, "boot"), loop.time)
         tickets = Tickets([b"k" * 32])
         self.gate = Gate(self.mode, Tokens(self.heartbeat_tokens), Tokens(self.admin_tokens), tickets)
         self.arrivals = Arrivals(

@@ -372,7 +372,9 @@ async def test_a_store_that_fails_between_beats_and_tears_gets_the_tears_again(b
     with pytest.raises(StoreUnavailable):
         await buffer.flush()
     assert (await waiter).live
+    assert not buffer.last_ok
     await buffer.flush()
+    assert buffer.last_ok
     assert len(store.applied) == 1
     assert len(store.torn) == 1
 

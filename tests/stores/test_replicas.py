@@ -19,7 +19,8 @@ from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
-from watchdog.errors import StoreFailed, StoreUnavailable
+from watchdog.errors import NotHandedOn, StoreFailed, StoreUnavailable
+from watchdog.ingest.sorted_buffer import HERE, SortedBuffer
 from watchdog.stores import bus, one_part, packed, replica
 from watchdog.stores.address import Address
 from watchdog.stores.ending import ended
@@ -372,6 +373,37 @@ async def test_what_is_not_delivered_is_refused_and_stops_the_clock(deployment: 
     assert first.plainly_live(Beat(theirs, session(AGENTS.index(theirs) + 1), ttl=TTL)) is None
     (tick, _) = await deployment.tick()
     assert tick.clock.standing is Cause.STORE
+
+
+async def test_what_one_does_not_take_holds_up_nobody_else(deployment: Deployment) -> None:
+    """As above, with the daemon's buffer, and a third one that answers."""
+    first, second, third = [await deployment.start() for _ in range(3)]
+    await deployment.even()
+    await first._holdings.look()
+    mine, lost, theirs = (
+        next(agent for agent in AGENTS if part_of(agent, SHARDS) in store._holdings.stores)
+        for store in (first, second, third)
+    )
+    assert [first.applier(agent) for agent in (mine, lost, theirs)] == [HERE, second.name, third.name]
+    await ended(second._tasks[:1])
+    buffer = SortedBuffer(first, lambda: deployment.instant, time.monotonic)
+    replies = {
+        agent: buffer.of(agent).expect(Beat(agent, session(number), ttl=TTL))
+        for number, agent in enumerate((mine, lost, theirs), 1)
+    }
+    await buffer.flush_own()
+    await asyncio.wait([replies[mine], replies[theirs]], timeout=0.9)
+    assert replies[mine].result().live
+    assert replies[theirs].result().live
+    assert not replies[lost].done()
+    with pytest.raises(NotHandedOn):
+        await buffer.flush()
+    assert isinstance(replies[lost].exception(), StoreUnavailable)
+    assert (buffer.late, buffer.of(lost).late, buffer.of(theirs).late) == (False, True, False)
+    (tick, *_) = await deployment.tick()
+    assert tick.clock.standing is Cause.STORE
+    first._holdings._owners[part_of(lost, SHARDS)] = None
+    assert first.applier(lost) is None
 
 
 async def test_a_daemon_that_was_dropped_answers_nobody_before_it_is_registered(deployment: Deployment) -> None:

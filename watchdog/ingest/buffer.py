@@ -1,7 +1,7 @@
 """The coalescing buffer: heartbeats wait here, one for each session, until a flush gives them to the store.
 
-Which of two beats counts is decided by `core.deadline.coalesce`; when to flush is decided by the daemon's loop. Nothing
-here knows HTTP.
+Which of two beats counts is decided by `core.deadline.coalesce`; when to flush is decided by the daemon's loop. One of
+several daemons has one for each of them: `sorted_buffer.py`. Nothing here knows HTTP.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ MAX_RIVALS = 64
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
+class Entry:
     """One session's waiting beat, the time of the oldest one merged into it, and who waits for the reply."""
 
     beat: Beat
@@ -52,6 +52,7 @@ class Buffer:
     Attributes:
         last_flush_s: How long the last call of the store took, in seconds; 0 before the first.
         last_ok: The last flush succeeded; True before the first.
+        max_sessions: Most sessions that wait.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class Buffer:
         self._now = now
         self._time = time
         self._observe = observe
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._lock = asyncio.Lock()
         # Oldest first: `late` looks at the first one only.
-        self._entries: dict[bytes, _Entry] = {}
-        self._rivals: dict[tuple[bytes, AgentId], _Entry] = {}
+        self._entries: dict[bytes, Entry] = {}
+        self._rivals: dict[tuple[bytes, AgentId], Entry] = {}
         self._tears: list[Tear] = []
         self._flushing_since: float | None = None
 
@@ -93,13 +94,39 @@ class Buffer:
         return len(self._entries) + len(self._rivals)
 
     @property
-    def late(self) -> bool:
-        """Whether a beat has waited, or the running flush has run, for more than `LATE_S`."""
+    def oldest(self) -> float | None:
+        """Since when the oldest beat has waited, those of the running flush included, by `time`; None without one."""
         oldest = self._flushing_since
         if self._entries:
             first = next(iter(self._entries.values())).since
             oldest = first if oldest is None else min(oldest, first)
+        return oldest
+
+    @property
+    def late(self) -> bool:
+        """Whether a beat has waited, or the running flush has run, for more than `LATE_S`."""
+        oldest = self.oldest
         return oldest is not None and self._time() - oldest > LATE_S
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits for the next flush."""
+        return bool(self._entries or self._rivals or self._tears)
+
+    @property
+    def failing(self) -> bool:
+        """Whether something is not applied that the last flush could not give to the store."""
+        return not self.last_ok and (self.waiting or self._lock.locked())
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether what waits for others has waited for so long that they live, and are out of this one's reach."""
+        return False
+
+    def of(self, agent: AgentId) -> "Buffer":
+        """Where an agent's beats wait."""
+        del agent
+        return self
 
     def submit(self, beat: Beat) -> bool:
         """Takes a beat for the next flush.
@@ -132,11 +159,12 @@ class Buffer:
             entry.waiters.append(waiter)
         return waiter
 
-    async def apply(self, beats: Sequence[Beat]) -> list[Reply | None]:
+    async def apply(self, beats: Sequence[Beat]) -> list[Reply | StoreUnavailable | None]:
         """Gives beats to the store at once, after everything that waits.
 
         Returns:
-            The replies, in order; None for a beat that was overtaken by a later flush.
+            The replies, in order; None for a beat that was overtaken by a later flush. Of several daemons also why a
+            beat was not applied, whose agent is another one's; it waits for the next flush.
 
         Raises:
             StoreUnavailable: The buffer is full, and none was taken; or the store failed, and those that are not
@@ -144,11 +172,11 @@ class Buffer:
         """
         if len({beat.session_id for beat in beats}) < len(beats):
             return await self._apply_repeated(beats)
-        if len(self._entries) + len(beats) > self._max_sessions:
+        if len(self._entries) + len(beats) > self.max_sessions:
             raise _full()
         async with self._lock:
             since = self._time()
-            replies: list[Reply | None] = []
+            replies: list[Reply | StoreUnavailable | None] = []
             try:
                 await self._flush()
                 self._flushing_since = since
@@ -159,17 +187,18 @@ class Buffer:
                 self._flushing_since = None
                 left = beats[len(replies) :]
                 if left:
-                    self._put_back([{beat.session_id: _Entry(beat, since) for beat in left}])
+                    self._put_back([Entry(beat, since) for beat in left])
         return replies
 
-    async def _apply_repeated(self, beats: Sequence[Beat]) -> list[Reply | None]:
+    async def _apply_repeated(self, beats: Sequence[Beat]) -> list[Reply | StoreUnavailable | None]:
         """The same for beats of which several are of one session: of those one counts, or they go one by one."""
         waiters: list[asyncio.Future[Reply]] = []
         applied = False
         try:
             for beat in beats:
                 waiters.append(self.expect(beat))  # noqa: PERF401 - those before a failure must be kept
-            await self.flush()
+            async with self._lock:
+                await self._flush()
             applied = True
         finally:
             if not applied:
@@ -197,6 +226,14 @@ class Buffer:
         async with self._lock:
             await self._flush()
 
+    async def flush_own(self) -> None:
+        """The same, for what is this daemon's own to apply; whatever is others' is on its way to them.
+
+        Raises:
+            StoreUnavailable: As above.
+        """
+        await self.flush()
+
     async def _flush(self) -> None:
         """The same, for whoever has the lock."""
         batches = self._take()
@@ -217,8 +254,9 @@ class Buffer:
                     size = min(MOST_APPLIED, APPLIED * (1 + int((self._time() - began) / TURN_S)))
             if tears:
                 await self._store.tear(tears, self._now())
-                tears = []
+                tears, self.last_ok = [], True
         except Exception as error:
+            self.last_ok = False
             _fail(batches, str(error) if isinstance(error, StoreUnavailable) else "The flush failed.")
             raise
         finally:
@@ -226,15 +264,36 @@ class Buffer:
             self._flushing_since = None
             self._tears[:0] = tears
             if batches:
-                self._put_back(batches)
+                self._put_back(entry for batch in batches for entry in batch.values())
 
-    def _place(self, beat: Beat) -> _Entry | None:
+    def take_out(self, elsewhere: Callable[[AgentId], bool]) -> tuple[list[Entry], list[Tear]]:
+        """Takes out what waits of some agents, oldest first, and all notices of sockets."""
+        entries, rivals = self._entries, self._rivals
+        found = [entries.pop(key) for key in [key for key in entries if elsewhere(entries[key].beat.agent)]]
+        found += [rivals.pop(key) for key in [key for key in rivals if elsewhere(rivals[key].beat.agent)]]
+        tears, self._tears = self._tears, []
+        return found, tears
+
+    def put_in(self, entries: Sequence[Entry]) -> None:
+        """Files what was taken out elsewhere, under what waits here; it has its time from now on."""
+        since = self._time()
+        if self._entries:
+            since = next(iter(self._entries.values())).since
+        for entry in entries:
+            entry.since = since
+        self._put_back(entries)
+
+    def waits(self, session_id: bytes) -> bool:
+        """Whether a beat of a session waits; those of a running flush are not counted."""
+        return session_id in self._entries
+
+    def _place(self, beat: Beat) -> Entry | None:
         """The entry that the beat is now merged into; None when too many agents claim one session."""
         entry = self._entries.get(beat.session_id)
         if entry is None:
-            if len(self._entries) >= self._max_sessions:
+            if len(self._entries) >= self.max_sessions:
                 raise _full()
-            entry = self._entries[beat.session_id] = _Entry(beat, self._time())
+            entry = self._entries[beat.session_id] = Entry(beat, self._time())
             return entry
         if entry.beat.agent != beat.agent:
             # Two agents with one session id, e.g. a copied script. The store knows whose it is, and takes one beat of
@@ -243,19 +302,19 @@ class Buffer:
             if rival is None:
                 if len(self._rivals) >= MAX_RIVALS:
                     return None
-                rival = self._rivals[beat.session_id, beat.agent] = _Entry(beat, self._time())
+                rival = self._rivals[beat.session_id, beat.agent] = Entry(beat, self._time())
                 return rival
             entry = rival
         entry.beat = coalesce(entry.beat, beat)
         return entry
 
-    def _take(self) -> list[dict[bytes, _Entry]]:
+    def _take(self) -> list[dict[bytes, Entry]]:
         """Everything that waits, as batches with one beat for a session each."""
         if not self._entries:
             return []
         self._flushing_since = next(iter(self._entries.values())).since
         # After all of those: whose the session is, is told by who came first.
-        later: list[dict[bytes, _Entry]] = []
+        later: list[dict[bytes, Entry]] = []
         for (session_id, _), rival in self._rivals.items():
             for batch in later:
                 if session_id not in batch:
@@ -278,7 +337,7 @@ class Buffer:
         self._ended(began, ok=True)
         return replies
 
-    async def _apply(self, entries: list[_Entry]) -> None:
+    async def _apply(self, entries: list[Entry]) -> None:
         replies = await self._given([entry.beat for entry in entries])
         for entry, reply in zip(entries, replies, strict=True):
             for waiter in entry.waiters:
@@ -291,12 +350,12 @@ class Buffer:
         if self._observe is not None:
             self._observe(self.last_flush_s)
 
-    def _put_back(self, batches: Iterable[dict[bytes, _Entry]]) -> None:
+    def _put_back(self, entries: Iterable[Entry]) -> None:
         """Files what was not applied again, oldest first, and what came meanwhile on top of it."""
         newer = [*self._entries.values(), *self._rivals.values()]
         self._entries = {}
         self._rivals = {}
-        for entry in (*(entry for batch in batches for entry in batch.values()), *newer):
+        for entry in (*entries, *newer):
             placed = self._entries.setdefault(entry.beat.session_id, entry)
             if placed is not entry and placed.beat.agent != entry.beat.agent:
                 placed = self._rivals.setdefault((entry.beat.session_id, entry.beat.agent), entry)
@@ -309,7 +368,7 @@ def _full() -> StoreUnavailable:
     return StoreUnavailable("Too many sessions wait for the store. Try again later.")
 
 
-def _fail(batches: Iterable[dict[bytes, _Entry]], reason: str) -> None:
+def _fail(batches: Iterable[dict[bytes, Entry]], reason: str) -> None:
     for batch in batches:
         for entry in batch.values():
             for waiter in entry.waiters:

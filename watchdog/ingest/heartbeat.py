@@ -247,17 +247,18 @@ class Heartbeats:
 
     def take(self, beat: Beat) -> Answer | Waiting:
         """Gives a beat to the buffer: the answer, if it is known at once. A refusal is not counted yet."""
-        if self._buffer.late:
+        buffer = self._buffer.of(beat.agent)
+        if buffer.late:
             # It was heard all the same: its page may be cut off before it comes again.
             with contextlib.suppress(StoreUnavailable):
-                self._buffer.submit(beat)
+                buffer.submit(beat)
             return self._unavailable(Rejection.LATE)
         try:
             left_s = self._store.plainly_live(beat)
-            if left_s is not None and self._buffer.submit(beat):
+            if left_s is not None and buffer.submit(beat):
                 self._took(beat)
                 return self._live(beat, left_s)
-            return Waiting(self._buffer.expect(beat), beat)
+            return Waiting(buffer.expect(beat), beat)
         except StoreUnavailable:
             return self._unavailable(Rejection.STORE)
 
@@ -313,6 +314,9 @@ class Heartbeats:
             except StoreUnavailable:
                 return self._unavailable(Rejection.STORE)
         for (index, beat), reply in zip(admitted.items(), replies, strict=True):
+            if isinstance(reply, StoreUnavailable):
+                refused[index] = self._unavailable(Rejection.STORE)
+                continue
             if reply is not None and reply.verdict is Verdict.FOREIGN:
                 refused[index] = FOREIGN
                 continue

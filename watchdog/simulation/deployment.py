@@ -9,13 +9,15 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import orjson
 
 from watchdog.connect.api import Instance
 from watchdog.core.model import Action, AgentId, Instant
+from watchdog.ingest.buffer import Buffer
+from watchdog.ingest.sorted_buffer import Divided, SortedBuffer
 from watchdog.sandbox.direct import DirectConnect
 from watchdog.simulation.client import VirtualConnect, Watcher
 from watchdog.simulation.hearing_of_many import HearingOfMany
@@ -57,6 +59,9 @@ class ReplicaProcess(Process):
         self.connection = Connection(self._machine.way, self._point)
         time = asyncio.get_running_loop().time
         return ReplicaStore(self.connection, rules, name, self._machine.shards, passed=time, clock=time)
+
+    def _made_buffer(self, store: DaemonStore) -> Buffer:
+        return SortedBuffer(cast("Divided", store), self._around.now, self._ran)
 
     def _cut_off(self) -> None:
         if self.connection is not None:

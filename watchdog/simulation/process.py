@@ -7,6 +7,7 @@ survives, the memory and the buffer are lost, and a call that was sent goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -196,6 +197,10 @@ class Process:
         del name
         return SqliteStore(self._around.path, rules, self._open_disk)
 
+    def _made_buffer(self, store: DaemonStore) -> Buffer:
+        """The buffer before the store."""
+        return Buffer(store, self._around.now, self._ran)
+
     def _cut_off(self) -> None:
         """Nothing is stored any more."""
         if self._disk is not None:
@@ -260,7 +265,7 @@ class Process:
                 name = self.name = f"process-{self._number}.{starts}"
                 store = self._make(name, rules)
         self._store = store
-        buffer = Buffer(store, around.now, self._ran)
+        buffer = self._made_buffer(store)
         metrics = Metrics("0", rejections=Rejection)
         health = self._health = Health(
             Settings.model_construct(),
@@ -324,6 +329,8 @@ class Process:
             await asyncio.wait(list(self._requests), timeout=2.0)
         self._flushing.clear()
         await flush
+        with contextlib.suppress(StoreUnavailable):
+            await buffer.flush()
         await store.close()
         self.dead = self.left = True
         self._ended.set()

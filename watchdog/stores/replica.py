@@ -329,6 +329,11 @@ class ReplicaStore(OwnAgents):
                 return agent
         return self._views.agent(session_id)
 
+    def applier(self, agent: AgentId) -> str | None:
+        """Which daemon applies an agent's heartbeats, as last seen: its name; empty for this one, None for nobody."""
+        number = part_of(agent, self._shards)
+        return "" if number in self._holdings.stores else self._holdings.owner(number)
+
     def newcomer(self, agent: AgentId) -> int | None:
         """See `Store.newcomer`. Of agents of others nobody can tell without asking."""
         store = self._holdings.stores.get(part_of(agent, self._shards))
