@@ -24,7 +24,7 @@ from watchdog.ingest.sorted_buffer import HERE, SortedBuffer
 from watchdog.stores import bus, one_part, packed, replica
 from watchdog.stores.address import Address
 from watchdog.stores.ending import ended
-from watchdog.stores.keeper import Keeper, Shared
+from watchdog.stores.keeper import Keeper, Shared, published
 from watchdog.stores.part_rows import part_of
 from watchdog.stores.register import Entry, Register
 from watchdog.stores.replica import ReplicaStore
@@ -737,7 +737,7 @@ async def kept(deployment: Deployment, *seconds: Sequence[Entry], after: Keeper 
     """A keeper who is told these one after another, a second for each. It may go on with what another one has left."""
     server = server_at(deployment.address)
     await server.open()
-    keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic))
+    keeper = Keeper(server, SHARDS, "me", RULES, Register(server, "me", time.monotonic), lambda: deployment.instant)
     await keeper.take()
     keeper.go_on(first(deployment.instant) if after is None else after.clock, Shared())
     for entries in seconds:
@@ -811,3 +811,34 @@ def test_shares_are_even() -> None:
     assert [share(16, names, name) for name in "abc"] == [6, 5, 5]
     assert share(16, [], "a") == 16
     assert sum(share(3, "abcde", name) for name in "abcde") == 3
+
+
+async def test_a_clock_that_was_long_on_its_way_is_as_old_for_others_as_it_is(deployment: Deployment) -> None:
+    """Else what others lease by it meanwhile ends too early."""
+    server = server_at(deployment.address)
+    await server.open()
+    began = time.monotonic()
+
+    def now() -> Instant:
+        passed = time.monotonic() - began
+        return Instant(Boot(100.0 + passed), Epoch(START + passed), "boot-1")
+
+    register = Register(server, "me", time.monotonic)
+    keeper = Keeper(server, SHARDS, "me", RULES, register, now)
+    await register.report({})
+    await keeper.take()
+    keeper.go_on(first(now()), Shared())
+    with deployment.server.client as client:
+        client.client_pause(900, all=False)
+    instant = now()
+    await keeper.tick([entry("me", 0.0)], instant)
+    late_s = now().boot - instant.boot
+    assert late_s > 0.5
+    report = await Register(server, "other", time.monotonic).report({})
+    assert report is not None
+    clock = published(report, Instant(Boot(5.0), Epoch(START), "boot-2"))
+    assert clock is not None
+    assert clock.boot is not None
+    assert 5.0 - clock.boot == pytest.approx(late_s, abs=0.2)
+    await keeper.leave()
+    await server.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from watchdog.core.brake import Order
     from watchdog.stores.base import StoreRules
     from watchdog.stores.part_reads import Server
-    from watchdog.stores.register import Entry, Register
+    from watchdog.stores.register import Entry, Register, Report
 
 
 KEPT_GRACE_S = GRACE_WINDOW_S * GRACE_SHARE / 4
@@ -97,8 +97,18 @@ def shared_in(text: bytes) -> Shared:
     return found
 
 
-def rebased(clock: Clock, age_s: float, instant: Instant) -> Clock:
-    """A clock that another machine has published so long ago, as if this one had ticked it then."""
+STAMP = "server_ms"
+"""Of the server, at the clock's instant: what is published may be long on its way."""
+
+
+def published(report: Report, instant: Instant) -> Clock | None:
+    """The clock that another machine has published, as if this one had ticked it then; None where there is none."""
+    if not report.clock or report.noted_s is None:
+        return None
+    clock, stamp_ms = rows.clock_from_json(report.clock), orjson.loads(report.clock).get(STAMP)
+    if clock.boot_id == instant.boot_id and clock.boot is not None and clock.boot <= instant.boot:
+        return clock
+    age_s = report.noted_s if stamp_ms is None else max(report.noted_s, (report.now_ms - float(stamp_ms)) / 1000)
     return replace(clock, boot=Boot(instant.boot - age_s), boot_id=instant.boot_id, epoch=Epoch(instant.epoch - age_s))
 
 
@@ -128,7 +138,15 @@ class Keeper:
         changes: Of the brakes, since they were taken.
     """
 
-    def __init__(self, server: Server, shards: int, name: str, rules: StoreRules, register: Register) -> None:
+    def __init__(
+        self,
+        server: Server,
+        shards: int,
+        name: str,
+        rules: StoreRules,
+        register: Register,
+        now: Callable[[], Instant],
+    ) -> None:
         """Has nothing yet.
 
         Args:
@@ -137,6 +155,7 @@ class Keeper:
             name: Of this process.
             rules: What the store has to know of the settings.
             register: Of those who are dropped from it.
+            now: The instant.
         """
         self.clock = Clock()
         self.shared = Shared()
@@ -144,6 +163,7 @@ class Keeper:
         self._shards = shards
         self._rules = rules
         self._register = register
+        self._now = now
         self._unstepped_s = 0.0
         self._server = server
         self._fenced = FencedParts(server, 0, name)
@@ -303,10 +323,17 @@ class Keeper:
     ) -> None:
         self._unsure = attempt = Attempt(shared, shared_out(shared), changes, stepped)
         self._number = max(self._number, shared.given.number)
-        meta: dict[bytes, bytes | None] = {b"clock": rows.clock_to_json(clock), b"shared": attempt.text}
+        meta: dict[bytes, bytes | None] = {b"clock": self._stamped(clock), b"shared": attempt.text}
         await self._fenced.put([(self._fenced.all, AllWrite(meta).arguments())])
         self._unsure = None
         self._take(attempt)
+
+    def _stamped(self, clock: Clock) -> bytes:
+        now = self._now()
+        if clock.boot is None or clock.boot_id != now.boot_id:
+            return rows.clock_to_json(clock)
+        stamp_ms = self._register.server_least_ms(now.boot - clock.boot)
+        return rows.clock_to_json(clock, {} if stamp_ms is None else {STAMP: stamp_ms})
 
     async def _make_sure(self) -> None:
         """Finds out what is published, after an attempt that was not answered.

@@ -78,6 +78,7 @@ class Report:
     """What the register tells.
 
     Attributes:
+        now_ms: The server's clock.
         noted_s: Seconds since the clock was published; None where there is none, or nobody knows.
         keeper: Who has the part of all.
         left_s: For how long, seconds; 0 or less when nobody has it any more.
@@ -86,6 +87,7 @@ class Report:
         entries: All daemons, this one included.
     """
 
+    now_ms: int
     noted_s: float | None
     keeper: str
     left_s: float
@@ -114,6 +116,7 @@ class Register:
         self._name = name
         self._time = time
         self._server_s = 0.0
+        self._answered_at = float("-inf")
 
     @property
     def fresh(self) -> bool:
@@ -127,6 +130,12 @@ class Register:
     def age_s(self, stamp_ms: float) -> float:
         """How long ago the server's clock was there: at most so long, and an answer's time less at least."""
         return (self.server_ms() - stamp_ms) / 1000
+
+    def server_least_ms(self, ago_s: float) -> float | None:
+        """The server's clock so long ago: at least so late, an answer's time later at most; None before a report."""
+        if self._answered_at == float("-inf"):
+            return None
+        return 1000 * (self._server_s + (self._time() - ago_s - self._answered_at))
 
     async def report(self, told: Mapping[str, Any]) -> Report | None:
         """Tells how this one does, and registers it unless it was registered before.
@@ -142,9 +151,10 @@ class Register:
             self.joined = False
             return None
         self.joined = True
-        self.reported_at, self._server_s = at, int(answer[1]) / 1000
+        self.reported_at, self._server_s, self._answered_at = at, int(answer[1]) / 1000, self._time()
         found = answer[7:]
         return Report(
+            now_ms=int(answer[1]),
             noted_s=None if int(answer[2]) < 0 else int(answer[2]) / 1000,
             left_s=int(answer[3]) / 1000,
             keeper=answer[4].decode(errors="replace"),

@@ -53,7 +53,7 @@ from watchdog.stores.fenced import LEASE_S, WAIT_S
 from watchdog.stores.holdings import Holdings
 from watchdog.stores.journal import PRUNE_CHUNK, check_whole
 from watchdog.stores.judging import Tally
-from watchdog.stores.keeper import Keeper, Shared, Told, rebased, shared_in, shared_out
+from watchdog.stores.keeper import Keeper, Shared, Told, published, shared_in, shared_out
 from watchdog.stores.merged import evenly, view_of
 from watchdog.stores.one_part import History, PartStore, SharedClock
 from watchdog.stores.overfull import shorten
@@ -225,7 +225,7 @@ class ReplicaStore(OwnAgents):
 
     async def _take_over(self, instant: Instant) -> bool:
         """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
-        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
+        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
         try:
             await keeper.take()
         except StoreLocked:
@@ -554,7 +554,7 @@ class ReplicaStore(OwnAgents):
             self._follow(report, instant)
             if not report.ended:
                 return
-            keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register)
+            keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
             try:
                 await keeper.take()
             except StoreLocked:
@@ -570,11 +570,9 @@ class ReplicaStore(OwnAgents):
             await self._spread()
 
     def _follow(self, report: Report, instant: Instant) -> None:
-        if not report.clock or report.noted_s is None:
+        clock = published(report, instant)
+        if clock is None:
             return
-        clock = rows.clock_from_json(report.clock)
-        if clock.boot is None or clock.boot_id != instant.boot_id or clock.boot > instant.boot:
-            clock = rebased(clock, report.noted_s, instant)
         if clock.observed >= self._clock.now.observed:
             self._clock.now = clock
         if report.shared:

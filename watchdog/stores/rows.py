@@ -36,9 +36,9 @@ OPEN, BYE, STOPPED = 0, 1, 2
 """What the column `closed` of a session says."""
 
 
-def clock_to_json(clock: Clock) -> bytes:
-    """The clock, for the meta table."""
-    return orjson.dumps(clock)
+def clock_to_json(clock: Clock, besides: Mapping[str, float] | None = None) -> bytes:
+    """The clock, for the meta table, and what else is to be read with it."""
+    return orjson.dumps({**orjson.loads(orjson.dumps(clock)), **besides} if besides else clock)
 
 
 def clock_from_json(text: bytes) -> Clock:
