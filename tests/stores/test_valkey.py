@@ -29,6 +29,7 @@ from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores import valkey_server
 from watchdog.stores.address import Address, address
+from watchdog.stores.ending import ended
 from watchdog.stores.part_rows import PartWrite, part_of
 from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_server import ValkeyServer
@@ -434,11 +435,19 @@ async def test_who_has_not_the_part_of_all_takes_no_other(world: World, server: 
     """On a cluster two who try at once could each get some, and neither all."""
     await world.store.close()
     with server.client as client:
-        client.hset("{wd:all}:part", mapping={"owner": "another", "until": 9e15})
+
+        async def renew() -> None:
+            while True:
+                client.hset("{wd:all}:part", mapping={"owner": "another", "until": 9e15})
+                await asyncio.sleep(0.2)
+
+        renewing = asyncio.create_task(renew())
+        await asyncio.sleep(0)
         before = client.hgetall("{wd:0}:part")
         with pytest.raises(StoreLocked, match="another"):
             await ValkeyStore(server.address, RULES, "me", SHARDS).open(world.instant)
         assert client.hgetall("{wd:0}:part") == before
+        await ended([renewing])
 
 
 async def test_of_several_who_wait_for_the_parts_one_gets_them(world: World, server: RedisServer) -> None:
