@@ -28,6 +28,8 @@ from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from watchdog.stores import valkey_server
 from watchdog.stores.address import Address, address
+from watchdog.stores.ending import ended
+from watchdog.stores.fenced import LEASE_S, RENEW_S
 from watchdog.stores.part_rows import PartWrite, part_of
 from watchdog.stores.valkey import ValkeyStore
 from watchdog.stores.valkey_server import ValkeyServer
@@ -405,10 +407,19 @@ async def test_who_has_not_the_part_of_all_takes_no_other(world: World, server: 
     """On a cluster two who try at once could each get some, and neither all."""
     await world.store.close()
     with server.client as client:
-        client.hset("{wd:all}:part", mapping={"owner": "another", "until": 9e15})
+
+        async def renew() -> None:
+            while True:
+                until = int((time.time() + LEASE_S) * 1000)
+                client.hset("{wd:all}:part", mapping={"owner": "another", "until": until})
+                await asyncio.sleep(RENEW_S / 2)
+
+        renewing = asyncio.create_task(renew())
+        await asyncio.sleep(0)
         before = client.hgetall("{wd:0}:part")
         with pytest.raises(StoreLocked, match="another"):
             await ValkeyStore(server.address, RULES, "me", SHARDS).open(world.instant)
+        await ended([renewing])
         assert client.hgetall("{wd:0}:part") == before
 
 
