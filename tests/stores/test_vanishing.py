@@ -72,14 +72,19 @@ def kept(*spans: tuple[float, Iterable[Entry]]) -> list[Clock]:
     async def played() -> list[Clock]:
         server = Connection(Way(VirtualValkey(offset_s=0.0, drift=0.0), random.Random(0)), lambda _: None)
         register = Register(server, "me", asyncio.get_running_loop().time)
-        keeper, now = Keeper(server, SHARDS, "me", RULES, register), 100.0
+        now = 100.0
+
+        def instant() -> Instant:
+            return Instant(Boot(now), Epoch(START + now), "boot-1")
+
+        keeper = Keeper(server, SHARDS, "me", RULES, register, instant)
         await keeper.take()
-        keeper.go_on(first(Instant(Boot(now), Epoch(START + now), "boot-1")), Shared())
+        keeper.go_on(first(instant()), Shared())
         clocks = list[Clock]()
         for seconds, entries in spans:
             for _ in range(round(seconds)):
                 now += 1.0
-                await keeper.tick([Entry("me", 0.0, {}), *entries], Instant(Boot(now), Epoch(START + now), "boot-1"))
+                await keeper.tick([Entry("me", 0.0, {}), *entries], instant())
             clocks.append(keeper.clock)
         return clocks
 
