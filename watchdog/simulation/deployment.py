@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import random
@@ -16,6 +17,7 @@ import orjson
 
 from watchdog.connect.api import Instance
 from watchdog.core.model import Action, AgentId, Instant
+from watchdog.errors import StoreUnavailable
 from watchdog.ingest.buffer import Buffer
 from watchdog.ingest.sorted_buffer import Divided, SortedBuffer
 from watchdog.sandbox.direct import DirectConnect
@@ -62,6 +64,11 @@ class ReplicaProcess(Process):
 
     def _made_buffer(self, store: DaemonStore) -> Buffer:
         return SortedBuffer(cast("Divided", store), self._around.now, self._ran)
+
+    async def _flush_last(self, buffer: Buffer) -> None:
+        """The loop waits for none of the others."""
+        with contextlib.suppress(StoreUnavailable):
+            await buffer.flush()
 
     def _cut_off(self) -> None:
         if self.connection is not None:

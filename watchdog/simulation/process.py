@@ -7,7 +7,6 @@ survives, the memory and the buffer are lost, and a call that was sent goes on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -201,6 +200,9 @@ class Process:
         """The buffer before the store."""
         return Buffer(store, self._around.now, self._ran)
 
+    async def _flush_last(self, buffer: Buffer) -> None:
+        """All is stored by the loop's last flush."""
+
     def _cut_off(self) -> None:
         """Nothing is stored any more."""
         if self._disk is not None:
@@ -329,8 +331,7 @@ class Process:
             await asyncio.wait(list(self._requests), timeout=2.0)
         self._flushing.clear()
         await flush
-        with contextlib.suppress(StoreUnavailable):
-            await buffer.flush()
+        await self._flush_last(buffer)
         await store.close()
         self.dead = self.left = True
         self._ended.set()
