@@ -100,7 +100,7 @@ def test_the_clock_stands_while_one_is_silent_and_the_ghost_is_set_later(script)
     ("name", "script", "rule"),
     [
         ("fence", leases_end_meanwhile, "claim"),
-        ("silent daemon", stopped_and_a_crash, "early"),
+        ("silent daemon", killed_and_a_crash, "early"),
         ("wait before a drop", killed_and_a_crash, "early"),
     ],
 )
