@@ -159,9 +159,12 @@ class OverSeveral(Stores):
         connection = WeakConnection(self.way, lambda _: None)
         connection.weakness = self.weakness
         # Nothing is due for its age but by what this story tells: what daemons do between ticks is no part of it.
-        return ReplicaStore(
+        store = ReplicaStore(
             connection, RULES, f"process {self.processes}", SHARDS, passed=lambda: 0.0, clock=lambda: 0.0
         )
+        # By a clock that stands nobody could tell how old a question is.
+        store._bus._now_ms = self.server.now_ms
+        return store
 
     def made(self) -> Several:  # type: ignore[override]
         return Several([self.process(), self.process()])

@@ -17,7 +17,7 @@ from watchdog.simulation.world import play
 
 SEEDS, CHUNK = 20, 5
 MORE, LARGE_CHUNK = 5_000, 100
-OF_SEVERAL = 4
+OF_SEVERAL = 2
 MORE_OF_SEVERAL = 2_000
 
 ROOT = Path(__file__).parent.parent.parent

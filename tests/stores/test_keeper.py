@@ -286,7 +286,7 @@ async def something(daemons: Daemons, rng: random.Random, saved: list[Any]) -> N
             daemons.server.model.restore(*saved)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(20)])
 def test_whatever_happens_all_agree_again_how_the_brakes_stand(seed: int) -> None:
     """Orders from any daemon while commands and answers are lost, the server hangs or forgets, and daemons die."""
 

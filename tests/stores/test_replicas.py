@@ -700,7 +700,7 @@ class Live(Deployment):
         return Instant(Boot(time.monotonic()), Epoch(START + time.monotonic()), "boot-1")
 
 
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("keeps", [pytest.param(True, marks=pytest.mark.long), False])
 async def test_a_lease_that_is_given_while_a_daemon_stops_is_not_short(server: RedisServer, *, keeps: bool) -> None:
     """It ticks no more, and takes heartbeats for some seconds until it hands its parts over."""
     deployment = Live(server)

@@ -83,6 +83,7 @@ async def test_a_primary_that_has_lost_its_replica_hears_nobody(tmp_path: Path) 
         await store.close()
 
 
+@pytest.mark.long
 async def test_without_the_setting_it_goes_on_and_says_so_at_the_start(tmp_path: Path) -> None:
     with pair(tmp_path) as (primary, replica):
         deployment = Deployment(primary)
@@ -95,6 +96,7 @@ async def test_without_the_setting_it_goes_on_and_says_so_at_the_start(tmp_path:
         await store.close()
 
 
+@pytest.mark.long
 async def test_a_cluster_guards_itself(tmp_path: Path) -> None:
     with redis_server.cluster(tmp_path, replicas=1) as cluster:
         asked = server_at(cluster.address)
