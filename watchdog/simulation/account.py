@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-AGAIN_S, OFTEN_S, SELDOM_S = 5.0, 20.0, 16.0
-"""A page that nobody has heard yet tries again within the first of these for the second, and then within the third."""
-
 PAUSE_HEARD_S = 2.0
 """Of each pause this much counts as heard: what arrives in it waits in the socket and is read afterwards."""
 
@@ -253,12 +250,9 @@ class SessionAccount:
             until = min(at + ttl, then)
             if self.bye_at is not None:
                 until = min(until, self.bye_at)
-            if not self.taken:
-                # Opened while no process was there, and gone since, or cut off: nobody can know of it.
-                if self.ended_at is not None:
-                    until = min(until, self.ended_at)
-                if then == float("inf"):
-                    until = min(until, at + (AGAIN_S if at - self.let_through[0][0] < OFTEN_S else SELDOM_S))
+            if self.ended_at is not None and not self.taken:
+                # Opened and gone while no process was there: nobody can know of it.
+                until = min(until, self.ended_at)
             if until > begin and at < end:
                 yield at, until
 
