@@ -251,6 +251,10 @@ class Person:
         """The way to the daemon is cut, that to Connect is not: a last click, and the browser is gone."""
         self.log("is not heard any more")
         self.path.down += 1
+        for session in self.account.sessions.values():
+            if not session.taken:
+                # Opened while no process was there, and cut off for good: nobody can know of it.
+                session.ended_at = self._time()
         await asyncio.sleep(self._rng.uniform(5.0, 40.0))
         self._set(self._rng.choice(("Lunch", "Available")))
         self.account.clicked_at = self._time()
