@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # CI draws the same examples each time, so that a red build can be repeated; `make test-long` draws new ones, and more.
 settings.register_profile(
     "ci",
-    max_examples=50,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.target],

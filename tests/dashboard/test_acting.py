@@ -69,6 +69,7 @@ def test_the_ghost_is_found_and_why_it_was_set_is_read(connect: Connect, daemon:
     browser.until(lambda: browser.find("#profile").get_attribute("value") == profile, "the filter is shown")
 
 
+@pytest.mark.long
 def test_an_agent_is_left_alone_after_one_question(connect: Connect, daemon: Daemon, browser: Browser) -> None:
     user = connect.users[0]
     daemon.start().ready(60)

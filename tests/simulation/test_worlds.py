@@ -15,7 +15,7 @@ from watchdog.simulation.plan import draw, draw_replicas
 from watchdog.simulation.replica_faults import BETWEEN_DAEMONS, REPLICA_STORIES
 from watchdog.simulation.world import play
 
-SEEDS, CHUNK = 20, 5
+SEEDS, CHUNK = 12, 4
 MORE, LARGE_CHUNK = 5_000, 100
 OF_SEVERAL = 2
 MORE_OF_SEVERAL = 2_000

@@ -89,6 +89,7 @@ async def test_parts_are_on_all_nodes_and_every_node_has_the_functions(tmp_path:
         await nobody_is_lost(world, Address("127.0.0.1", cluster.nodes[2].port, cluster=True))
 
 
+@pytest.mark.long
 async def test_a_primary_that_dies_is_replaced_and_nobody_is_set(tmp_path: Path) -> None:
     with redis_server.cluster(tmp_path, replicas=1) as cluster:
         world = made(Address("127.0.0.1", cluster.nodes[1].port, cluster=True))
@@ -104,6 +105,7 @@ async def test_a_primary_that_dies_is_replaced_and_nobody_is_set(tmp_path: Path)
         await nobody_is_lost(world, Address("127.0.0.1", cluster.nodes[1].port, cluster=True))
 
 
+@pytest.mark.long
 async def test_a_node_that_comes_back_with_nothing_is_given_its_parts_again(tmp_path: Path) -> None:
     with redis_server.cluster(tmp_path) as cluster:
         world = made(Address("127.0.0.1", cluster.nodes[1].port, cluster=True))
