@@ -279,6 +279,7 @@ class ValkeyServer:
         return StoreUnavailable(f"{self}: {_why(error)}")
 
 
+NO_PRIMARY = "it is a replica that has lost its primary."
 NO_SLOT = "its cluster cannot be used now. Look whether all its slots are served."
 
 _ADVICE: Sequence[tuple[type[Exception], str]] = (
@@ -287,7 +288,7 @@ _ADVICE: Sequence[tuple[type[Exception], str]] = (
     (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
     (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
     (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
-    (MasterDownError, "it is a replica that has lost its primary."),
+    (MasterDownError, NO_PRIMARY),
     (ClusterDownError, NO_SLOT),
     (RedisClusterException, NO_SLOT),
     (LookupError, NO_SLOT),
@@ -307,7 +308,7 @@ _CODES = {
     "NOAUTH": "it wants a password. Give it in WATCHDOG_STORE.",
     "MISCONF": "it cannot save its data and takes no writes. Look at its log and its disk.",
     "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
-    "MASTERDOWN": _ADVICE[5][1],
+    "MASTERDOWN": NO_PRIMARY,
     "BUSY": "a script keeps it busy.",
     "MOVED": "it is a node of a cluster. Write valkey+cluster:// in WATCHDOG_STORE.",
     "CLUSTERDOWN": NO_SLOT,
