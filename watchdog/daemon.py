@@ -663,6 +663,7 @@ def _store_rules(settings: Settings) -> StoreRules:
         return_window_s=settings.return_window,
         greets=any(rule.initial is not None for rule in settings.rules_in_force),
         most_agents=settings.max_agents,
+        longest_ttl_s=max(settings.session_ttl, settings.throttled_session_ttl),
     )
 
 

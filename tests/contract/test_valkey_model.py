@@ -206,12 +206,14 @@ def test_random_calls_are_answered_as_by_a_real_server(server: RedisServer, seed
     kinds: set[tuple[str, bytes]] = set()
     with server.client as client:
         client.flushall()
+        model.run = client.info("server")["run_id"].encode()
         client.function_load(text, replace=True)
         for number in range(CALLS):
             name, keys, args = caller.draw()
             answer = model.call(name, keys, args)
             real = client.fcall(f"wd_{name}_{version}", len(keys), *keys, *args)
             assert same(name, answer, real), (number, name, keys, args, answer, real)
+            kinds |= {("take", b"DOUBT") for told in answer[3:] if told and name == "take"}
             kinds.add((name, answer[0] if answer and answer[0].isalpha() and answer[0].isupper() else b""))
             caller.learn(keys, answer)
             kinds |= {("report", b"BACK") for age in answer[8::3] if name == "report" and age == b"%d" % UNHEARD_MS}
@@ -220,7 +222,14 @@ def test_random_calls_are_answered_as_by_a_real_server(server: RedisServer, seed
                 ahead = b'%d {"was":"here"}' % (time.time() * 1000 + 600_000)
                 client.hset(REPLICAS, "dora", ahead)
                 model.data.setdefault(REPLICAS.encode(), {})[b"dora"] = ahead
+            if number % 100 == 50:
+                # As after another server has taken its place.
+                for key in {PART_OF_ALL, PARTS[0][0], PARTS[1][0]} & {each.decode() for each in model.data}:
+                    client.hset(key, "run", "another")
+                    model.data[key.encode()][b"run"] = b"another"
         for keys in PARTS:
+            for key in ("run", "doubt"):
+                assert model.read(("HGET", keys[0], key)) == client.hget(keys[0], key)
             for key in keys[1:]:
                 assert model.read(("HGETALL", key)) == client.hgetall(key)
         assert model.read(("HGET", ALL[0], "number")) == client.hget(ALL[0], "number")
@@ -235,7 +244,27 @@ def test_random_calls_are_answered_as_by_a_real_server(server: RedisServer, seed
         assert client.lpop("{wd:to:anna}:inbox") is None
     wanted = {("take", b"TAKEN"), ("take", b"HELD"), ("write", b"OK"), ("write", b"FENCED"), ("write", b"OTHER")}
     wanted |= {("write", b"GONE"), ("note", b"OK"), ("report", b"DROPPED"), ("drop", b"KEPT"), ("drop", b"OK")}
-    assert wanted | {("report", b"BACK")} <= kinds
+    assert wanted | {("report", b"BACK"), ("take", b"DOUBT")} <= kinds
+
+
+def test_a_part_is_in_doubt_from_another_server_until_it_is_written_to() -> None:
+    model, keys = ValkeyModel(lambda: 0), PARTS[0]
+
+    def taken() -> list[bytes]:
+        answer = model.call("take", keys[:1], ["anna", 3000, 0])
+        assert answer[0] == b"TAKEN"
+        return answer
+
+    assert taken()[3] == b""
+    model.restore(model.saved())
+    assert taken()[3] == b"doubt"
+    fence, version = taken()[1:3]
+    nothing = [0] * 11
+    answer = model.call("renew", keys, [fence, version, 3000, 0, *nothing])
+    assert taken()[3] == b"doubt"
+    fence = taken()[1]
+    assert model.call("write", keys, [fence, answer[1], 3000, 0, *nothing])[0] == b"OK"
+    assert taken()[3] == b""
 
 
 def test_lists_and_buckets_are_forgotten_after_their_time() -> None:

@@ -253,6 +253,7 @@ class Process:
             brake=timers.brake,
             instances=frozenset(instance.instance_id for instance in around.instances),
             greets=timers.initial is not None,
+            longest_ttl_s=timers.throttled_session_ttl,
         )
         name = self.name = f"process-{self._number}"
         store, starts = self._make(name, rules), 1

@@ -70,6 +70,7 @@ class ValkeyModel:
 
     Attributes:
         data: By key.
+        run: See INFO. Another one after the server was restarted, or replaced by one that lacks the last writes.
     """
 
     def __init__(self, now_ms: Callable[[], int], pushed: Callable[[bytes], None] = lambda _: None) -> None:
@@ -80,13 +81,14 @@ class ValkeyModel:
             pushed: Told the key of each list that gets a message.
         """
         self.data: dict[bytes, Any] = {}
+        self.run = b"1"
         self._expires: dict[bytes, int] = {}
         self._now_ms = now_ms
         self._pushed = pushed
         self._functions: dict[str, Callable[[list[bytes], list[bytes]], Answer]] = {
             "take": self._take,
             "leave": self._leave,
-            "write": self._write,
+            "write": self._settle,
             "note": self._note,
             "log": self._log,
             "renew": self._write,
@@ -136,8 +138,9 @@ class ValkeyModel:
         return copy.deepcopy((self.data, self._expires))
 
     def restore(self, saved: Any) -> None:  # noqa: ANN401 - from `saved`
-        """Everything is as it was then."""
+        """Everything is as it was then, on another server."""
         self.data, self._expires = copy.deepcopy(saved)
+        self.run = b"%d" % (int(self.run) + 1)
 
     # What the functions use.
 
@@ -204,8 +207,12 @@ class ValkeyModel:
         number = max(_number(found.get(b"fence", b"0")), _number(args[2])) + 1
         fence, version = b"%d %s" % (number, args[0]), found.get(b"version", b"0")
         until = b"%d" % (now + int(args[1]))
-        self._put(keys[0], [b"owner", args[0], b"fence", fence, b"version", version, b"until", until])
-        return [b"TAKEN", fence, version]
+        run = found.get(b"run", self.run)
+        doubt = found.get(b"doubt", b"doubt" if run != self.run else b"")
+        self._put(keys[0], [b"owner", args[0], b"fence", fence, b"version", version, b"until", until, b"run", self.run])
+        if doubt:
+            self._put(keys[0], [b"doubt", doubt])
+        return [b"TAKEN", fence, version, doubt]
 
     def _leave(self, keys: list[bytes], args: list[bytes]) -> Answer:
         if self._hash(keys[0]).get(b"fence") == args[0]:
@@ -232,6 +239,12 @@ class ValkeyModel:
             if self._hash(keys[3]).get(field) == value:
                 self._remove(keys[3], [field])
         return self._written(keys[0], args[1], args[2])
+
+    def _settle(self, keys: list[bytes], args: list[bytes]) -> Answer:
+        answer = self._write(keys, args)
+        if answer[0] == b"OK":
+            self._remove(keys[0], [b"doubt"])
+        return answer
 
     def _add_notes(self, keys: list[bytes], args: list[bytes]) -> bytes:
         meta, rows, ids, numbers, times, by_agent, by_outcome = keys

@@ -52,6 +52,8 @@ class StoreRules:
         greets: Whoever returns with a new page may get a status (INITIAL_AGENT_STATE).
         most_agents: That may be known, all daemons together (MAX_AGENTS). Whoever takes heartbeats counts (`newcomer`);
             a store refuses only those of agents of whom that one cannot tell. None: any number.
+        longest_ttl_s: Most that a heartbeat renews (THROTTLED_SESSION_TTL). A page whose timers are those of its main
+            thread may have told that it is silent for so long when what was written last is lost.
     """
 
     timer_s: float
@@ -68,6 +70,7 @@ class StoreRules:
     return_window_s: float = 900.0
     greets: bool = False
     most_agents: int | None = None
+    longest_ttl_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Part:
         version: How many writes it has had.
         written_at: When the last write was sent that came through, by the loop's clock.
         whole: What is there has all that is in the table.
+        doubtful: The server is not the one on which it was taken before: what was written last may be lost.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Part:
     version: int = 0
     written_at: float = float("-inf")
     whole: bool = True
+    doubtful: bool = False
 
     def key(self, name: str) -> str:
         """One of its keys."""
@@ -152,6 +154,7 @@ class FencedParts:
             if answer[0] == b"TAKEN":
                 part.fence = answer[1]
                 part.written(int(answer[2]), at)
+                part.doubtful = answer[3] != b""
             else:
                 held.append(part)
                 holder = answer[1].decode(errors="replace")

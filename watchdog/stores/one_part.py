@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from watchdog.core import clock as clocks
 from watchdog.core.brake import Brake, Exit, Order
 from watchdog.core.clock import Cause, Clock
+from watchdog.core.model import Observed
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows
 from watchdog.stores.batch import Batch
@@ -382,6 +383,19 @@ class PartStore(OwnedStore):
         del saved, instant
         self._clock = self._shared.now
         return self._shared.uncounted_s
+
+    def _lengthen(self) -> None:
+        if not self.journal.part.doubtful:
+            return
+        # A page that has just been hidden may beat once a minute from now on: that it said so may be lost.
+        ends_at = Observed(self._clock.observed + self._rules.longest_ttl_s)
+        for session in self._table.sessions.values():
+            open_still = session.closed_at is None and session.expires_at > self._clock.observed
+            if session.main_driver and open_still and session.expires_at < ends_at:
+                session.ttl = self._rules.longest_ttl_s
+                session.expires_at = ends_at
+                session.horizon = max(session.horizon, ends_at)
+                self._table.dirty.sessions[session.session_id] = session
 
     def _advanced(self, since: Clock, instant: Instant, blind: Cause | None) -> Clock:
         del since, instant, blind

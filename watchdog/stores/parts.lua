@@ -5,6 +5,8 @@
 --
 -- A part is a hash: `owner` and `fence` of who has it, `until` (server time, ms) when that ends, and `version`, the number
 -- of its writes. A fence is a number that rises, and the owner: a server that has lost writes may give a number twice.
+-- `run` is that of the server on which it was taken last, and `doubt` is there from when it was taken on another one until
+-- it is written to: the last writes may be lost.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -26,6 +28,10 @@ local function admit(part, fence, version)
     return {'OTHER', found[2]}
   end
   return nil
+end
+
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 end
 
 local function written(part, version, lease_ms)
@@ -53,10 +59,10 @@ local function call(command, key, args, first, last)
 end
 
 -- KEYS: part. ARGV: owner, milliseconds of the lease, and the fence that the owner had, or 0.
--- Returns TAKEN with fence and version, or HELD with its owner and the milliseconds that are left. More than the lease is
+-- Returns TAKEN with fence, version and something if its last writes may be lost, or HELD with its owner and the milliseconds that are left. More than the lease is
 -- left only if the time was set back: it ends a lease from now, unless its owner renews it.
 local function take(keys, args)
-  local found = redis.call('HMGET', keys[1], 'owner', 'until', 'fence', 'version')
+  local found = redis.call('HMGET', keys[1], 'owner', 'until', 'fence', 'version', 'run', 'doubt')
   local now = now_ms()
   if found[1] and found[1] ~= args[1] and tonumber(found[2]) > now then
     local left = math.min(tonumber(found[2]) - now, math.max(0, tonumber(args[2])))
@@ -66,9 +72,14 @@ local function take(keys, args)
   local number = math.max(number_of(found[3]), number_of(args[3])) + 1
   local fence = string.format('%.0f', number) .. ' ' .. args[1]
   local version = found[4] or '0'
+  local run = run_id()
+  local doubt = found[6] or (found[5] and found[5] ~= run and 'doubt') or ''
   redis.call('HSET', keys[1], 'owner', args[1], 'fence', fence, 'version', version, 'until',
-    string.format('%.0f', now + args[2]))
-  return {'TAKEN', fence, version}
+    string.format('%.0f', now + args[2]), 'run', run)
+  if doubt ~= '' then
+    redis.call('HSET', keys[1], 'doubt', doubt)
+  end
+  return {'TAKEN', fence, version, doubt}
 end
 
 -- KEYS: part. ARGV: fence. Lets the part go at once.
@@ -114,6 +125,15 @@ local function write(keys, args)
     end
   end
   return written(keys[1], args[2], args[3])
+end
+
+-- As `write`, of what is known of the part's agents: what is written of them from here on is not in doubt.
+local function settle(keys, args)
+  local answer = write(keys, args)
+  if answer[1] == 'OK' then
+    redis.call('HDEL', keys[1], 'doubt')
+  end
+  return answer
 end
 
 -- KEYS from `at` on: those of `add_notes` but for the first. Drops the actions with these ids.
@@ -315,7 +335,7 @@ redis.register_function{function_name = 'wd_forget_@VERSION@', callback = forget
 redis.register_function{function_name = 'wd_agree_@VERSION@', callback = agree, flags = {'allow-oom'}}
 redis.register_function{function_name = 'wd_report_@VERSION@', callback = report, flags = {'allow-oom'}}
 redis.register_function{function_name = 'wd_drop_@VERSION@', callback = drop, flags = {'allow-oom'}}
-redis.register_function('wd_write_@VERSION@', write)
+redis.register_function('wd_write_@VERSION@', settle)
 redis.register_function('wd_record_@VERSION@', note)
 redis.register_function('wd_log_@VERSION@', log)
 redis.register_function('wd_post_@VERSION@', post)

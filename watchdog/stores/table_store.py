@@ -137,6 +137,7 @@ class TableStore:
         check_whole(kept)
         uncounted_s = self._begin(kept.meta("clock"), instant)
         self.unreadable = rows.load(kept.agents(), kept.sessions(), self._table, self._clock.observed)
+        self._lengthen()
         for agent in [row for row in self._table.agents.values() if not row.sessions and row.floor == NEVER]:
             self._table.forget(agent)  # never seen: its session's row was not written
         claims, unreadable = rows.claims(kept.claims())
@@ -159,6 +160,9 @@ class TableStore:
         changed, unreadable = change_rows.changes(kept.recent_changes(since))
         self.unreadable += unreadable
         self._changes.load(map(self._as_meant, changed), self._now(instant.epoch), uncounted_s)
+
+    def _lengthen(self) -> None:
+        """Leases that may have been longer than what is kept says."""
 
     def _as_meant(self, change: Change) -> Change:
         """The change as it is; or as it has to be when its agent was logged out while it was written."""
