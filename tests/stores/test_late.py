@@ -16,6 +16,7 @@ from watchdog.errors import StoreUnavailable
 from watchdog.ingest import buffer as buffers
 from watchdog.ingest.sorted_buffer import SortedBuffer
 from watchdog.loops import FLUSH_S
+from watchdog.stores.delivery import AGAIN_S, DELIVERED_S
 from watchdog.stores.part_rows import part_of
 
 if TYPE_CHECKING:
@@ -127,5 +128,29 @@ def test_a_sweep_does_not_wait_for_whoever_is_slow() -> None:
             await asyncio.sleep(1.0)
             assert first._ticks - ticks >= 3
         assert buffer.of(theirs[-1]).late
+
+    play(story, 2)
+
+
+def test_whoever_refuses_is_not_asked_again_at_once() -> None:
+    """A daemon that is ending, or is of a version that reads other heartbeats, refuses all of them for a while."""
+
+    async def story(daemons: Daemons) -> None:
+        daemons.beating = False
+        first, second = daemons.stores
+        await asyncio.sleep(1.0)
+        theirs = [agent for agent in AGENTS if part_of(agent, SHARDS) in second._holdings.stores]
+        asked: list[str] = []
+
+        async def counted(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            asked.extend(name for name, *_ in calls if name == "post")
+            return await ask(calls)
+
+        daemons.connections[first.name].steer = counted
+        second._opened = False
+        with pytest.raises(StoreUnavailable):
+            await first.apply([Beat(agent, session(1), ttl=TTL) for agent in theirs[:1]], daemons.instant)
+        assert 1 < len(asked) <= DELIVERED_S / AGAIN_S
+        second._opened = True
 
     play(story, 2)

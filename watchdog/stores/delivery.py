@@ -92,8 +92,11 @@ class Delivery:
     async def _wait_for_owners(self, parts: Mapping[int, int], until: float) -> None:
         if self._time() + AGAIN_S >= until:
             raise StoreUnavailable("Some parts of the agents are nobody's at present.")
+        before = self._by_place(parts)
         await self._holdings.look()
-        if any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values()):
+        nobodys = any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values())
+        # Whoever has refused and is the one to ask still would do so again.
+        if nobodys or self._by_place(parts) == before:
             await asyncio.sleep(AGAIN_S)
 
     async def _here(
