@@ -94,9 +94,9 @@ class Delivery:
             raise StoreUnavailable("Some parts of the agents are nobody's at present.")
         before = self._by_place(parts)
         await self._holdings.look()
-        nobodys = any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values())
+        after = self._by_place(parts)
         # Whoever has refused and is the one to ask still would do so again.
-        if nobodys or self._by_place(parts) == before:
+        if after == before or sum(len(places) for found in after for places in found.values()) < len(parts):
             await asyncio.sleep(AGAIN_S)
 
     async def _here(
