@@ -302,8 +302,10 @@ NO_CLUSTER = "it is no node of a cluster. Write valkey:// in WATCHDOG_STORE."
 
 _WORDS = {
     "Cluster mode is not enabled": NO_CLUSTER,
-    "Redis Cluster cannot be connected": "no node of its cluster lets itself be asked for the others. Look at the address, "
-    "the network, the user and the password, and whether they run.",
+    "Redis Cluster cannot be connected": (
+        "no node of its cluster lets itself be asked for the others. Look at the address, the network, the user and "
+        "the password, and whether they run."
+    ),
     "DB index is out of range": "it has no database of that number. Write another one behind the last slash.",
 }
 """By words of an error that its kind does not tell: of the client on its first way to a cluster, and of a server."""
