@@ -242,6 +242,23 @@ async def test_of_a_batch_with_two_beats_of_a_session_nobody_else_is_waited_for(
     assert asyncio.get_running_loop().time() == began
 
 
+async def test_of_a_batch_with_two_beats_of_a_session_it_is_told_what_was_not_taken(buffer, store, of):
+    """Also where they wait for their turn, and are filed with whoever has them by then."""
+    store.silent.add("fourth")
+    buffer.of(CARL).submit(of(CARL))
+    await buffer.flush_own()
+    batch = asyncio.create_task(buffer.apply([of(ANNA), of(CARL, 2, seq=1), of(CARL, 2, seq=2)]))
+    await asyncio.sleep(0)
+    store.owners["carl"] = "fourth"
+    # The flush ends at this moment, and the batch has not gone on yet.
+    await asyncio.sleep(1.0)
+    await buffer.flush_own()
+    assert buffer.of(CARL).waiting or buffer.of(CARL).oldest is not None
+    opened, *lost = await batch
+    assert opened.verdict is Verdict.OPENED
+    assert [type(each) for each in lost] == [StoreUnavailable] * 2
+
+
 async def test_all_buffers_together_are_bounded(buffer, of):
     for number in range(3):
         buffer.of(CARL).submit(of(CARL, number))

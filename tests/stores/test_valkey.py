@@ -340,6 +340,9 @@ async def test_nobody_there_and_a_wrong_password_are_told_without_it(tmp_path: P
                 await store.open(World(store, None).instant)  # type: ignore[arg-type]
             assert "wrong-one" not in str(error.value)
             assert f"valkey://127.0.0.1:{server.port}/0" in str(error.value)
+        store = ValkeyStore(replace(server.address, password="right", database=99), RULES, "me", SHARDS)
+        with pytest.raises(StoreUnavailable, match="no database of that number"):
+            await store.open(World(store, None).instant)  # type: ignore[arg-type]
         store = ValkeyStore(replace(server.address, password="right"), RULES, "me", SHARDS)
         await store.open(World(store, None).instant)  # type: ignore[arg-type]
         await store.close()

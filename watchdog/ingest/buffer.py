@@ -205,7 +205,8 @@ class Buffer:
                 for waiter in waiters:
                     waiter.cancel()
             replies = await asyncio.gather(*waiters, return_exceptions=True)
-        return [reply if isinstance(reply, Reply) else None for reply in replies]
+        # By another flush than this one, which may have failed, and another buffer may have them now.
+        return [reply if isinstance(reply, Reply | StoreUnavailable) else None for reply in replies]
 
     def tear(self, tear: Tear) -> None:
         """Takes the notice of a socket's end for the next flush, which gives it to the store after all beats.

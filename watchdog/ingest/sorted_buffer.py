@@ -14,7 +14,7 @@ from typing import Protocol
 
 from watchdog.core.model import AgentId, Beat, Instant, Reply, Tear
 from watchdog.errors import NotHandedOn, StoreUnavailable
-from watchdog.ingest.buffer import MAX_SESSIONS, Buffer, Entry
+from watchdog.ingest.buffer import LATE_S, MAX_SESSIONS, Buffer, Entry
 from watchdog.stores.base import Store
 
 HERE = ""
@@ -34,7 +34,13 @@ UNUSED_S = 60.0
 
 
 class Divided(Store, Protocol):
-    """The store of one daemon of several."""
+    """The store of one daemon of several.
+
+    Attributes:
+        late: Whether heartbeats have waited for too long; asked where it reports without a tick.
+    """
+
+    late: Callable[[], bool]
 
     def applier(self, agent: AgentId) -> str | None:
         """Which daemon applies an agent's heartbeats, as far as is known: its name; `HERE`, or None for nobody.
@@ -84,6 +90,7 @@ class SortedBuffer(Buffer):
         self._others: dict[str | None, _Other] = {}
         self._torn: list[Tear] = []
         self._sorted_at = float("-inf")
+        store.late = self._any_late
 
     @property
     def size(self) -> int:
@@ -149,13 +156,18 @@ class SortedBuffer(Buffer):
     async def flush(self) -> None:
         """See `Buffer.flush`. Whoever has not taken the last flush is not waited for again.
 
+        And nobody is for longer than `LATE_S`: the sweep waits for this, without which this one loses its own parts.
+
         Raises:
-            NotHandedOn: Some others have not applied what is theirs; what is this one's own is applied.
+            NotHandedOn: Some others have not applied what is theirs yet; what is this one's own is applied.
             StoreUnavailable: The store failed.
         """
         self._begin()
         # As it is now: what one could not deliver may be in another buffer a moment later.
-        others = [self._flushed(each.buffer, each.flush, failing=each.buffer.failing) for each in self._others.values()]
+        others = [
+            self._flushed(each, each.flush, failing=each.buffer.failing or each.buffer.late)
+            for each in self._others.values()
+        ]
         results = await asyncio.gather(super().flush(), *others, return_exceptions=True)
         faults = [result for result in results if isinstance(result, BaseException)]
         # What is said of the others is the least of it.
@@ -167,16 +179,17 @@ class SortedBuffer(Buffer):
         self._begin()
         await super().flush()
 
-    async def _flushed(self, buffer: Buffer, going_on: asyncio.Task[bool] | None, *, failing: bool) -> None:
+    async def _flushed(self, other: _Other, going_on: asyncio.Task[bool] | None, *, failing: bool) -> None:
+        until = asyncio.get_running_loop().time() + LATE_S
         if going_on is not None and not failing:
-            await asyncio.wait({going_on})
-            failing = not going_on.result()
+            failing = not await _in_time(going_on, until)
+        if not failing:
+            # What has come since that began is in the next one.
+            if other.flush is None or other.flush.done():
+                other.flush = asyncio.create_task(_tried(other.buffer))
+            failing = not await _in_time(other.flush, until)
         if failing:
             raise _not_taken()
-        try:
-            await buffer.flush()
-        except StoreUnavailable as error:
-            raise NotHandedOn(str(error)) from None
 
     def _begin(self) -> None:
         """Begins a flush of each of the others' buffers of which none goes on."""
@@ -222,6 +235,9 @@ class SortedBuffer(Buffer):
         for entry in entries:
             moved.setdefault(self._applier(entry.beat.agent), []).append(entry)
 
+    def _any_late(self) -> bool:
+        return self.late or any(each.buffer.late for each in self._others.values())
+
     def _carrier(self, session_id: bytes) -> Buffer:
         """Where a session's beats wait, or would."""
         for each in self._others.values():
@@ -244,6 +260,12 @@ async def _tried(buffer: Buffer) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+async def _in_time(flush: asyncio.Task[bool], until: float) -> bool:
+    """Whether a flush has succeeded by then. It goes on if not."""
+    await asyncio.wait({flush}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+    return flush.done() and flush.result()
 
 
 def _not_taken() -> NotHandedOn:

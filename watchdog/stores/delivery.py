@@ -92,8 +92,11 @@ class Delivery:
     async def _wait_for_owners(self, parts: Mapping[int, int], until: float) -> None:
         if self._time() + AGAIN_S >= until:
             raise StoreUnavailable("Some parts of the agents are nobody's at present.")
+        before = self._by_place(parts)
         await self._holdings.look()
-        if any(part not in self._holdings.stores and self._holdings.owner(part) is None for part in parts.values()):
+        after = self._by_place(parts)
+        # Whoever has refused and is the one to ask still would do so again.
+        if after == before or sum(len(places) for found in after for places in found.values()) < len(parts):
             await asyncio.sleep(AGAIN_S)
 
     async def _here(

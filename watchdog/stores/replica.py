@@ -96,6 +96,7 @@ class ReplicaStore(OwnAgents):
         unreadable: Rows that could not be read when the parts were opened, by table and key.
         entries: All daemons, as of the last tick.
         keeper: The name of the one that has the part of all, as of the last tick.
+        late: Whether heartbeats that this daemon has taken have waited for too long; asked for reports without a tick.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class ReplicaStore(OwnAgents):
         self.unreadable: list[Unreadable] = []
         self.entries: Sequence[Entry] = ()
         self.keeper = ""
+        self.late: Callable[[], bool] = lambda: False
         self.name = name
         self._server = server_at(server) if isinstance(server, Address) else server
         self._rules = rules
@@ -283,13 +285,17 @@ class ReplicaStore(OwnAgents):
                     await keeper.leave()
                 if IDLE_S < idle_s < STOPPING_S or not self._ticks:
                     instant = self._now()
-                    report = await self._reported(Cause.STORE if self._undelivered else self._blind)
+                    report = await self._reported(self._unticked())
                     if self._keeper is None:
                         # Heartbeats are taken still, and a lease counts from the clock.
                         self._follow(report, instant)
                 await self._holdings.balance()
             except StoreError as error:
                 log.debug("replica.not_balanced", reason=str(error))
+
+    def _unticked(self) -> Cause | None:
+        """Why the clock must not go on as far as is known without a tick, for which everything would be flushed."""
+        return Cause.STORE if self._undelivered or self.late() else self._blind
 
     def _check(self) -> None:
         """Raises `StoreFailed` when what runs by itself has ended: others would wait for this daemon for ever."""
@@ -398,7 +404,7 @@ class ReplicaStore(OwnAgents):
         """Raises `StoreUnavailable` unless this daemon is registered: else nobody waits for what it has accepted."""
         if not self._opened:
             raise StoreUnavailable("The store is closed.")
-        if not self._register.fresh and await self._report(None) is None:
+        if not self._register.fresh and await self._report(self._unticked()) is None:
             raise StoreUnavailable("This daemon was not heard of and is not registered any more: it is, at once.")
 
     # What others ask.

@@ -300,6 +300,16 @@ _ADVICE: Sequence[tuple[type[Exception], str]] = (
 
 NO_CLUSTER = "it is no node of a cluster. Write valkey:// in WATCHDOG_STORE."
 
+_WORDS = {
+    "Cluster mode is not enabled": NO_CLUSTER,
+    "Redis Cluster cannot be connected": (
+        "no node of its cluster lets itself be asked for the others. Look at the address, the network, the user and "
+        "the password, and whether they run."
+    ),
+    "DB index is out of range": "it has no database of that number. Write another one behind the last slash.",
+}
+"""By words of an error that its kind does not tell: of the client on its first way to a cluster, and of a server."""
+
 _CODES = {
     "OOM": _ADVICE[3][1],
     "READONLY": _ADVICE[4][1],
@@ -319,6 +329,9 @@ _CODES = {
 
 def _why(error: Exception) -> str:
     """What is wrong, without anything of what was sent."""
+    for words, text in _WORDS.items():
+        if words in str(error):
+            return text
     code = str(error).partition(" ")[0].rstrip(":")
     if isinstance(error, ResponseError) and code in _CODES:
         return _CODES[code]
