@@ -286,6 +286,29 @@ async def something(daemons: Daemons, rng: random.Random, saved: list[Any]) -> N
             daemons.server.model.restore(*saved)
 
 
+def test_beats_of_before_prove_no_path() -> None:
+    """Whoever takes over, and whoever hears a daemon again, does not know when those came that it has counted."""
+
+    async def story(daemons: Daemons) -> None:
+        proven: list[int] = []
+        await daemons.order()
+        await asyncio.sleep(30.0)
+        await daemons.die(daemons.keeper)
+        daemons.beating = False
+        await asyncio.sleep(6.0)
+        assert all(sum(store._beats.values()) > 0 for store in daemons.stores)
+        (quiet,) = [store for store in daemons.stores if store is not daemons.keeper]
+        for _ in range(2):
+            proven.append(daemons.keeper._shared.given.brakes["all"].proof.beats)
+            daemons.connections[quiet.name]._way.cut += 1
+            await asyncio.sleep(2.6)
+            daemons.connections[quiet.name]._way.cut -= 1
+            await asyncio.sleep(3.0)
+        assert proven == [0, 0]
+
+    play(story)
+
+
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(20)])
 def test_whatever_happens_all_agree_again_how_the_brakes_stand(seed: int) -> None:
     """Orders from any daemon while commands and answers are lost, the server hangs or forgets, and daemons die."""

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.contract.world import RULES, START, TIMER, TTL, session
 from tests.stores.daemons import AGENTS, SHARDS, play
@@ -19,9 +22,10 @@ from watchdog.stores.keeper import Keeper, Shared
 from watchdog.stores.register import Entry, Register
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from tests.stores.daemons import Daemons
+    from tests.stores.daemons import Asked, Daemons
+    from watchdog.stores.valkey_server import Call
 
 GRACE_S = RULES.clock.resume_grace_s
 MOST_S = GRACE_WINDOW_S * GRACE_SHARE
@@ -134,3 +138,35 @@ def test_the_clock_stands_for_whole_graces_and_not_for_crumbs_of_one() -> None:
     spans = [list(span) for stands, span in itertools.groupby(clocks, lambda clock: clock.standing) if stands]
     assert spans
     assert all(len(span) >= GRACE_S - 1.0 for span in spans[1:-1])
+
+
+@pytest.mark.parametrize("grace_s", [0.0, 1.0, 30.0])
+def test_nobody_who_is_heard_is_dropped(grace_s: float) -> None:
+    """Also where the grace is shorter than the time after which a daemon is not heard of; and who is gone is dropped."""
+
+    async def story(daemons: Daemons) -> None:
+        rules = replace(RULES, clock=replace(RULES.clock, resume_grace_s=grace_s))
+        keeper = daemons.keeper._keeper
+        assert keeper is not None
+        keeper._rules = rules
+        dropped = list[bytes]()
+
+        async def steer(calls: Sequence[Call], ask: Asked) -> list[list[bytes]]:
+            found = await ask(calls)
+            dropped.extend(answer[0] for answer in found if answer[0] == b"DROPPED")
+            return found
+
+        for connection in daemons.connections.values():
+            connection.steer = steer
+            # One that is late has not vanished.
+            connection._way.slow_s = 0.5
+        await asyncio.sleep(30.0)
+        assert not dropped
+        for connection in daemons.connections.values():
+            connection._way.slow_s = 0.0
+        (dead, *_) = [store for store in daemons.stores if store is not daemons.keeper]
+        await daemons.die(dead)
+        await asyncio.sleep(grace_s + 5.0)
+        assert len(daemons.keeper.entries) == 2
+
+    play(story)

@@ -233,8 +233,9 @@ class Keeper:
         grace_s = self._rules.clock.resume_grace_s
         for entry in entries:
             silent_s = self.clock.running - self._silent.get(entry.name, self.clock.running)
-            old = entry.name != self._name and entry.age_s > grace_s and silent_s >= grace_s - HEARD_S
-            if old and await self._register.drop(entry.name, grace_s):
+            gone = entry.name != self._name and not entry.heard
+            old = entry.age_s > grace_s and silent_s >= grace_s - HEARD_S
+            if gone and old and await self._register.drop(entry.name, max(grace_s, HEARD_S)):
                 self._dropped.add(entry.name)
 
     async def _step(self, entries: Sequence[Entry], instant: Instant) -> None:
@@ -419,7 +420,8 @@ class Keeper:
         if parts != self._shards:
             return None
         for name, numbers in counted.items():
-            before = self._beats.get(name, {})
+            # Of one that was not counted the last time nobody knows when they came: they prove nothing now.
+            before = self._beats.get(name, numbers)
             for instance_id, number in numbers.items():
                 beats[instance_id] += max(0, number - before.get(instance_id, 0))
         self._beats, self._tallies = counted, tallies
