@@ -185,6 +185,14 @@ class Holdings:
                 stores, self.stores = list(self.stores.values()), {}
                 await asyncio.gather(*self._moving, *(store.give_up() for store in stores), return_exceptions=True)
 
+    async def forget(self) -> None:
+        """Lets all of them go as the server has them: what is known here is of another clock than all go by."""
+        async with self._balancing:
+            while self.stores or self._moving:
+                stores, self.stores = list(self.stores.values()), {}
+                forgotten = (store.journal.let_go() for store in stores)
+                await asyncio.gather(*self._moving, *forgotten, return_exceptions=True)
+
     async def abandon(self) -> None:
         """Ends what runs for them, without a word to the server."""
         stores, self.stores = [*self.stores.values(), *self._moving.values()], {}

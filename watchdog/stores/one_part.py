@@ -156,6 +156,10 @@ class PartJournal(Parts):
         if self._loaded:
             with contextlib.suppress(StoreUnavailable):
                 await self.write(Batch(), clock)
+        await self.let_go()
+
+    async def let_go(self) -> None:
+        """Lets the part go as the server has it."""
         await self.abandon()
         with contextlib.suppress(StoreUnavailable):
             await self._fenced.leave()

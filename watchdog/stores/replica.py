@@ -86,6 +86,9 @@ IDLE_S = 1.5
 STOPPING_S = 12.0
 """For so long without a tick it reports by itself, while it stops; then it counts as one that is not heard of."""
 
+BEHIND_S = 5.0
+"""By so much the clock of all may be behind what a daemon knows, which then waits for it. A lease has more to spare."""
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -486,7 +489,7 @@ class ReplicaStore(OwnAgents):
             # Who was held or let go is told once: by the next tick.
             self._kept = [replace(tick, due=(), backlog=0, orphans=(), undos=()) for tick in found]
             raise fault
-        return self._merged(found, clock, max(0.0, elapsed - (clock.observed - before.observed)), limit)
+        return self._merged(found, clock, max(0.0, elapsed - max(0.0, clock.observed - before.observed)), limit)
 
     def _merged(
         self,
@@ -559,6 +562,7 @@ class ReplicaStore(OwnAgents):
         if self._keeper is None:
             self._follow(report, instant)
             if not report.ended:
+                await self._go_back(report, instant)
                 return
             keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
             try:
@@ -585,6 +589,19 @@ class ReplicaStore(OwnAgents):
             shared = shared_in(report.shared)
             if shared.given.number >= self._shared.given.number:
                 self._shared = shared
+
+    async def _go_back(self, report: Report, instant: Instant) -> None:
+        """Goes by the clock of all where that is behind what this one knows.
+
+        The server has lost it, and whoever keeps it now began without those who knew. No part may be kept by two
+        clocks: a lease by the one has run out by the other, or never will.
+        """
+        clock = published(report, instant)
+        if clock is None or self._clock.now.observed - clock.observed <= BEHIND_S:
+            return
+        log.warning("replica.clock_lost", behind_s=round(self._clock.now.observed - clock.observed, 3))
+        await self._holdings.forget()
+        self._clock.now, self._views = clock, Views()
 
     async def record(self, actions: Sequence[Action]) -> None:
         """See `Store.record`."""
