@@ -142,7 +142,7 @@ def test_the_clock_stands_for_whole_graces_and_not_for_crumbs_of_one() -> None:
 
 @pytest.mark.parametrize("grace_s", [0.0, 1.0, 30.0])
 def test_nobody_who_is_heard_is_dropped(grace_s: float) -> None:
-    """Also where the grace is shorter than the time after which a daemon is not heard of; and who is gone is dropped."""
+    """Also where the grace is shorter than the time after which a daemon is not heard of; who is gone is dropped."""
 
     async def story(daemons: Daemons) -> None:
         rules = replace(RULES, clock=replace(RULES.clock, resume_grace_s=grace_s))
