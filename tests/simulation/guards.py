@@ -191,7 +191,7 @@ SEEDS: dict[str, tuple[int, str]] = {
     "silent daemon": (0, "early"),
     "wait before a drop": (0, "early"),
     "limit of waiting": (217, "ghost"),
-    "blind daemon": (109, "present"),
+    "blind daemon": (64, "present"),
     "shared limiter": (58, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""
