@@ -15,10 +15,10 @@ from watchdog.connect.readback import ReadBack
 from watchdog.connect.restore import Restorer
 from watchdog.connect.verdict import Settle
 from watchdog.core import brake, clock, deadline, evidence, undo
-from watchdog.core.model import Outcome, Reply, Standing, Verdict
+from watchdog.core.clock import Cause
+from watchdog.core.model import Outcome, Standing
 from watchdog.simulation.plan import Plan, draw, draw_replicas
 from watchdog.stores import leases, table_store
-from watchdog.stores.delivery import Delivery
 from watchdog.stores.keeper import Keeper
 from watchdog.stores.one_part import PartStore
 from watchdog.stores.register import HEARD_S
@@ -33,7 +33,6 @@ judge = deadline.judge
 lease = evidence.lease
 keep = Keeper.tick
 blind = Keeper._blind
-here = Delivery.here
 report = ReplicaStore._report
 
 
@@ -79,12 +78,11 @@ async def dropped_at_once(self, entries, instant):
             await self._register.drop(entry.name, HEARD_S)
 
 
-async def as_if_ours(self, parts, do):
-    """Does nothing with what is not here any more, and says that it is done."""
-    mine = [at for at, part in enumerate(parts) if part in self._holdings.stores]
-    done = await here(self, [parts[at] for at in mine], lambda store, places: do(store, [mine[at] for at in places]))
-    found = dict(zip(mine, done, strict=True))
-    return [found.get(at, Reply(Verdict.RENEWED, live=True, left_s=30.0)) for at in range(len(parts))]
+def for_ever(self, entries):
+    """Stops the clock for daemons that vanish, however often."""
+    cause = blind(self, entries)
+    self._spent = False
+    return Cause.REPLICA if cause is None and any(not entry.heard for entry in entries) else cause
 
 
 async def unlimited(*_args):
@@ -159,8 +157,8 @@ GUARDS = {
         dropped_at_once,
         replicas=True,
     ),
-    "not mine": Guard(
-        "Heartbeats for a part that has moved are answered and lost.", Delivery, "here", as_if_ours, replicas=True
+    "limit of waiting": Guard(
+        "A daemon that dies again and again stops the clock for good.", Keeper, "_blind", for_ever, replicas=True
     ),
     "blind daemon": Guard(
         "The clock goes on while a daemon cannot hand heartbeats on.",
@@ -192,8 +190,8 @@ SEEDS: dict[str, tuple[int, str]] = {
     "fence": (25, "claim"),
     "silent daemon": (0, "early"),
     "wait before a drop": (0, "early"),
-    "not mine": (67, "early"),
-    "blind daemon": (109, "present"),
+    "limit of waiting": (217, "ghost"),
+    "blind daemon": (64, "present"),
     "shared limiter": (58, "rate"),
 }
 """For each guard the seed, and the rule that is broken without it."""

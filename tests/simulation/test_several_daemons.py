@@ -8,6 +8,7 @@ import pytest
 
 from tests.simulation.guards import GUARDS
 from tests.simulation.stage import LATEST, act, all_arrive, fault, ids, written
+from watchdog.simulation.graces import LEFT_S, MOST_S, Graces
 from watchdog.simulation.plan import Replicas
 from watchdog.simulation.replica_faults import AHEAD_S, arm_between
 
@@ -108,6 +109,38 @@ def test_without_the_guard_that_is_noticed(name, script, rule, monkeypatch):
     guard = GUARDS[name]
     monkeypatch.setattr(guard.of, guard.name, guard.without)
     assert rule in play(script)[1]
+
+
+async def dies_again_and_again(world):
+    """For longer than the clock may stand for it; and one who crashes meanwhile."""
+    people, machine = await all_arrive(world), world.deployment.machines[0]
+    with fault(world):
+        for number in range(34):
+            await machine.kill()
+            await asyncio.sleep(5.0)
+            machine.start()
+            await asyncio.sleep(10.0)
+            if number == 2:
+                people[0].crash()
+    await asyncio.sleep(60.0)
+
+
+def test_the_clock_does_not_stand_for_good_for_one_that_dies_again_and_again():
+    result, rules = play(dies_again_and_again)
+    assert not rules, result.violations[0]
+    ((at, _),) = result.sent
+    assert MOST_S - LEFT_S < at < 60.0 + 34 * 15.0
+
+
+def test_graces_are_spent_until_a_whole_one_is_left_besides_that_of_others():
+    graces = Graces(30.0)
+    spent_at, again_at = [], []
+    for second in range(1_200):
+        before = graces.spent
+        graces.count(1.0, grace=second < 400, running=True)
+        (spent_at if graces.spent else again_at).extend([second] * (graces.spent != before))
+    assert spent_at == [269]
+    assert again_at == [400 + 600 - 240 + 1]
 
 
 def test_a_server_that_is_emptied_costs_nobody_who_is_there_and_the_daemons_remember_who_was_gone():

@@ -45,6 +45,8 @@ UNSTORED_S = 4.0
 REMEMBERED_S = 90.0
 """For so long a machine remembers what its process has accepted: longer than any stop or cut."""
 
+ROUNDING_S = 1e-6
+
 REWRITTEN_S = 1.0
 """So long after the server lost something a write may be sent that was confirmed before: 250 ms, and a busy machine."""
 
@@ -174,16 +176,21 @@ class Machine(Host):
             self._of.hearing.fell_silent(self._number, now)
             if self._silent_at == math.inf:
                 self._silent_at = now
-                dropped_s = self.timers.resume_grace - 2 * self.timers.sweep
-                loop, nobody = asyncio.get_running_loop(), contextvars.Context()
-                loop.call_later(dropped_s, self._dropped, self._number, now, context=nobody)
+                self._look_dropped(self._number, now)
             # Whoever has its parts next finds what it was about to do.
             self.watcher.ended()
 
-    def _dropped(self, number: int, since: float) -> None:
-        """The others go on without it: what it has accepted and not handed on comes too late, if ever."""
-        if number == self._number and since == self._silent_at:
+    def _look_dropped(self, number: int, since: float) -> None:
+        """Once the others go on without it, what it has accepted and not handed on comes too late, if ever."""
+        if number != self._number or since != self._silent_at:
+            return
+        now = self._time()
+        left_s = since + self.timers.resume_grace - 2 * self.timers.sweep - now
+        if left_s < ROUNDING_S or self._of.hearing.spent(now):
             self._tell_lost(since)
+        else:
+            loop, nobody = asyncio.get_running_loop(), contextvars.Context()
+            loop.call_later(min(left_s, self.timers.sweep), self._look_dropped, number, since, context=nobody)
 
     def _tell_lost(self, since: float) -> None:
         since -= UNSTORED_S
@@ -201,7 +208,7 @@ class Machine(Host):
             return None
         now = self._time()
         if process.left or not process.listening:
-            self._of.hearing.left(self._number, now)
+            self._of.hearing.left(self._number, now, sure=process.left)
         else:
             self._of.hearing.fell_silent(self._number, now, dead=True)
         if not process.left:

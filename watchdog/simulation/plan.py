@@ -12,13 +12,16 @@ from watchdog.loops import FLUSH_S, SWEEP_S
 from watchdog.simulation.faults import MASS, STORIES, Story
 from watchdog.simulation.people import Habits
 from watchdog.simulation.process import Timers
-from watchdog.simulation.replica_faults import BETWEEN_DAEMONS, REPLICA_STORIES
+from watchdog.simulation.replica_faults import BETWEEN_DAEMONS, LOOP_S, REPLICA_STORIES, UNEXCUSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BETWEEN = 0.3
 """Part of the worlds of several daemons in which it goes wrong between them in addition."""
+
+LOOPS = 0.02
+"""Part of them in which a daemon dies again and again: they last longer."""
 
 SMALL_SITE = 0.2
 """Part of the people at the site that may be cut off: below the brake's fraction."""
@@ -163,6 +166,11 @@ def draw_replicas(seed: int) -> Plan:
     more = random.Random(f"between/{seed}")
     if more.random() < BETWEEN:
         stories.append((more.uniform(40.0, minutes * 60), more.choice(BETWEEN_DAEMONS)))
+    loops = random.Random(f"loops/{seed}")
+    if loops.random() < LOOPS:
+        stories = [each for each in stories if each[0] < minutes * 60]
+        stories.append((loops.uniform(40.0, 100.0), loops.choice(UNEXCUSED)))
+        minutes = max(minutes, (stories[-1][0] + LOOP_S) / 60)
     return replace(
         plan,
         minutes=minutes,

@@ -28,8 +28,11 @@ FAILOVER_S = 5.0
 LOOK_S, MOVED_S = 0.02, 15.0
 """Between two looks whether parts have moved, and for how long it is looked."""
 
-RELOADED_S = 0.5
-"""Longest that a page takes to load: about as long as a daemon may not know that a part has moved."""
+SOON_S, RELOADED_S = 0.1, 0.5
+"""Longest that a page takes to load; a daemon may not know for 0.3 s that a part has moved."""
+
+LOOP_S, STANDS_S = 600.0, 300.0
+"""How long one dies again and again, and for how long the clock may stand for that at most."""
 
 AHEAD_S = 5.0
 """By how much the clock of a server's successor may be ahead: more than any lease of a part."""
@@ -90,8 +93,8 @@ async def pause_one(world: World, rng: random.Random) -> None:
 
 
 def arm_between(machine: Machine, then: Callable[[], None]) -> None:
-    """Has something happen between an intent and its write: the intent is what is written after a token was taken."""
-    machine.at("call.tokens", lambda: machine.at("call.write", then))
+    """Has something happen between an intent and its write: the intent is what is written after its token was taken."""
+    machine.at("call.tokens.put", lambda: machine.at("call.write", then))
 
 
 async def stop_while_acting(world: World, rng: random.Random) -> None:
@@ -260,6 +263,7 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
     deployment.hearing.slow(since, slow=True)
     for way in ways:
         way.slow_s = max(way.slow_s, slow_s)
+    loads_s = rng.choice((SOON_S, RELOADED_S))
     idle = [machine for machine in deployment.machines if machine.process is None]
     machine = rng.choice(idle) if idle else rng.choice(deployment.machines)
     for comes in (True, False) if idle else (False, True):
@@ -270,7 +274,7 @@ async def reload_while_parts_move(world: World, rng: random.Random) -> None:
             if deployment.owners() != before:
                 break
         people = [person for person in world.people.values() if person.present]
-        await asyncio.gather(*(_reload(person, rng.uniform(0.0, RELOADED_S)) for person in people))
+        await asyncio.gather(*(_reload(person, rng.uniform(0.0, loads_s)) for person in people))
         await moving
         await asyncio.sleep(rng.uniform(10.0, 40.0))
     for way in ways:
@@ -311,6 +315,26 @@ async def lose_questions(world: World, rng: random.Random) -> None:
     deployment.hearing.uncertain(since, now)
 
 
+async def crash_loop(world: World, rng: random.Random) -> None:
+    """One dies again and again before it is dropped, for longer than the clock may stand for it.
+
+    So long excuses a delay, and no longer.
+    """
+    machine, time = _one(world, rng), asyncio.get_running_loop().time
+    if machine is None:
+        return
+    began, excused = time(), True
+    world.invariants.disturbance.begin()
+    while time() < began + LOOP_S:
+        await machine.kill()
+        await asyncio.sleep(rng.uniform(0.5, 15.0))
+        machine.start()
+        await asyncio.sleep(rng.uniform(2.0, 12.0))
+        if excused and time() > began + STANDS_S:
+            excused = False
+            world.invariants.disturbance.end(time())
+
+
 Story = Callable[["World", random.Random], Awaitable[None]]
 
 REPLICA_STORIES: dict[Story, int] = {
@@ -340,3 +364,6 @@ REPLICA_STORIES: dict[Story, int] = {
 
 BETWEEN_DAEMONS: tuple[Story, ...] = (reload_while_parts_move, lose_questions)
 """In some of these worlds one of them happens in addition."""
+
+UNEXCUSED: tuple[Story, ...] = (crash_loop,)
+"""In few of them one of these, which excuses a delay only for as long as it says itself."""

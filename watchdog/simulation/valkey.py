@@ -165,6 +165,8 @@ class Connection:
         )
         self._point("call.applied")
         self._point(f"call.{calls[0][0]}")
+        if calls[0][0] == "tokens" and "PutUserStatus" in calls[0][1][0]:
+            self._point("call.tokens.put")
         return found
 
     async def read(self, *commands: Sequence[str | int | float]) -> list[Any]:
