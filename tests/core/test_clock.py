@@ -89,6 +89,16 @@ def test_running_time_goes_on_in_grace_and_in_blind_time() -> None:
     assert ticked(clock, 20).running == pytest.approx(120)
 
 
+def test_what_running_time_leaves_out_adds_up() -> None:
+    clock = advance(advance(first(at(100, epoch=1000)), at(101, epoch=1001), RULES), at(111, epoch=1011), RULES)
+    assert clock.left_out_s == 10 - MAX_STEP_S
+    clock = resume(clock, at(141, epoch=1041), RULES)
+    assert clock.left_out_s == 10 - MAX_STEP_S + 30
+    clock = resume(clock, at(5, "boot-2", epoch=2041), RULES)
+    assert clock.left_out_s == 10 - MAX_STEP_S + 30 + 1000
+    assert advance(clock, at(6, "boot-2", epoch=2042), RULES).left_out_s == clock.left_out_s
+
+
 @pytest.mark.parametrize(("gap", "grace"), [(0.1, 10.0), (20.0, 20.0), (86_400.0, 30.0)])
 def test_a_restart_counts_for_nothing_and_has_a_grace(gap: float, grace: float) -> None:
     saved = ticked(first(at(0)), 100)

@@ -19,6 +19,7 @@ from tests.stores.test_valkey import documented_user, everything
 from watchdog.core.brake import BrakeRules
 from watchdog.core.clock import Cause, first
 from watchdog.core.model import AgentId, AgentState, Beat, BeatType, Boot, Epoch, Instant, Outcome, Standing, Verdict
+from watchdog.core.undo import Written
 from watchdog.errors import NotHandedOn, StoreFailed, StoreUnavailable
 from watchdog.ingest.sorted_buffer import HERE, SortedBuffer
 from watchdog.stores import bus, one_part, packed, replica
@@ -229,6 +230,43 @@ async def test_what_is_settled_is_in_the_history_of_all_once(deployment: Deploym
     assert {action.outcome for action in (await first.actions()).actions} == {Outcome.CONFIRMED}
     recorded = await (await deployment.keeper()).recorded(0)
     assert [number for number, _ in recorded.actions] == list(range(1, len(AGENTS) + 1))
+
+
+@pytest.mark.parametrize(("stopped_s", "found"), [(300, 30), (1_000, 0)])
+async def test_time_without_any_daemon_counts_whoever_has_a_part_then(
+    deployment: Deployment, stopped_s: float, found: int
+) -> None:
+    """RETURN_WINDOW is 900 s."""
+    stores = [await deployment.start(), await deployment.start()]
+    await deployment.even()
+    await deployment.beat(stores[0], *AGENTS)
+    for store, tick in zip(stores, await deployment.wait(TTL + TIMER + 1), strict=True):
+        for due in tick.due:
+            claim = await store.claim(due, "me")
+            assert claim is not None
+            assert await store.intend(claim, intent("available"))
+            action = action_of(claim, at=deployment.instant.epoch)
+            assert await store.settle(claim, action, Written(2.0))
+    for store in stores:
+        await store.close()
+    deployment.stores.clear()
+    deployment.now += stopped_s
+    await asyncio.gather(deployment.start(), deployment.start())
+    await deployment.even()
+    kept = [
+        agent.change
+        for store in deployment.stores
+        for part in store._holdings.stores.values()
+        for agent in part._table.changed.values()
+    ]
+    assert all(change is not None for change in kept)
+    beats = [
+        Beat(agent, session(at + 1), BeatType.BEAT, 0, None, TTL, gap_ms=round(TTL * 1000) - 1)
+        for at, agent in enumerate(AGENTS)
+    ]
+    await deployment.stores[0].apply(beats, deployment.instant)
+    undone = [change.agent for tick in await deployment.tick() for change in tick.undos]
+    assert (len(kept), len(undone)) == (found, found)
 
 
 async def test_an_operator_holds_from_any_daemon_for_all(deployment: Deployment) -> None:

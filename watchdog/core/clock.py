@@ -79,6 +79,7 @@ class Clock:
         standing: Why it did not advance in the last tick; None when it did.
         epoch: The last tick's wall clock, to tell how long no process was there; None in a file that has none.
         stood: Where it stood still lately, oldest first: at what observed time, and for how many real seconds.
+        left_out_s: Real seconds that `running` has left out in all, as `uncounted_s` tells them.
     """
 
     observed: Observed = Observed(0.0)
@@ -91,6 +92,7 @@ class Clock:
     standing: Cause | None = None
     epoch: Epoch | None = None
     stood: tuple[tuple[float, float], ...] = ()
+    left_out_s: float = 0.0
 
     def passed(self, real_s: float) -> float:
         """How far it has come in the last `real_s` seconds; of what it does not remember, as if it had never stood."""
@@ -125,6 +127,11 @@ def uncounted_s(before: Clock, after: Clock) -> float:
     return uncounted if uncounted > _ROUNDING_S else 0.0
 
 
+def _counted(before: Clock, after: Clock) -> Clock:
+    left_out_s = uncounted_s(before, after)
+    return replace(after, left_out_s=before.left_out_s + left_out_s) if left_out_s else after
+
+
 def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
     """The clock of a process that finds an older one in its store.
 
@@ -134,7 +141,7 @@ def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
     same_boot = saved.boot is not None and saved.boot_id == instant.boot_id and instant.boot >= saved.boot
     gap = instant.boot - saved.boot if same_boot and saved.boot is not None else rules.resume_grace_s
     gap += saved.gap_s
-    return replace(
+    now = replace(
         _stood(saved, missed(saved, instant)),
         boot=instant.boot,
         boot_id=instant.boot_id,
@@ -143,6 +150,7 @@ def resume(saved: Clock, instant: Instant, rules: ClockRules) -> Clock:
         standing=Cause.RESTART,
         epoch=instant.epoch,
     )
+    return _counted(saved, now)
 
 
 def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | None = None) -> Clock:
@@ -163,7 +171,7 @@ def advance(clock: Clock, instant: Instant, rules: ClockRules, blind: Cause | No
     if clock.boot_id != instant.boot_id or elapsed < 0:
         return resume(clock, instant, rules)
     now = _advance(clock, instant, rules, elapsed, blind)
-    return _stood(now, elapsed - (now.observed - clock.observed))
+    return _counted(clock, _stood(now, elapsed - (now.observed - clock.observed)))
 
 
 def _advance(clock: Clock, instant: Instant, rules: ClockRules, elapsed: float, blind: Cause | None) -> Clock:

@@ -8,6 +8,7 @@ Values in, values out: who is asked when is the business of the store and of `co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import Any, NamedTuple
@@ -213,10 +214,16 @@ def later(change: Change, seconds: float) -> Change:
     return replace(change, running=Running(change.running - seconds))
 
 
-def aged(change: Change, now: Now) -> Change:
-    """A change that only the disk has known: it was told of no pause. It is as old as either clock says."""
+def aged(change: Change, now: Now, at_most_s: float = math.inf) -> Change:
+    """A change that only the disk has known: it was told of no pause. It is as old as either clock says.
+
+    Args:
+        change: As it was kept.
+        now: By both clocks.
+        at_most_s: Seconds that running time has left out in all, where that is known.
+    """
     wall_s = now.epoch - change.written_at
-    return later(change, max(0.0, wall_s - age_s(change, now.running)))
+    return later(change, min(at_most_s, max(0.0, wall_s - age_s(change, now.running))))
 
 
 def _at(change: Change, now: Now) -> Epoch:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from watchdog.core import clock as clocks
+from watchdog.core import undo
 from watchdog.core.brake import Brake, Exit, Order
 from watchdog.core.clock import Cause, Clock
 from watchdog.core.model import Observed
@@ -86,12 +87,10 @@ class SharedClock:
 
     Attributes:
         now: As of the last tick, with the instants of this machine.
-        uncounted_s: Seconds that running time has left out since anybody had the parts that are opened now.
     """
 
     def __init__(self) -> None:
         self.now = Clock()
-        self.uncounted_s = 0.0
 
 
 class PartJournal(Parts):
@@ -386,7 +385,7 @@ class PartStore(OwnedStore):
     def _begin(self, saved: bytes | None, instant: Instant) -> float:
         del saved, instant
         self._clock = self._shared.now
-        return self._shared.uncounted_s
+        return 0.0
 
     def _lengthen(self) -> None:
         if not self.journal.part.doubtful:
@@ -400,6 +399,11 @@ class PartStore(OwnedStore):
                 session.expires_at = ends_at
                 session.horizon = max(session.horizon, ends_at)
                 self._table.dirty.sessions[session.session_id] = session
+
+    def _as_meant(self, change: Change) -> Change:
+        # Nobody may have had the part when running time left something out.
+        epoch, left_out_s = self._clock.epoch, self._clock.left_out_s
+        return super()._as_meant(change if epoch is None else undo.aged(change, self._now(epoch), left_out_s))
 
     def _advanced(self, since: Clock, instant: Instant, blind: Cause | None) -> Clock:
         del since, instant, blind

@@ -192,7 +192,6 @@ class ReplicaStore(OwnAgents):
         except BaseException:
             await self.close()
             raise
-        self._clock.uncounted_s = 0.0
         self.unreadable = [row for store in self._holdings.stores.values() for row in store.unreadable]
         self._tasks.append(asyncio.create_task(self._balance()))
 
@@ -241,7 +240,6 @@ class ReplicaStore(OwnAgents):
             saved = rows.clock_from_json(report.clock)
             self._missed_s = clocks.missed(saved, instant)
             clock = clocks.resume(saved, instant, self._rules.clock)
-            self._clock.uncounted_s = clocks.uncounted_s(saved, clock)
         keeper.go_on(clock, self._shared)
         self._keeper = keeper
         await keeper.publish()

@@ -56,6 +56,7 @@ def clock_from_json(text: bytes) -> Clock:
         standing=None if row["standing"] is None else Cause(row["standing"]),
         epoch=None if row.get("epoch") is None else Epoch(float(row["epoch"])),
         stood=tuple((float(place), float(stood_s)) for place, stood_s in row.get("stood", ())),
+        left_out_s=float(row.get("left_out_s", 0.0)),
     )
 
 
