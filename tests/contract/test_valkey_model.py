@@ -227,8 +227,13 @@ def test_random_calls_are_answered_as_by_a_real_server(server: RedisServer, seed
                 for key in {PART_OF_ALL, PARTS[0][0], PARTS[1][0]} & {each.decode() for each in model.data}:
                     client.hset(key, "run", "another")
                     model.data[key.encode()][b"run"] = b"another"
+            if number % 20 == 10:
+                # As a server does that makes room.
+                key = caller.rng.choice(caller.rng.choice(PARTS)[1:])
+                client.delete(key)
+                model.data.pop(key.encode(), None)
         for keys in PARTS:
-            for key in ("run", "doubt"):
+            for key in ("run", "doubt", "rows"):
                 assert model.read(("HGET", keys[0], key)) == client.hget(keys[0], key)
             for key in keys[1:]:
                 assert model.read(("HGETALL", key)) == client.hgetall(key)
@@ -265,6 +270,31 @@ def test_a_part_is_in_doubt_from_another_server_until_it_is_written_to() -> None
     fence = taken()[1]
     assert model.call("write", keys, [fence, answer[1], 3000, 0, *nothing])[0] == b"OK"
     assert taken()[3] == b""
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("name", ["write", "renew"])
+def test_a_table_that_was_dropped_is_noticed_by_the_next_write(at: int, name: str) -> None:
+    model, keys = ValkeyModel(lambda: 0), PARTS[0]
+    fence = model.call("take", keys[:1], ["anna", 3000, 0])[1]
+    nothing, row = [0] * 11, [2, "a", "1 [1]"]
+    rows = [0, *row] * 4 + row + [0, 0]
+    assert model.call("write", keys, [fence, 0, 3000, 0, *rows])[0] == b"OK"
+    assert model.read(("HGET", keys[0], "rows")) == b"1 1 1 1 1 1"
+    table = model.data.pop(keys[at].encode())
+    assert model.call(name, keys, [fence, 1, 3000, 0, *nothing]) == [b"GONE"]
+    assert model.call("take", keys[:1], ["anna", 3000, fence])[2] == b"1"
+    fence = model.read(("HGET", keys[0], "fence"))
+    # All is written anew, or it is there again.
+    if at == 1:
+        assert model.call("write", keys, [fence, 1, 3000, 1, *rows])[0] == b"OK"
+    else:
+        model.data[keys[at].encode()] = table
+        assert model.call(name, keys, [fence, 1, 3000, 0, *nothing])[0] == b"OK"
+    model.data.pop(keys[at].encode())
+    # Another version has written since, and has not counted.
+    model.data[keys[0].encode()][b"version"] = b"3"
+    assert model.call(name, keys, [fence, 3, 3000, 0, *nothing])[0] == b"OK"
 
 
 def test_lists_and_buckets_are_forgotten_after_their_time() -> None:

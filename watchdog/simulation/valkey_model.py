@@ -195,6 +195,9 @@ class ValkeyModel:
         self._put(part, [b"version", number, b"until", b"%d" % (self._now_ms() + int(lease_ms))])
         return [b"OK", number]
 
+    def _counted(self, keys: list[bytes], version: bytes) -> bytes:
+        return b" ".join([version, *(b"%d" % len(self._hash(key)) for key in keys[1:6])])
+
     # The functions, as in `parts.lua`.
 
     def _take(self, keys: list[bytes], args: list[bytes]) -> Answer:
@@ -223,9 +226,12 @@ class ValkeyModel:
         refused = self._refused(keys[0], args[0], args[1])
         if refused is not None:
             return refused
+        rows = self._hash(keys[0]).get(b"rows", b"")
         if args[3] == b"1":
             for key in (*keys[1:4], keys[5]):
                 self.data.pop(key, None)
+        elif rows.split(b" ")[0] == args[1] and rows != self._counted(keys, args[1]):
+            return [b"GONE"]
         section = _sections(args, 4)
         for key in keys[1:5]:
             self._remove(key, next(section))
@@ -238,7 +244,9 @@ class ValkeyModel:
         for field, value in _pairs(next(section)):
             if self._hash(keys[3]).get(field) == value:
                 self._remove(keys[3], [field])
-        return self._written(keys[0], args[1], args[2])
+        answer = self._written(keys[0], args[1], args[2])
+        self._put(keys[0], [b"rows", self._counted(keys, answer[1])])
+        return answer
 
     def _settle(self, keys: list[bytes], args: list[bytes]) -> Answer:
         answer = self._write(keys, args)

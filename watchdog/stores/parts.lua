@@ -6,7 +6,8 @@
 -- A part is a hash: `owner` and `fence` of who has it, `until` (server time, ms) when that ends, and `version`, the number
 -- of its writes. A fence is a number that rises, and the owner: a server that has lost writes may give a number twice.
 -- `run` is that of the server on which it was taken last, and `doubt` is there from when it was taken on another one until
--- it is written to: the last writes may be lost.
+-- it is written to: the last writes may be lost. `rows` is the version of the last write of rows and how many each table
+-- had after it: a server that drops keys to make room drops one of them, and no version differs.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -17,9 +18,9 @@ local function number_of(fence)
   return tonumber(string.match(fence or '0', '^%d+'))
 end
 
--- Nothing if the caller has the part and knows of all its writes; else the answer to give.
+-- Nothing and the part's `rows` if the caller has the part and knows of all its writes; else the answer to give.
 local function admit(part, fence, version)
-  local found = redis.call('HMGET', part, 'fence', 'version', 'owner')
+  local found = redis.call('HMGET', part, 'fence', 'version', 'owner', 'rows')
   if not found[1] or number_of(found[1]) < number_of(fence) then
     return {'GONE'}
   elseif found[1] ~= fence then
@@ -27,7 +28,7 @@ local function admit(part, fence, version)
   elseif found[2] ~= version then
     return {'OTHER', found[2]}
   end
-  return nil
+  return nil, found[4]
 end
 
 local function run_id()
@@ -38,6 +39,15 @@ local function written(part, version, lease_ms)
   local number = string.format('%.0f', version + 1)
   redis.call('HSET', part, 'version', number, 'until', string.format('%.0f', now_ms() + lease_ms))
   return {'OK', number}
+end
+
+-- How many rows each table has when the part has so many writes. KEYS: as `write`.
+local function counted(keys, version)
+  local found = {version}
+  for number = 2, 6 do
+    found[number] = redis.call('HLEN', keys[number])
+  end
+  return table.concat(found, ' ')
 end
 
 -- Sections of arguments: a count, then so many.
@@ -93,14 +103,17 @@ end
 -- KEYS: part, then a hash for each table: agents, sessions, changes, outbox, claims.
 -- ARGV: fence, version, milliseconds of the lease; 1 to drop all but the outbox first; for each of the first four tables a section of fields to
 -- drop and one of pairs to put; then claims to put (pairs), claims to drop (with the highest token that may be dropped),
--- and changes to drop if they are still what they were (pairs).
+-- and changes to drop if they are still what they were (pairs). Where a table has lost rows since the last write it is GONE
+-- as well, unless all is written anew; what another version of this library has written last it did not count.
 local function write(keys, args)
-  local refused = admit(keys[1], args[1], args[2])
+  local refused, rows = admit(keys[1], args[1], args[2])
   if refused then
     return refused
   end
   if args[4] == '1' then
     redis.call('DEL', keys[2], keys[3], keys[4], keys[6])
+  elseif rows and string.match(rows, '^%d+') == args[2] and rows ~= counted(keys, args[2]) then
+    return {'GONE'}
   end
   local section = sections(args, 5)
   for number = 2, 5 do
@@ -124,7 +137,9 @@ local function write(keys, args)
       redis.call('HDEL', keys[4], args[at])
     end
   end
-  return written(keys[1], args[2], args[3])
+  local answer = written(keys[1], args[2], args[3])
+  redis.call('HSET', keys[1], 'rows', counted(keys, answer[2]))
+  return answer
 end
 
 -- As `write`, of what is known of the part's agents: what is written of them from here on is not in doubt.
