@@ -55,7 +55,9 @@ PROBLEMS = (
     "notify_failing",
     "notify_refused",
     "reconcile_denied",
+    "store_evicts",
     "store_nearly_full",
+    "store_rows_lost",
     "store_rows_unreadable",
     "store_unavailable",
     "unknown_instance",
@@ -124,6 +126,7 @@ class Health:
         self._time = time
         self._started_at = now()
         self._crowded: Problem | None = None
+        self._evicts: Problem | None = None
         self._dropped = 0
 
     def store_answered(self, error: Exception | None) -> bool:
@@ -137,7 +140,8 @@ class Health:
         return news
 
     def memory_seen(self, use: MemoryUse) -> None:
-        """Notes how full the memory of the store's server is, and what was dropped for it."""
+        """Notes how full the memory of the store's server is, what was dropped for it, and what the server drops."""
+        self._evicting_seen(use.evicts)
         share = self._metrics.store_memory = use.share or 0.0
         self._dropped += use.dropped
         if use.dropped or share > (FULL if self._crowded is None else EASED):
@@ -151,6 +155,27 @@ class Health:
             self._crowded = Problem("store_nearly_full", told, since)
         else:
             self._crowded, self._dropped = None, 0
+
+    def _evicting_seen(self, policy: str) -> None:
+        since = self._now().epoch if self._evicts is None else self._evicts.since
+        told = (
+            f"A server of WATCHDOG_STORE drops keys when its memory is full (maxmemory-policy {policy}): agents are "
+            "forgotten when whoever has them in memory is gone as well, and no daemon starts. Set maxmemory-policy "
+            "noeviction, on its replicas as well."
+        )
+        self._evicts = Problem("store_evicts", told, since) if policy else None
+
+    def _lost(self) -> list[Problem]:
+        lost = self._store.rows_lost
+        if lost is None:
+            return []
+        rows = ", ".join(f"{number} of {table}" for table, number in sorted(lost.rows.items()))
+        told = (
+            f"The server of WATCHDOG_STORE has lost rows of parts that this daemon took: {rows}. It drops keys, or "
+            "somebody has deleted some. Agents who are there are known again from their next heartbeat; those who are "
+            "gone and whose rows are lost are found by WATCHDOG_RECONCILE alone. Set maxmemory-policy noeviction."
+        )
+        return [Problem("store_rows_lost", told, lost.since)]
 
     def sweeping(self) -> None:
         """Notes that the sweep is tried now."""
@@ -192,6 +217,9 @@ class Health:
         found = [] if self.store_fault is None else [self.store_fault]
         if self._crowded is not None:
             found.append(self._crowded)
+        if self._evicts is not None:
+            found.append(self._evicts)
+        found += self._lost()
         if self.unreadable:
             found.append(
                 Problem(

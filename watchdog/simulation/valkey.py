@@ -174,6 +174,10 @@ class Connection:
         model = self._way.server.model
         return await self._ask([partial(model.read, command) for command in commands])
 
+    async def look(self) -> str:
+        """See `Server.look`. It drops nothing."""
+        return ""
+
     async def memory_share(self, key: str) -> float | None:
         """See `Server.memory_share`. Nothing limits it."""
         del key

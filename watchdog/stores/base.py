@@ -6,7 +6,7 @@ other. All times are given by the caller (`Instant`) and kept as observed time; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -131,10 +131,25 @@ class MemoryUse:
     Attributes:
         share: The part of what it may use that is in use; None where nothing limits it, or there is no server.
         dropped: Actions that were dropped for it.
+        evicts: The `maxmemory-policy` by which it drops keys when it is full; empty for none, and where none was seen.
     """
 
     share: float | None
     dropped: int = 0
+    evicts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowsLost:
+    """Rows that were kept on a server and were not there any more when nobody had them in memory.
+
+    Attributes:
+        rows: How many, by table.
+        since: When this was found first, by the wall clock.
+    """
+
+    rows: Mapping[str, int]
+    since: Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,6 +583,10 @@ class DaemonStore(Store, Outbox, Protocol):
     @property
     def unreadable(self) -> Sequence[Unreadable]:
         """Rows that could not be read when the store was opened, by table and key."""
+
+    @property
+    def rows_lost(self) -> RowsLost | None:
+        """What the server has lost of parts that this daemon took, since its start; None for nothing."""
 
     def replicas(self) -> Sequence[ReplicaView]:
         """All daemons that share the store, as of the last tick; none where it is one's alone."""

@@ -96,6 +96,11 @@ async def contents(source: Journal) -> Contents:
     found = await source.look(_contents)
     if "clock" not in found.meta:
         raise StoreCorrupt("Nothing is kept there: no daemon has used it yet.")
+    if source.missing:
+        raise StoreCorrupt(
+            f"{source.missing.total()} rows that were kept there are not there any more: the server drops keys, or "
+            "somebody has deleted some. Start the daemon with it once, which tells whose, and stop it again."
+        )
     # In a thread, as the parts on a server are renewed meanwhile.
     unreadable = await asyncio.to_thread(_unreadable, found)
     if unreadable:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from watchdog.errors import StoreLocked
+from watchdog.stores.base import RowsLost
 from watchdog.stores.ending import ended
 from watchdog.stores.fenced import LEASE_S
 from watchdog.stores.shares import share
@@ -39,6 +41,7 @@ class Holdings:
     Attributes:
         stores: By number.
         giving_up: Numbers of those for which nothing new is begun.
+        lost: What the server had lost of parts that were taken.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class Holdings:
         """
         self.stores: dict[int, PartStore] = {}
         self.giving_up: set[int] = set()
+        self.lost: RowsLost | None = None
+        self._missing: dict[int, Counter[str]] = {}
         self._register = register
         self._shards = shards
         self._name = name
@@ -152,10 +157,20 @@ class Holdings:
 
     async def _taken(self, number: int, store: PartStore) -> None:
         with contextlib.suppress(StoreLocked):
-            await store.open(self._now())
+            try:
+                await store.open(self._now())
+            finally:
+                self._note_missing(number, store.missing)
             self.stores[number] = store
             self._owners[number] = self._name
             log.info("replica.part_taken", part=number)
+
+    def _note_missing(self, number: int, missing: Counter[str]) -> None:
+        """Also of a part that could not be opened: when it is opened next, nothing may be missing any more."""
+        if missing:
+            self._missing[number] = Counter(missing)
+            since = self._now().epoch if self.lost is None else self.lost.since
+            self.lost = RowsLost(sum(self._missing.values(), Counter()), since)
 
     async def _give_up(self, number: int) -> None:
         """Lets a part go when nothing is under way for its agents, or when that takes too long."""

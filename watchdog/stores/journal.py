@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from watchdog.errors import StoreCorrupt
@@ -118,6 +119,7 @@ class Journal(ABC):
     Attributes:
         failing: A write has failed since this was last set to False.
         flights: Writes that are under way.
+        missing: How many rows each table had lost when this was read last; nothing where none had, or nobody can tell.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Journal(ABC):
         """
         self.failing = False
         self.flights: list[Flight] = []
+        self.missing: Counter[str] = Counter()
         self._table = table
         self._brakes = brakes
         self._rest = rest

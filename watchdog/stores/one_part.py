@@ -26,7 +26,16 @@ from watchdog.stores.ending import ended
 from watchdog.stores.fenced import RENEW_S, FencedParts, Part
 from watchdog.stores.owned_store import OwnedStore
 from watchdog.stores.part_reads import ACTIONS, BY_AGENT, BY_OUTCOME, IDS, META, NUMBERS, TIMES, Server
-from watchdog.stores.part_rows import DROP_SAME_CHANGE, AllWrite, PartRows, PartWrite, Sorted, agent_field
+from watchdog.stores.part_rows import (
+    DROP_SAME_CHANGE,
+    TABLES,
+    AllWrite,
+    PartRows,
+    PartWrite,
+    Sorted,
+    agent_field,
+    missing,
+)
 from watchdog.stores.parts import Parts
 
 if TYPE_CHECKING:
@@ -46,8 +55,6 @@ TOKENS = 2**24
 
 STUCK_S = 15.0
 """Without a tick for so long the part is renewed no more: somebody else is to sweep it."""
-
-TABLES = ("agents", "sessions", "claims", "changes", "outbox")
 
 
 class History:
@@ -172,13 +179,17 @@ class PartJournal(Parts):
 
     async def load(self, build: Callable[[Kept], Result]) -> Result:
         """See `Journal.load`."""
-        secret, *found = await self._server.read(
-            ("HGET", META, "secret"), *(("HGETALL", self.part.key(name)) for name in TABLES)
+        secret, counted, *found = await self._server.read(
+            ("HGET", META, "secret"),
+            ("HMGET", self.part.key("part"), "version", "rows"),
+            *(("HGETALL", self.part.key(name)) for name in TABLES),
         )
         tables: dict[str, Sequence[Mapping[bytes, bytes]]] = {
             name: [dict(of_table)] for name, of_table in zip(TABLES, found, strict=True)
         }
         self._take_in(self._number, tables["outbox"][0])
+        self.missing.clear()
+        self._note_missing(self.part, missing(counted, {name: of_table for name, (of_table,) in tables.items()}))
         token = int(self.part.fence.split()[0]) * TOKENS
         built = build(PartRows({b"secret": secret or b"", b"token": str(token).encode()}, tables))
         self._loaded = True
@@ -363,6 +374,11 @@ class PartStore(OwnedStore):
         return self.journal.failing
 
     @property
+    def missing(self) -> Counter[str]:
+        """How many rows each table had lost when it was opened."""
+        return self.journal.missing
+
+    @property
     def claimed(self) -> bool:
         """Whether something is under way for an agent of it."""
         return any(agent.claim is not None for agent in self._table.agents.values())
@@ -388,6 +404,7 @@ class PartStore(OwnedStore):
         return 0.0
 
     def _lengthen(self) -> None:
+        super()._lengthen()
         if not self.journal.part.doubtful:
             return
         # A page that has just been hidden may beat once a minute from now on: that it said so may be lost.

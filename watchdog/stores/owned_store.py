@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from watchdog.core.model import Standing
+from watchdog.core.model import Observed, Standing
 from watchdog.core.undo import Back
 from watchdog.stores.table_store import TableStore
 
@@ -24,6 +24,15 @@ class OwnedStore(TableStore):
     """See `watchdog.stores.base.Store`. A subclass sets `_parts` to its journal."""
 
     _parts: Parts
+
+    def _lengthen(self) -> None:
+        if not self._parts.missing["sessions"]:
+            return
+        # Whose sessions are lost may be here: nobody can tell. Who is here beats within that time.
+        ends_at = Observed(self._clock.observed + self._rules.longest_ttl_s)
+        for agent in self._table.agents.values():
+            if not agent.settled:
+                agent.floor = max(agent.floor, ends_at)
 
     def plainly_live(self, beat: Beat) -> float | None:
         """See `Store.plainly_live`."""

@@ -47,6 +47,12 @@ class Server(Protocol):
     async def pop(self, key: str, wait_s: float) -> bytes | None:
         """Takes the first of a list, and waits for one if there is none; None when none came."""
 
+    async def look(self) -> str:
+        """Looks at what may be set anew while it runs.
+
+        Returns the policy by which it drops keys when it is full, as last seen; empty for none. Never raises.
+        """
+
     async def memory_share(self, key: str) -> float | None:
         """The part of its memory that the server with a key has in use; None where nothing limits it."""
 
@@ -62,6 +68,11 @@ class PartReads:
         """All of a hash."""
         (found,) = await self._server.read(("HGETALL", key))
         return dict(found)
+
+    async def counted(self, key: str) -> list[bytes | None]:
+        """A part's `version` and `rows`: see `part_rows.missing`."""
+        (found,) = await self._server.read(("HMGET", key, "version", "rows"))
+        return list(found)
 
     async def meta(self, key: str) -> bytes | None:
         """A value of the meta table."""

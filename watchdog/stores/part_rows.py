@@ -5,6 +5,7 @@ A value is the row's other columns as a JSON array. Of two statements about one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,14 @@ from watchdog.stores.journal import Row
 UUID_BYTES = 16
 DROP_SAME_CHANGE = "drop a change that is still this value"
 TOUCH = "nothing but that the part is still ours"
+ANEW = "whatever the part has is dropped first"
 NUMBER = "the highest number of the history that was given so far"
-"""In a batch, beside its statements: rows of instance id, user id and value; agents; a number."""
+"""In a batch, beside its statements: rows of instance id, user id and value; agents; numbers of parts; a number."""
+
+OF_NO_AGENT = frozenset(
+    {TOUCH, ANEW, NUMBER, Statement.PUT_META, Statement.DROP_META, Statement.PUT_ACTION, Statement.DROP_ACTION}
+)
+"""What is decided of an agent has others."""
 
 OWN_META = frozenset({b"format", b"shards", b"number", b"noted_at"})
 """What the meta table has of the parts themselves."""
@@ -141,7 +148,15 @@ class Sorted:
         """Adds a batch that comes after all before it."""
         decides = any(
             statement
-            not in (TOUCH, NUMBER, Statement.PUT_META, Statement.DROP_META, Statement.PUT_ACTION, Statement.DROP_ACTION)
+            not in (
+                TOUCH,
+                ANEW,
+                NUMBER,
+                Statement.PUT_META,
+                Statement.DROP_META,
+                Statement.PUT_ACTION,
+                Statement.DROP_ACTION,
+            )
             for statement, _ in batch.statements
         )
         for statement, rows in batch.statements:
@@ -150,6 +165,8 @@ class Sorted:
                     self.part(row).old_changes[agent_field(row)] = row[2]
                 elif statement == NUMBER:
                     self.number = row[0]
+                elif statement == ANEW:
+                    self.parts.setdefault(row[0], PartWrite()).anew = True
                 elif statement == TOUCH:
                     self.part(row)
                 else:
@@ -247,6 +264,24 @@ class PartRows:
         for part in self.tables[table]:
             for key, value in part.items():
                 yield *agent_of(key), *columns(value)
+
+
+TABLES = ("agents", "sessions", "changes", "outbox", "claims")
+"""Of a part, as the function of writing takes and counts them."""
+
+
+def missing(counted: Sequence[bytes | None], tables: Mapping[str, Mapping[bytes, bytes]]) -> Counter[str]:
+    """How many rows each table of a part lacks, below 0 where it has more; nothing where nobody can tell.
+
+    Args:
+        counted: The part's `version` and `rows`. Where another version of us has written last, it has not counted.
+        tables: The part's, by name.
+    """
+    version, rows = counted
+    told = (rows or b"").split()
+    if len(told) != 1 + len(TABLES) or told[0] != version:
+        return Counter()
+    return Counter({name: int(number) - len(tables[name]) for name, number in zip(TABLES, told[1:], strict=True)})
 
 
 def columns(value: bytes) -> Sequence[Any]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
+import structlog
 
 from watchdog.core.model import Epoch, Running
 from watchdog.errors import StoreCorrupt, StoreUnavailable
@@ -25,15 +27,18 @@ from watchdog.stores.fenced import ALL, RENEW_S, FencedParts, Part
 from watchdog.stores.journal import COPYING, PRUNE_CHUNK, Journal, Kept, Row, check_copied, check_whole
 from watchdog.stores.part_reads import META, PartReads, Server
 from watchdog.stores.part_rows import (
+    ANEW,
     ANY_TOKEN,
     DROP_SAME_CHANGE,
     NUMBER,
+    TABLES,
     TOUCH,
     AllWrite,
     PartRows,
     PartWrite,
     Sorted,
     columns,
+    missing,
     part_of,
 )
 
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
     from watchdog.stores.leases import LeaseTable
 
 Result = TypeVar("Result")
+
+log = structlog.stdlib.get_logger(__name__)
 
 FORMAT = b"1"
 """Of what is kept; another one is another version's."""
@@ -177,11 +184,23 @@ class Parts(Journal):
         self._check_format(meta)
         self._fenced.number = int(meta.get(b"number", b"0"))
         tables: dict[str, list[dict[bytes, bytes]]] = {name: [] for name in ("agents", "sessions", "claims", "changes")}
+        self.missing.clear()
         for part in self._fenced.parts:
+            counted = await self._reads.counted(part.key("part"))
+            found = {name: await self._reads.hash(part.key(name)) for name in TABLES}
             for name, of_table in tables.items():
-                of_table.append(await self._reads.hash(part.key(name)))
-            self._take_in(part.number, await self._reads.hash(part.key("outbox")))
+                of_table.append(found[name])
+            self._take_in(part.number, found["outbox"])
+            self._note_missing(part, missing(counted, found))
         return build(PartRows(meta, tables))
+
+    def _note_missing(self, part: Part, found: Counter[str]) -> None:
+        """Notes what a part has lost while nobody had it. It is written anew where it is not as it was left."""
+        if any(found.values()):
+            part.whole = False
+        if lost := +found:
+            self.missing += lost
+            log.error("store.rows_lost", part=part.number, rows=dict(lost))
 
     def _take_in(self, number: int, outbox: Mapping[bytes, bytes]) -> None:
         """Takes what a part has for the history; what is no row there never gets to it."""
@@ -385,6 +404,10 @@ class Parts(Journal):
         self._copying, self._signed = True, False
         batch = Batch()
         batch.add(Statement.PUT_META, [(COPYING, origin)])
+        # Whatever they have lost goes as well.
+        batch.add(ANEW, [(part.number,) for part in self._fenced.parts])
+        for part in self._fenced.parts:
+            part.whole = True
         await self.commit(batch)
         await self.commit(await self.look(_all_dropped))
         while ids := await self._reads.old_actions(Epoch(math.inf), PRUNE_CHUNK):

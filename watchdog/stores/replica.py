@@ -43,7 +43,17 @@ from watchdog.core.undo import Ordered
 from watchdog.errors import NotKeeper, StoreError, StoreFailed, StoreLocked, StoreUnavailable
 from watchdog.stores import history, packed, room, rows
 from watchdog.stores.address import Address
-from watchdog.stores.base import ActionPage, AgentPage, Counts, MemoryUse, Recorded, ReplicaView, StoreRules, Tick
+from watchdog.stores.base import (
+    ActionPage,
+    AgentPage,
+    Counts,
+    MemoryUse,
+    Recorded,
+    ReplicaView,
+    RowsLost,
+    StoreRules,
+    Tick,
+)
 from watchdog.stores.bus import Bus, Refused
 from watchdog.stores.columns import Unreadable
 from watchdog.stores.delivery import Delivery
@@ -783,6 +793,11 @@ class ReplicaStore(OwnAgents):
         """See `Outbox.mark_delivered`."""
         await self._history.write(AllWrite({f"delivered {receiver}".encode(): str(number).encode()}))
 
+    @property
+    def rows_lost(self) -> RowsLost | None:
+        """See `DaemonStore.rows_lost`."""
+        return self._holdings.lost
+
     def replicas(self) -> Sequence[ReplicaView]:
         """See `DaemonStore.replicas`."""
         return [
@@ -807,6 +822,7 @@ class ReplicaStore(OwnAgents):
 
     async def make_room(self) -> MemoryUse:
         """See `DaemonStore.make_room`. The keeper drops; others look."""
+        evicts = await self._server.look()
         if self._keeper is None:
-            return MemoryUse(await self._server.memory_share(META))
-        return await shorten(self._server, self._reads, self._history)
+            return MemoryUse(await self._server.memory_share(META), evicts=evicts)
+        return replace(await shorten(self._server, self._reads, self._history), evicts=evicts)

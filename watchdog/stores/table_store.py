@@ -46,7 +46,17 @@ from watchdog.core.model import (
 from watchdog.core.undo import Back, Change, Now, Ordered, Written
 from watchdog.errors import StoreUnavailable
 from watchdog.stores import change_rows, history, rows
-from watchdog.stores.base import ActionPage, AgentPage, Counts, MemoryUse, Recorded, ReplicaView, StoreRules, Tick
+from watchdog.stores.base import (
+    ActionPage,
+    AgentPage,
+    Counts,
+    MemoryUse,
+    Recorded,
+    ReplicaView,
+    RowsLost,
+    StoreRules,
+    Tick,
+)
 from watchdog.stores.batch import Batch, Statement
 from watchdog.stores.braking import Braking
 from watchdog.stores.cancelling import Cancelling
@@ -685,6 +695,11 @@ class TableStore:
     def replicas(self) -> Sequence[ReplicaView]:
         """See `DaemonStore.replicas`."""
         return ()
+
+    @property
+    def rows_lost(self) -> RowsLost | None:
+        """See `DaemonStore.rows_lost`. There is no server."""
+        return None
 
     async def make_room(self) -> MemoryUse:
         """See `DaemonStore.make_room`. There is no server."""

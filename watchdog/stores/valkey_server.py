@@ -32,6 +32,8 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from watchdog.errors import StoreCorrupt, StoreUnavailable
 from watchdog.stores.address import Address
+from watchdog.stores.ending import ended
+from watchdog.stores.server_info import evicting, unguarded, version
 
 Result = TypeVar("Result")
 Call = tuple[str, Sequence[str], Sequence[Any]]
@@ -49,9 +51,6 @@ Whatever it is, what was asked may have been done or not."""
 
 LEAST_VERSION = (7, 0, 0)
 """The first with functions. Source: https://valkey.io/topics/functions-intro/ ."""
-
-KEEPING = frozenset({"noeviction"})
-"""Policies of `maxmemory-policy` that never drop a key. Source: https://valkey.io/topics/lru-cache/ ."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -92,8 +91,9 @@ class ValkeyServer:
     and where a replica has answered.
 
     Attributes:
-        unguarded: Replicas without which it takes writes, when it was examined: one of them may be made the primary
-            while it takes them. None where it does not tell.
+        unguarded: Replicas without which it takes writes, as last seen: one of them may be made the primary while it
+            takes them. None where it does not tell.
+        evicts: The policy by which it drops keys when it is full, as last seen; empty for none.
     """
 
     def __init__(self, address: Address, answer_s: float = ANSWER_S) -> None:
@@ -101,6 +101,9 @@ class ValkeyServer:
         self._address = address
         self._answer_s = answer_s
         self.unguarded: int | None = None
+        self.evicts = ""
+        self._looking: asyncio.Task[str] | None = None
+        self._connects_anew = False
         self._version, self._library = library()
         self._client = self._made(options(address, answer_s))
 
@@ -133,16 +136,16 @@ class ValkeyServer:
         infos = await self._told(self._infos())
         for info in infos:
             self._check(info)
-        self.unguarded = sum(_unguarded(info) for info in infos) if all(_tells(info) for info in infos) else None
-        return ", ".join(sorted({_version(info) for info in infos}))
+        self.unguarded = unguarded(infos)
+        return ", ".join(sorted({version(info) for info in infos}))
 
     def _check(self, info: Mapping[str, Any]) -> None:
         if tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3]) < LEAST_VERSION:
             raise StoreCorrupt(
-                f"{self} is version {_version(info)}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
+                f"{self} is version {version(info)}. Functions are needed: Valkey 7.2, or Redis 7.0, or newer."
             )
-        policy = str(info.get("maxmemory_policy", "noeviction"))
-        if policy not in KEEPING:
+        policy = evicting([info])
+        if policy:
             raise StoreCorrupt(
                 f"{self} drops keys when its memory is full (maxmemory-policy {policy}): agents would be forgotten. "
                 "Set maxmemory-policy noeviction, or use another server."
@@ -152,12 +155,30 @@ class ValkeyServer:
         if info.get("role") != "master":
             raise StoreUnavailable(f"{self}: {_CODES['READONLY']}")
 
+    async def look(self) -> str:
+        """See `Server.look`. Others may set it, or another server have taken its place: what has changed is logged."""
+        try:
+            infos = [info for info in await self._told(self._infos()) if info.get("role") == "master"]
+        except StoreUnavailable:
+            return self.evicts
+        if infos:
+            before, self.unguarded = self.unguarded, unguarded(infos)
+            if self.unguarded and self.unguarded != before:
+                log.warning("store.unguarded", replicas=self.unguarded)
+            evicted, self.evicts = self.evicts, evicting(infos)
+            if self.evicts and self.evicts != evicted:
+                log.error("store.evicts", policy=self.evicts)
+            elif evicted and not self.evicts:
+                log.info("store.evicts_no_more")
+        return self.evicts
+
     async def _infos(self) -> list[Mapping[str, Any]]:
         """What each server that is written to tells of itself."""
         return [await self._run("INFO")]
 
     async def close(self) -> None:
         """Lets the connections go."""
+        await ended([self._looking])
         with contextlib.suppress(FAULTS):
             await self._client.aclose()
 
@@ -208,13 +229,19 @@ class ValkeyServer:
     async def _again(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Asks once more where that may help at once."""
         try:
-            return await ask()
+            found = await ask()
         except FAULTS as error:
+            # What answers next may be another server, or one that was started with other settings.
+            self._connects_anew |= _of_replica(error) or not isinstance(error, ResponseError)
             task = asyncio.current_task()
             # Else it was cut by ourselves.
             if (task is not None and task.cancelling()) or not await self._made_ready(error):
                 raise
-        return await ask()
+            found = await ask()
+        if self._connects_anew and (self._looking is None or self._looking.done()):
+            self._connects_anew = False
+            self._looking = asyncio.create_task(self.look())
+        return found
 
     async def _made_ready(self, error: Exception) -> bool:
         """Makes ready for one more attempt, if that may help at once; returns whether it may."""
@@ -349,24 +376,3 @@ def _of_replica(error: Exception) -> bool:
     return isinstance(error, ReadOnlyError | MasterDownError) or (
         isinstance(error, ResponseError) and any(code in str(error) for code in ("READONLY", "MASTERDOWN", "UNBLOCKED"))
     )
-
-
-def _tells(info: Mapping[str, Any]) -> bool:
-    """Whether it says who follows it."""
-    return "connected_slaves" in info
-
-
-def _unguarded(info: Mapping[str, Any]) -> int:
-    """How many replicas a server has of which it needs none to take writes.
-
-    It tells how many follow closely (`min_slaves_good_slaves`) where it needs some. A cluster guards itself: a primary
-    that does not see most of the others takes no writes after `cluster-node-timeout`.
-    Source: https://valkey.io/commands/info/ , https://valkey.io/topics/cluster-spec/ .
-    """
-    if info.get("cluster_enabled") or "min_slaves_good_slaves" in info:
-        return 0
-    return int(info["connected_slaves"])
-
-
-def _version(info: Mapping[str, Any]) -> str:
-    return str(info.get("valkey_version") or info.get("redis_version", "0"))
