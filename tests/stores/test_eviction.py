@@ -253,5 +253,7 @@ async def test_more_rows_than_were_counted_are_nothing_lost(deployment: Deployme
     await store.close()
     deployment.stores.clear()
     with server.client as client:
-        client.hset(f"{{wd:{PART}}}:claims", "somebody/else", "1 []")
-    assert (await deployment.start()).rows_lost is None
+        client.hset(f"{{wd:{PART}}}:claims", "/".join(MINE[0]), "1 []")
+    new = await deployment.start()
+    assert new.rows_lost is None
+    assert len(new._holdings.stores) == SHARDS
