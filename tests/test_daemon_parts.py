@@ -43,7 +43,7 @@ from watchdog.sandbox.records import Fault, FaultKind
 from watchdog.sandbox.seed import seed
 from watchdog.sandbox.world import DEFAULT_ACCOUNT, DEFAULT_REGION
 from watchdog.settings import Settings
-from watchdog.stores.base import MemoryUse
+from watchdog.stores.base import MemoryUse, RowsLost
 from watchdog.stores.disk import Batch, InlineDisk
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.eventbridge import EventBridge
@@ -897,6 +897,47 @@ async def test_a_history_that_makes_room_is_told_once_for_as_long_as_it_does(par
         ("store.memory_unseen", None),
         ("store.history_shortened", 500),
     ]
+
+
+@pytest.mark.looptime
+async def test_a_server_that_drops_keys_is_a_problem_for_as_long_as_it_does(parts: Parts) -> None:
+    filling: Any = Filling(
+        [
+            MemoryUse(None),
+            MemoryUse(0.5, evicts="allkeys-lru"),
+            None,
+            MemoryUse(0.5, evicts="volatile-ttl"),
+            MemoryUse(0.5),
+        ]
+    )
+    jobs = Jobs(parts.settings, filling, parts.dispatcher.directory, parts.health, instant)
+
+    async def looked() -> list[Problem]:
+        await asyncio.sleep(15)
+        await jobs.make_room()
+        return parts.health.problems()
+
+    assert await looked() == []
+    (first,) = await looked()
+    assert (first.code, "allkeys-lru" in first.detail) == ("store_evicts", True)
+    assert await looked() == [first]
+    (second,) = await looked()
+    assert (second.since, "volatile-ttl" in second.detail) == (first.since, True)
+    # Heartbeats go on.
+    assert parts.health.ready() is None
+    assert await looked() == []
+
+
+@pytest.mark.looptime
+async def test_rows_that_a_server_has_lost_are_a_problem_until_the_next_start(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parts.health.problems() == []
+    lost = RowsLost({"sessions": 3, "agents": 2}, Epoch(7.0))
+    monkeypatch.setattr(type(parts.store), "rows_lost", property(lambda _: lost))
+    (problem,) = parts.health.problems()
+    assert (problem.code, problem.since) == ("store_rows_lost", Epoch(7.0))
+    assert "2 of agents, 3 of sessions" in problem.detail
 
 
 def _denied() -> Fault:

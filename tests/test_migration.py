@@ -331,6 +331,20 @@ async def test_a_row_that_cannot_be_read_is_told_before_anything_is_written(
         assert client.dbsize() == 0
 
 
+async def test_rows_that_a_server_has_lost_are_told_and_replaced(tmp_path: Path, server: RedisServer) -> None:
+    source, back = tmp_path / "source.db", tmp_path / "back.db"
+    await fill(source)
+    await migrate(Order(source, server.address, SHARDS))
+    with server.client as client:
+        keys = list(client.scan_iter("{wd:*}:agents"))
+        assert client.delete(*keys) == len(keys) > 0
+    with pytest.raises(StoreCorrupt, match="rows that were kept there are not there any more"):
+        await migrate(Order(server.address, back))
+    await migrate(Order(source, server.address, SHARDS, replace=True))
+    await migrate(Order(server.address, back))
+    assert dump(back) == dump(source)
+
+
 async def test_actions_that_cannot_be_read_are_left_out_and_told(tmp_path: Path, server: RedisServer) -> None:
     source = tmp_path / "source.db"
     await fill(source)

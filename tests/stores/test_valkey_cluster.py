@@ -168,6 +168,20 @@ async def test_the_memory_that_counts_is_that_of_the_node_with_the_history(tmp_p
         await server.close()
 
 
+async def test_each_primary_is_looked_at_whether_it_drops_keys(tmp_path: Path) -> None:
+    with redis_server.cluster(tmp_path) as cluster:
+        server = ValkeyCluster(cluster.address)
+        assert await server.look() == ""
+        for number, node in enumerate(cluster.nodes):
+            policy = ("allkeys-lru", "allkeys-lfu", "volatile-lru")[number]
+            with node.client as client:
+                client.config_set("maxmemory-policy", policy)
+                assert await server.look() == policy
+                client.config_set("maxmemory-policy", "noeviction")
+        assert await server.look() == ""
+        await server.close()
+
+
 async def test_the_user_of_the_documentation_may_do_what_is_needed(tmp_path: Path) -> None:
     with redis_server.cluster(tmp_path) as cluster:
         for node in cluster.nodes:
