@@ -13,9 +13,12 @@ from tests.contract import redis_server
 from tests.contract.world import RULES, TIMER, TTL
 from tests.stores.test_replicas import AGENTS, SHARDS, Deployment
 from tests.stores.test_split_brain import GUARD, pair
+from watchdog.core.clock import Clock
 from watchdog.core.model import AgentState, BeatType
 from watchdog.errors import StoreCorrupt, StoreUnavailable
+from watchdog.stores.leases import LeaseTable
 from watchdog.stores.part_rows import TABLES, part_of
+from watchdog.stores.parts import Parts
 from watchdog.stores.valkey import server_at
 
 if TYPE_CHECKING:
@@ -233,6 +236,31 @@ async def test_nobody_is_due_whose_sessions_were_dropped_before_they_could_beat(
     here = [agent for agent in MINE if agent not in ghosts]
     assert not await due(deployment, new, LONGEST_TTL - TTL, here) & set(MINE)
     assert await due(deployment, new, 2 * TTL + TIMER, here) & set(MINE) == ghosts
+
+
+async def test_who_was_set_is_not_taken_for_present_where_sessions_were_dropped(
+    deployment: Deployment, server: RedisServer
+) -> None:
+    store = await deployment.start()
+    await deployment.beat(store, *AGENTS)
+    await deployment.beat(store, MINE[0], kind=BeatType.BYE)
+    table = store._holdings.stores[PART]._table
+    agent = table.agents[MINE[0]]
+    agent.floor, agent.settled_epoch = agent.ends_at, agent.epoch
+    table.dirty.agents[agent.id] = agent
+    await deployment.wait(1)
+    new = await died(deployment, server, "sessions")
+    states = [view.state for view in [await new.agent(each) for each in MINE] if view is not None]
+    assert states == [AgentState.GONE] + [AgentState.LIVE] * (len(MINE) - 1)
+
+
+async def test_what_a_renewal_has_found_lost_keeps_nobody_from_dropping_all(server: RedisServer) -> None:
+    parts = Parts(server_at(server.address), SHARDS, "me", LeaseTable(0.0))
+    await parts.open()
+    for part in parts._fenced.parts:
+        part.whole = False
+    await parts.clear(b"elsewhere")
+    await parts.close(Clock())
 
 
 async def test_what_another_version_has_written_last_was_not_counted(
