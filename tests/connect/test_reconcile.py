@@ -56,6 +56,19 @@ async def test_who_is_routable_and_unseen_is_told_once_and_not_touched(tmp_path)
         assert (await w.store.actions()).actions == (action,)
 
 
+async def test_who_is_waited_for_is_told_though_the_clock_of_all_was_lost(tmp_path):
+    """The deployment goes by a clock that began anew: a time of the lost one may never come."""
+    async with world(tmp_path, reconcile=REPORT) as w:
+        (anna,) = w.centre()
+        await w.start()
+        for clock in (36_000.0, 5.0, 35.0):
+            await w.dispatcher.reconciler.run(clock)
+            assert w.actions == []
+        await w.dispatcher.reconciler.run(66.0)
+        (action,) = w.actions
+        assert (action.agent, str(action.outcome)) == (anna, "unseen")
+
+
 async def test_a_second_appearance_is_told_again_and_a_second_process_tells_nothing_twice(tmp_path):
     async with world(tmp_path, reconcile=REPORT) as w:
         (anna,) = w.centre()

@@ -173,7 +173,8 @@ class Reconciler:
                 told.add(agent)
             if view is not None and (view.state in WAITED_FOR or view.last_outcome in LEFT_ALONE):
                 continue
-            since[agent] = notes.since.get(agent, clock)
+            # A deployment that has lost its clock begins anew, perhaps days before.
+            since[agent] = min(clock, notes.since.get(agent, clock))
             if agent not in told and clock - since[agent] >= self._rules.patience_s:
                 overdue.append((agent, seen, view))
         notes.since, notes.told = since, told
