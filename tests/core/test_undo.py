@@ -115,6 +115,13 @@ def test_a_change_from_the_disk_is_as_old_as_either_clock_says(by, age):
     assert age_s(aged(change(), at), at.running) == age
 
 
+@pytest.mark.parametrize(("running", "age"), [(150.0, 3_000.0), (210.0, 15.0)])
+def test_a_change_of_a_clock_that_was_lost_is_as_old_as_the_wall_clock_says(running: float, age: float) -> None:
+    """Running time began anew: what that has left out says nothing of before. Else it is a limit."""
+    at = Now(Observed(5.0), Running(running), Epoch(START - WRITTEN.s_ago + 3_000.0))
+    assert age_s(aged(change(), at, 3.0), at.running) == age
+
+
 @pytest.mark.parametrize(
     ("gap_ms", "expected"), [(0.0, Why.GAP), (34_999.0, Why.GAP), (35_000.0, None), (None, None), (1e9, None)]
 )

@@ -220,10 +220,11 @@ def aged(change: Change, now: Now, at_most_s: float = math.inf) -> Change:
     Args:
         change: As it was kept.
         now: By both clocks.
-        at_most_s: Seconds that running time has left out in all, where that is known.
+        at_most_s: Seconds that running time has left out in all, where that is known. It says nothing of a change that
+            is of a later time: that was another clock, which is lost.
     """
-    wall_s = now.epoch - change.written_at
-    return later(change, min(at_most_s, max(0.0, wall_s - age_s(change, now.running))))
+    age, wall_s = age_s(change, now.running), now.epoch - change.written_at
+    return later(change, min(at_most_s if age >= 0 else math.inf, max(0.0, wall_s - age)))
 
 
 def _at(change: Change, now: Now) -> Epoch:
