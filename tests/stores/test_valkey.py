@@ -680,6 +680,18 @@ async def test_the_user_of_the_documentation_may_do_what_is_needed_and_no_more(s
                 client.execute_command(*command.split())
 
 
+async def test_a_user_who_may_not_do_all_that_functions_do_is_told_of(server: RedisServer) -> None:
+    """As one that was made for an older version."""
+    with server.client as client:
+        client.execute_command(*[word for word in documented_user() if word != "+hlen"])
+    store = ValkeyStore(replace(server.address, user="watchdog", password="sesame"), RULES, "me", SHARDS)
+    world = World(store, None)  # type: ignore[arg-type]
+    await store.open(world.instant)
+    with pytest.raises(StoreUnavailable, match="permissions that the documentation lists"):
+        await world.beat()
+    await store.close()
+
+
 def certificates(folder: Path) -> tuple[Path, Path]:
     """A key, and a certificate for this machine that has signed itself."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -334,6 +334,8 @@ _WORDS = {
         "the password, and whether they run."
     ),
     "DB index is out of range": "it has no database of that number. Write another one behind the last slash.",
+    # Of Redis 7.0, in a function; newer ones say NOPERM.
+    "The user executing the script can't": _ADVICE[2][1],
 }
 """By words of an error that its kind does not tell: of the client on its first way to a cluster, and of a server."""
 
