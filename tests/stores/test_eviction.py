@@ -10,11 +10,12 @@ import pytest
 import structlog
 
 from tests.contract import redis_server
-from tests.contract.world import RULES, TIMER, TTL
+from tests.contract.world import RULES, TIMER, TTL, action_of, intent, session
 from tests.stores.test_replicas import AGENTS, SHARDS, Deployment
 from tests.stores.test_split_brain import GUARD, pair
 from watchdog.core.clock import Clock
-from watchdog.core.model import AgentState, BeatType
+from watchdog.core.model import AgentState, Beat, BeatType, FollowUp, Next, Observed
+from watchdog.core.undo import Written
 from watchdog.errors import StoreCorrupt, StoreUnavailable
 from watchdog.stores.leases import LeaseTable
 from watchdog.stores.part_rows import TABLES, part_of
@@ -238,6 +239,25 @@ async def test_nobody_is_due_whose_sessions_were_dropped_before_they_could_beat(
     assert await due(deployment, new, 2 * TTL + TIMER, here) & set(MINE) == ghosts
 
 
+async def test_nobody_is_due_who_closes_one_page_before_another_whose_session_was_dropped_could_beat(
+    deployment: Deployment, server: RedisServer
+) -> None:
+    store = await deployment.start()
+    agent = MINE[0]
+    hidden = Beat(agent, session(1_000), BeatType.BEAT, 0, None, LONGEST_TTL, main_driver=True)
+    await deployment.beat(store, *AGENTS)
+    await store.apply([hidden], deployment.instant)
+    new = await died(deployment, server, "sessions")
+    await deployment.tick()
+    await deployment.beat(new, agent)
+    await deployment.beat(new, agent, kind=BeatType.BYE)
+    others = [each for each in AGENTS if each != agent]
+    assert not await due(deployment, new, 60.0, others)
+    await new.apply([hidden], deployment.instant)
+    assert not await due(deployment, new, LONGEST_TTL - TTL, others)
+    assert await due(deployment, new, 2 * TTL, others) == {agent}
+
+
 async def test_who_was_set_is_not_taken_for_present_where_sessions_were_dropped(
     deployment: Deployment, server: RedisServer
 ) -> None:
@@ -252,6 +272,42 @@ async def test_who_was_set_is_not_taken_for_present_where_sessions_were_dropped(
     new = await died(deployment, server, "sessions")
     states = [view.state for view in [await new.agent(each) for each in MINE] if view is not None]
     assert states == [AgentState.GONE] + [AgentState.LIVE] * (len(MINE) - 1)
+
+
+async def test_what_is_still_to_be_done_with_who_was_set_is_done_where_sessions_were_dropped(
+    deployment: Deployment, server: RedisServer
+) -> None:
+    store = await deployment.start()
+    ghost = MINE[0]
+    await deployment.beat(store, *AGENTS)
+    await deployment.beat(store, ghost, kind=BeatType.BYE)
+    (found,) = [each for tick in await deployment.wait(TIMER + 1) for each in tick.due]
+    claim = await store.claim(found, "me")
+    assert claim is not None
+    assert await store.intend(claim, intent())
+    follow_up = FollowUp(Next.STAGE, Observed(claim.deadline + 60.0), "late", 1, "offline")
+    action = action_of(claim, at=deployment.instant.epoch)
+    assert await store.settle(claim, action, Written(2.0), follow_up)
+    new = await died(deployment, server, "sessions")
+    view = await new.agent(ghost)
+    assert view is not None
+    assert view.state is AgentState.AWAY
+    assert new._holdings.stores[PART]._table.agents[ghost].change is not None
+    others = [agent for agent in AGENTS if agent != ghost]
+    assert await due(deployment, new, 120.0, others) == {ghost}
+
+
+async def test_nobody_is_due_whose_sessions_were_dropped_with_the_key_that_counts_them(
+    deployment: Deployment, server: RedisServer
+) -> None:
+    store = await deployment.start()
+    await deployment.beat(store, *AGENTS)
+    new = await died(deployment, server, "part", "sessions")
+    assert new.rows_lost is not None
+    assert new.rows_lost.rows == {"part": 1}
+    assert not await due(deployment, new, LONGEST_TTL - TTL, MINE[1:]) & set(MINE)
+    assert await due(deployment, new, 2 * TTL + TIMER, MINE[1:]) & set(MINE) == {MINE[0]}
+    assert (await died(deployment, server)).rows_lost is None
 
 
 async def test_what_a_renewal_has_found_lost_keeps_nobody_from_dropping_all(server: RedisServer) -> None:

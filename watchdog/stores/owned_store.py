@@ -6,10 +6,14 @@ done to an agent is confirmed with the server first, and so is what is told to a
 
 from __future__ import annotations
 
+import math
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from watchdog.core.model import Observed, Standing
 from watchdog.core.undo import Back
+from watchdog.stores.facts import NEVER, Session
+from watchdog.stores.part_rows import PART, UUID_BYTES, agent_field
 from watchdog.stores.table_store import TableStore
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from watchdog.core.model import Beat, Claim, Instant, Reply
     from watchdog.core.undo import Change
+    from watchdog.stores.facts import Agent
     from watchdog.stores.parts import Parts
 
 
@@ -26,13 +31,27 @@ class OwnedStore(TableStore):
     _parts: Parts
 
     def _lengthen(self) -> None:
-        if not self._parts.missing["sessions"]:
+        if not (self._parts.missing["sessions"] or self._parts.missing[PART]):
             return
         # Whose sessions are lost may be here: nobody can tell. Who is here beats within that time.
-        ends_at = Observed(self._clock.observed + self._rules.longest_ttl_s)
+        over = Observed(math.nextafter(self._clock.observed, -math.inf))
         for agent in self._table.agents.values():
             if not agent.settled:
-                agent.floor = max(agent.floor, ends_at)
+                self._stand_in(agent)
+            elif not agent.sessions and agent.floor == NEVER:
+                # Something may still be to be done with who was set: without an end the agent counts as never seen.
+                agent.floor = over
+
+    def _stand_in(self, agent: Agent) -> None:
+        """Gives an agent a session in place of those that are lost: of how many, nobody can tell. No bye ends it."""
+        session_id = blake2b(agent_field(agent.id), digest_size=UUID_BYTES).digest()
+        session = self._table.sessions.get(session_id)
+        if session is None:
+            session = self._table.sessions[session_id] = Session(agent, session_id)
+            agent.attach(session)
+        session.closed_at = None
+        session.ttl, session.seen = self._rules.longest_ttl_s, agent.seen
+        session.expires_at = session.horizon = Observed(self._clock.observed + session.ttl)
 
     def plainly_live(self, beat: Beat) -> float | None:
         """See `Store.plainly_live`."""

@@ -269,15 +269,22 @@ class PartRows:
 TABLES = ("agents", "sessions", "changes", "outbox", "claims")
 """Of a part, as the function of writing takes and counts them."""
 
+PART = "part"
+"""In place of a table: the key that has their number and that of the part's writes."""
+
 
 def missing(counted: Sequence[bytes | None], tables: Mapping[str, Mapping[bytes, bytes]]) -> Counter[str]:
     """How many rows each table of a part lacks, below 0 where it has more; nothing where nobody can tell.
+
+    Rows without any write tell that the part's own key, which counts both, is lost: whatever else is, nobody can tell.
 
     Args:
         counted: The part's `version` and `rows`. Where another version of us has written last, it has not counted.
         tables: The part's, by name.
     """
     version, rows = counted
+    if not int(version or 0) and any(tables.values()):
+        return Counter({PART: 1})
     told = (rows or b"").split()
     if len(told) != 1 + len(TABLES) or told[0] != version:
         return Counter()
