@@ -108,6 +108,18 @@ async def test_a_server_that_begins_to_drop_keys_is_told_of_and_heartbeats_go_on
         assert told(logs) == [("store.evicts", "volatile-ttl"), ("store.evicts_no_more", None)]
 
 
+async def test_tickets_stay_valid_where_the_table_of_all_was_dropped(
+    deployment: Deployment, server: RedisServer
+) -> None:
+    store = await deployment.start()
+    await deployment.tick()
+    with server.client as client:
+        assert client.delete("{wd:all}:meta") == 1
+    await store.make_room()
+    new = await deployment.start()
+    assert await new.secret() == await store.secret()
+
+
 async def test_it_is_looked_at_when_a_connection_is_made_anew(deployment: Deployment, server: RedisServer) -> None:
     """Another server may have taken its place, with other settings."""
     store = await deployment.start()

@@ -211,13 +211,14 @@ class ReplicaStore(OwnAgents):
         Raises:
             StoreCorrupt: It is of another version, or has another number of parts.
         """
-        found = await self._register.agree(
-            format=FORMAT, shards=b"%d" % self._shards, secret=self._secret or secrets.token_bytes(32)
-        )
+        found = await self._agreed(self._secret or secrets.token_bytes(32))
         if found[0] == HALF:
             check_whole(PartRows(await self._reads.hash(META), {}))
         check_signed(self._server, found[0], found[1], self._shards)
         self._secret = found[2]
+
+    async def _agreed(self, secret: bytes) -> list[bytes]:
+        return await self._register.agree(format=FORMAT, shards=b"%d" % self._shards, secret=secret)
 
     async def _begin(self, instant: Instant, until: float) -> None:
         """Begins with the clock that is published, or keeps it where nobody does any more.
@@ -823,6 +824,8 @@ class ReplicaStore(OwnAgents):
     async def make_room(self) -> MemoryUse:
         """See `DaemonStore.make_room`. The keeper drops; others look."""
         evicts = await self._server.look()
+        # Where the server has dropped it, whoever starts next would make another one, by which no ticket is valid.
+        await self._agreed(self._secret)
         if self._keeper is None:
             return MemoryUse(await self._server.memory_share(META), evicts=evicts)
         return replace(await shorten(self._server, self._reads, self._history), evicts=evicts)
