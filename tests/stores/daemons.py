@@ -107,6 +107,12 @@ class Daemons:
         await self._end(store)
         await store.die()
 
+    async def end(self, store: ReplicaStore) -> None:
+        """It stops as it should."""
+        self.stores.remove(store)
+        await self._end(store)
+        await store.close()
+
     async def _end(self, store: ReplicaStore) -> None:
         for task in self.tasks.pop(store.name):
             task.cancel()

@@ -132,6 +132,23 @@ def test_a_sweep_does_not_wait_for_whoever_is_slow() -> None:
     play(story, 2)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_whoever_ends_with_heartbeats_that_it_has_not_handed_on_says_no_goodbye(*, late: bool) -> None:
+    """Its clients have to come back elsewhere first, as if it had died."""
+
+    async def story(daemons: Daemons) -> None:
+        buffer, theirs = await behind(daemons)
+        first, second = daemons.stores
+        await asyncio.sleep(3.0 if late else 60.0)
+        assert buffer.of(theirs[-1]).late is late
+        await daemons.end(first)
+        assert (first.name in {entry.name for entry in (await second._reported(None)).entries}) is late
+        await asyncio.sleep(daemons.rules.clock.resume_grace_s + 5.0)
+        assert {entry.name for entry in second.entries} == {second.name}
+
+    play(story, 2)
+
+
 def test_whoever_refuses_is_not_asked_again_at_once() -> None:
     """A daemon that is ending, or is of a version that reads other heartbeats, refuses all of them for a while."""
 

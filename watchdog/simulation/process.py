@@ -37,6 +37,7 @@ from watchdog.simulation.disk import DiskWeather, VirtualDisk
 from watchdog.simulation.loop import Owner, spawn
 from watchdog.simulation.network import KILLED, Answered
 from watchdog.stores.base import DaemonStore, StoreRules
+from watchdog.stores.replica import ReplicaStore
 from watchdog.stores.sqlite import SqliteStore
 from watchdog.telemetry.metrics import Metrics
 
@@ -107,7 +108,7 @@ class Process:
     Attributes:
         listening: Requests are accepted.
         dead: Nothing of it runs any more, or is to be answered.
-        left: It has stopped in order.
+        left: It has stopped in order, and nothing that it had accepted is lost.
         name: As the store and the dispatcher know it, as soon as its store is open.
     """
 
@@ -333,8 +334,9 @@ class Process:
         self._flushing.clear()
         await flush
         await self._flush_last(buffer)
+        late = isinstance(store, ReplicaStore) and store.late()
         await store.close()
-        self.dead = self.left = True
+        self.dead, self.left = True, not late
         self._ended.set()
 
 

@@ -264,13 +264,18 @@ class ReplicaStore(OwnAgents):
         return report
 
     async def close(self) -> None:
-        """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more."""
+        """See `Store.close`. Leaves the register at once: nothing that was accepted is on its way any more.
+
+        But where something has waited for too long: it is lost, as with a daemon that dies.
+        """
         opened, self._opened = self._opened, False
+        late = opened and self.late()
         await ended(self._tasks[1:])
         if opened:
             await self._holdings.close()
-        with contextlib.suppress(StoreUnavailable):
-            await self._register.leave()
+        if not late:
+            with contextlib.suppress(StoreUnavailable):
+                await self._register.leave()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             with contextlib.suppress(StoreUnavailable):
