@@ -419,7 +419,7 @@ class DictStore:
             self._change(claim, action, intent, written)
             change = self.facts.changes[claim.agent]
             if change.token == claim.token:
-                row["notice"] = notices.of(change, ordered=False)
+                row["notice"] = notices.of(change, ordered=claim.ordered)
                 back = notices.until(self.clock.running)
                 set_by_us = notices.ON_RETURN if row["epoch"] == claim.epoch else back
                 row["told_until"] = set_by_us if action.outcome in SET_BY_US else NEVER

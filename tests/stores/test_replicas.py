@@ -200,7 +200,7 @@ async def test_a_part_that_was_taken_over_acts_on_nobody(deployment: Deployment)
     assert await first.intend(claim, intent())
     assert await first.still_gone(claim) is Standing.GONE
     # It is stopped for some seconds, of which it knows nothing.
-    await ended(first._tasks)
+    await ended([*first._tasks, *(store.journal._keeper for store in first._holdings.stores.values())])
     deployment.server.end_leases()
     with deployment.server.client as client:
         client.delete("{wd:all}:replicas")
