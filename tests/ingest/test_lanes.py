@@ -7,6 +7,7 @@ of this file fails.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import uuid
@@ -518,18 +519,19 @@ async def test_a_request_that_does_not_end_is_ended(
 async def test_a_connection_that_nobody_uses_is_closed(make_world: Any, beats: int, *, fast: bool) -> None:
     async with Served(make_world(), fast=fast) as served:
         await served.say(list(OPEN))
-        served.server.config.timeout_keep_alive = 0.2
+        served.server.config.timeout_keep_alive = 0.8
         reader, writer = await opened(served)
-        loop = asyncio.get_running_loop()
-        for _ in range(beats):
-            writer.write(PROVEN)
-            await served._answer(reader)
-            last = loop.time()
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(reader.read(1), 0.12)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        assert loop.time() - last > 0.19
-        writer.close()
+        with contextlib.closing(writer):
+            loop = asyncio.get_running_loop()
+            for _ in range(beats):
+                writer.write(PROVEN)
+                await served._answer(reader)
+                last = loop.time()
+                # All of these waits together are longer than a connection without any use would last.
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), 0.41)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert loop.time() - last > 0.79
 
 
 @pytest.mark.parametrize("fast", [False, True])
