@@ -119,7 +119,7 @@ def test_who_says_hello_while_the_order_is_under_way_is_not_signed_out(connect: 
     asking.start()
     assert reached.wait(20)
     assert states(daemon, user, [session]) == ["stop"]
-    assert daemon.beat(user, session, type="hello").json()["state"] == "live"
+    assert daemon.beat(user, session, type="hello", incarnation=1).json()["state"] == "live"
     go_on.set()
     asking.join(60)
     assert failed(answers[0]) == "returned"
