@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -194,19 +194,18 @@ class Holdings:
 
     async def close(self) -> None:
         """Gives all of them up at once."""
+        await self._empty(lambda store: store.give_up())
+
+    async def forget(self) -> None:
+        """Lets all of them go as the server has them: what is known here is of another clock than all go by."""
+        await self._empty(lambda store: store.journal.let_go())
+
+    async def _empty(self, let_go: Callable[[PartStore], Awaitable[None]]) -> None:
         async with self._balancing:
             # Those that a balance which was cancelled was taking or giving up, too.
             while self.stores or self._moving:
                 stores, self.stores = list(self.stores.values()), {}
-                await asyncio.gather(*self._moving, *(store.give_up() for store in stores), return_exceptions=True)
-
-    async def forget(self) -> None:
-        """Lets all of them go as the server has them: what is known here is of another clock than all go by."""
-        async with self._balancing:
-            while self.stores or self._moving:
-                stores, self.stores = list(self.stores.values()), {}
-                forgotten = (store.journal.let_go() for store in stores)
-                await asyncio.gather(*self._moving, *forgotten, return_exceptions=True)
+                await asyncio.gather(*self._moving, *map(let_go, stores), return_exceptions=True)
 
     async def abandon(self) -> None:
         """Ends what runs for them, without a word to the server."""

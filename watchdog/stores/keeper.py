@@ -105,7 +105,8 @@ def published(report: Report, instant: Instant) -> Clock | None:
     """The clock that another machine has published, as if this one had ticked it then; None where there is none."""
     if not report.clock or report.noted_s is None:
         return None
-    clock, stamp_ms = rows.clock_from_json(report.clock), orjson.loads(report.clock).get(STAMP)
+    row = orjson.loads(report.clock)
+    clock, stamp_ms = rows.clock_of(row), row.get(STAMP)
     if clock.boot_id == instant.boot_id and clock.boot is not None and clock.boot <= instant.boot:
         return clock
     age_s = report.noted_s if stamp_ms is None else max(report.noted_s, (report.now_ms - float(stamp_ms)) / 1000)

@@ -146,19 +146,7 @@ class Sorted:
 
     def add(self, batch: Batch) -> None:
         """Adds a batch that comes after all before it."""
-        decides = any(
-            statement
-            not in (
-                TOUCH,
-                ANEW,
-                NUMBER,
-                Statement.PUT_META,
-                Statement.DROP_META,
-                Statement.PUT_ACTION,
-                Statement.DROP_ACTION,
-            )
-            for statement, _ in batch.statements
-        )
+        decides = any(statement not in OF_NO_AGENT for statement, _ in batch.statements)
         for statement, rows in batch.statements:
             for row in rows:
                 if statement == DROP_SAME_CHANGE:

@@ -240,10 +240,8 @@ class ReplicaStore(OwnAgents):
 
     async def _take_over(self, instant: Instant) -> bool:
         """Keeps the clock from now on, after the time without any daemon; returns whether that is so."""
-        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
-        try:
-            await keeper.take()
-        except StoreLocked:
+        keeper = await self._taken()
+        if keeper is None:
             return False
         report = await self._last(instant)
         clock = clocks.first(instant)
@@ -256,6 +254,15 @@ class ReplicaStore(OwnAgents):
         await keeper.publish()
         self._clock.now, self._shared = keeper.clock, keeper.shared
         return True
+
+    async def _taken(self) -> Keeper | None:
+        """A keeper that has the part of all; None where another daemon has it."""
+        keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
+        try:
+            await keeper.take()
+        except StoreLocked:
+            return None
+        return keeper
 
     async def _last(self, instant: Instant) -> Report:
         """What was published last, once nobody else can publish: what was read before may be outdated by then."""
@@ -574,14 +581,12 @@ class ReplicaStore(OwnAgents):
         if self._keeper is not None and self._keeper.replaced:
             self._keeper = None
         if self._keeper is None:
-            self._follow(report, instant)
+            clock = self._follow(report, instant)
             if not report.ended:
-                await self._go_back(report, instant)
+                await self._go_back(clock)
                 return
-            keeper = Keeper(self._server, self._shards, self.name, self._rules, self._register, self._now)
-            try:
-                await keeper.take()
-            except StoreLocked:
+            keeper = await self._taken()
+            if keeper is None:
                 return
             report = await self._last(instant)
             keeper.go_on(self._clock.now, self._shared)
@@ -593,24 +598,25 @@ class ReplicaStore(OwnAgents):
         if self._shared.given.number != before:
             await self._spread()
 
-    def _follow(self, report: Report, instant: Instant) -> None:
+    def _follow(self, report: Report, instant: Instant) -> Clock | None:
+        """Goes by what is published, unless more is known here. Returns the clock that is; None without one."""
         clock = published(report, instant)
         if clock is None:
-            return
+            return None
         if clock.observed >= self._clock.now.observed:
             self._clock.now = clock
         if report.shared:
             shared = shared_in(report.shared)
             if shared.given.number >= self._shared.given.number:
                 self._shared = shared
+        return clock
 
-    async def _go_back(self, report: Report, instant: Instant) -> None:
+    async def _go_back(self, clock: Clock | None) -> None:
         """Goes by the clock of all where that is behind what this one knows.
 
         The server has lost it, and whoever keeps it now began without those who knew. No part may be kept by two
         clocks: a lease by the one has run out by the other, or never will.
         """
-        clock = published(report, instant)
         if clock is None or self._clock.now.observed - clock.observed <= BEHIND_S:
             return
         log.warning("replica.clock_lost", behind_s=round(self._clock.now.observed - clock.observed, 3))

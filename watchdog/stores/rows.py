@@ -44,7 +44,11 @@ def clock_to_json(clock: Clock, besides: Mapping[str, float] | None = None) -> b
 
 def clock_from_json(text: bytes) -> Clock:
     """The clock of the meta table. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
-    row: dict[str, Any] = orjson.loads(text)
+    return clock_of(orjson.loads(text))
+
+
+def clock_of(row: Mapping[str, Any]) -> Clock:
+    """The same, of what was read already."""
     return Clock(
         observed=Observed(float(row["observed"])),
         running=Running(float(row["running"])),

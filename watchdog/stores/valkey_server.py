@@ -306,15 +306,19 @@ class ValkeyServer:
         return StoreUnavailable(f"{self}: {_why(error)}")
 
 
+NOT_ALLOWED = "its user may not do this. Give it the permissions that the documentation lists."
+NO_MEMORY = "its memory is full (maxmemory). Give it more."
+NOT_PRIMARY = "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."
+LOADING = "it is loading its data. Wait until it has."
 NO_PRIMARY = "it is a replica that has lost its primary."
 NO_SLOT = "its cluster cannot be used now. Look whether all its slots are served."
 
 _ADVICE: Sequence[tuple[type[Exception], str]] = (
-    (BusyLoadingError, "it is loading its data. Wait until it has."),
+    (BusyLoadingError, LOADING),
     (AuthenticationError, "it refuses the user or the password in WATCHDOG_STORE."),
-    (NoPermissionError, "its user may not do this. Give it the permissions that the documentation lists."),
-    (OutOfMemoryError, "its memory is full (maxmemory). Give it more."),
-    (ReadOnlyError, "it is a replica, which cannot be written. Name the primary in WATCHDOG_STORE."),
+    (NoPermissionError, NOT_ALLOWED),
+    (OutOfMemoryError, NO_MEMORY),
+    (ReadOnlyError, NOT_PRIMARY),
     (MasterDownError, NO_PRIMARY),
     (ClusterDownError, NO_SLOT),
     (RedisClusterException, NO_SLOT),
@@ -335,15 +339,15 @@ _WORDS = {
     ),
     "DB index is out of range": "it has no database of that number. Write another one behind the last slash.",
     # Of Redis 7.0, in a function; newer ones say NOPERM.
-    "The user executing the script can't": _ADVICE[2][1],
+    "The user executing the script can't": NOT_ALLOWED,
 }
 """By words of an error that its kind does not tell: of the client on its first way to a cluster, and of a server."""
 
 _CODES = {
-    "OOM": _ADVICE[3][1],
-    "READONLY": _ADVICE[4][1],
-    "LOADING": _ADVICE[0][1],
-    "NOPERM": _ADVICE[2][1],
+    "OOM": NO_MEMORY,
+    "READONLY": NOT_PRIMARY,
+    "LOADING": LOADING,
+    "NOPERM": NOT_ALLOWED,
     "NOAUTH": "it wants a password. Give it in WATCHDOG_STORE.",
     "MISCONF": "it cannot save its data and takes no writes. Look at its log and its disk.",
     "NOREPLICAS": "too few of its replicas follow it (min-replicas-to-write).",
